@@ -1,0 +1,30 @@
+"""Every parameter of a run: types, bounds, defaults and the rules between them."""
+
+from kafal_pipeline.config.resolve import Config, resolve
+from kafal_pipeline.config.sections import (
+    AugmentationConfig,
+    BudgetConfig,
+    DatasetConfig,
+    FederationConfig,
+    LongTailConfig,
+    ModelConfig,
+    PartitionConfig,
+    TrackingConfig,
+    TrainingConfig,
+)
+from kafal_pipeline.config.strategy import Strategy
+
+__all__ = [
+    "AugmentationConfig",
+    "BudgetConfig",
+    "Config",
+    "DatasetConfig",
+    "FederationConfig",
+    "LongTailConfig",
+    "ModelConfig",
+    "PartitionConfig",
+    "Strategy",
+    "TrackingConfig",
+    "TrainingConfig",
+    "resolve",
+]

@@ -1,0 +1,151 @@
+"""From the parameters as written to the configuration of one run, or to messages that say what to mend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kafal_pipeline.config.sections import (
+    BudgetConfig,
+    DatasetConfig,
+    FederationConfig,
+    ModelConfig,
+    PartitionConfig,
+    TrackingConfig,
+    TrackingSection,
+    TrainingConfig,
+)
+from kafal_pipeline.config.strategy import Strategy
+from kafal_pipeline.errors import UserError, did_you_mean
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The published code, and Algorithm 1 of the paper, differ in seven places (docs/kafal.md); one of them is here.
+    "kafal_code": {
+        "query": "ksas",
+        "update": "kcfu",
+        "federation": {"participants_rounding": "floor", "all_clients_last_round": True},
+    },
+    "kafal_paper": {
+        "query": "ksas_paper",
+        "update": "kcfu_paper",
+        "federation": {"participants_rounding": "ceil", "all_clients_last_round": False},
+    },
+}
+
+
+class Config(BaseModel):
+    """The whole configuration of one run, with the preset's values filled in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    cycles: int = Field(default=6, ge=1, le=1000)
+    preset: Literal["kafal_code", "kafal_paper"] = "kafal_code"
+    query: Strategy
+    update: Strategy
+    dataset: DatasetConfig = DatasetConfig()
+    partition: PartitionConfig = PartitionConfig()
+    budget: BudgetConfig = BudgetConfig()
+    model: ModelConfig = ModelConfig()
+    federation: FederationConfig = FederationConfig()
+    training: TrainingConfig = TrainingConfig()
+    tracking: TrackingConfig = TrackingSection()
+
+    @property
+    def run_path(self) -> str:
+        """Relative folder of this run's results: ``<dataset>/<query>-<update>/seed_<n>``."""
+        return f"{self.dataset.folder}/{self.query.label}-{self.update.label}/seed_{self.seed}"
+
+    @property
+    def split_path(self) -> str:
+        """Relative folder of this run's split: ``<dataset>/seed_<n>``; all strategies of one seed share it."""
+        return f"{self.dataset.folder}/seed_{self.seed}"
+
+
+class ConfigError(UserError):
+    """Parameters that are not allowed; `problems` holds one ``(key, sentence)`` each."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(f"{key}: {sentence}" if key else sentence for key, sentence in problems))
+
+
+def resolve(parameters: Mapping[str, Any]) -> Config:
+    """Check the parameters of a run and fill in the preset's values.
+
+    Parameters
+    ----------
+    parameters
+        The merged parameters as Kedro loads them, or those of an already resolved `Config` (``model_dump()``).
+
+    Raises
+    ------
+    ConfigError
+        With every problem found: unknown keys, wrong types, values out of bounds, contradictions.
+    """
+    values = {key: value for key, value in parameters.items() if value is not None}
+    preset = PRESETS.get(str(values.get("preset", "kafal_code")), {})
+    for key, value in preset.items():
+        if isinstance(value, dict) and isinstance(values.get(key, {}), Mapping):
+            given = {name: item for name, item in values.get(key, {}).items() if item is not None}
+            values[key] = {**value, **given}
+        else:
+            values.setdefault(key, value)
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError([_explain(dict(problem)) for problem in error.errors()]) from None
+    problems = _contradictions(config)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _contradictions(config: Config) -> list[tuple[str, str]]:
+    """Return what no single section can see."""
+    problems = []
+    budget = config.budget
+    if isinstance(budget.initial, float) and isinstance(budget.per_cycle, float):
+        share = budget.initial + (config.cycles - 1) * budget.per_cycle
+        if share > 1 + 1e-9:
+            problems.append(
+                (
+                    "budget",
+                    f"initial + (cycles - 1) x per_cycle = {budget.initial} + {config.cycles - 1} x {budget.per_cycle} = "
+                    f"{share:.4g} of each client's samples is larger than its pool; it must be at most 1. "
+                    "Lower budget.initial, budget.per_cycle or cycles.",
+                )
+            )
+    return problems
+
+
+def _explain(problem: dict[str, Any]) -> tuple[str, str]:
+    """Turn one of pydantic's errors into a key and a sentence for a user."""
+    location = [str(part) for part in problem["loc"]]
+    kind, found, context = problem["type"], problem["input"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return ".".join(location), f"unknown key. {did_you_mean(location[-1], _keys_at(location[:-1]))}"
+    # A union's branches end in the branch's name: `budget.initial.float`.
+    if location and location[-1] in {"float", "int", "constrained-float", "literal['auto']"}:
+        location = location[:-1]
+    key = ".".join(location)
+    if kind == "literal_error":
+        allowed = [part.strip(" '") for part in context["expected"].replace(" or ", ", ").split(",")]
+        return key, f"found {found!r}. {did_you_mean(found, allowed)}"
+    if kind == "value_error":
+        message = str(context["error"])
+        return key, message if isinstance(found, dict) else f"found {found!r}; {message}"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return key, f"found {found!r}; allowed: {message.removeprefix('input should be ')}"
+
+
+def _keys_at(location: list[str]) -> list[str]:
+    """Return the keys allowed in the section at `location`."""
+    model: Any = Config
+    for part in location:
+        annotation = model.model_fields[part].annotation
+        candidates = getattr(annotation, "__args__", (annotation,))
+        model = next(item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,160 @@
+"""One model for each section of the parameters; the sections stand in `conf/base/parameters.yml` in this order."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+"""A share of a client's samples."""
+
+Amount = Annotated[float | int, Field(gt=0)]
+"""A share of a client's samples (a float in (0, 1]) or a number of samples (an int)."""
+
+FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"
+"""Names that become folders: no separators, nothing hidden."""
+
+
+class Section(BaseModel):
+    """What all sections share: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DatasetConfig(Section):
+    """Where the images come from.
+
+    `name` is `digits`, one of torchvision's data sets, or any name of one's own; a file `data/01_raw/<name>.npz` is used
+    before everything else. `path` names an `.npz` file with MedMNIST's keys or a folder of images, when it lies
+    elsewhere. `label` is the folder name of this data set's results (default: `name`).
+    """
+
+    name: str = Field(default="digits", pattern=FOLDER_NAME)
+    label: str | None = Field(default=None, pattern=FOLDER_NAME)
+    path: str | None = None
+    download: bool = False
+    emnist_split: Literal["balanced", "byclass", "bymerge", "digits", "letters", "mnist"] = "balanced"
+    image_size: int | None = Field(default=None, ge=4, le=1024)
+    mean: list[float] | None = None
+    std: list[Annotated[float, Field(gt=0)]] | None = None
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of this data set's results."""
+        return self.label or self.name
+
+
+class LongTailConfig(Section):
+    """Subsampling of the training set to a long tail: the largest class has `imbalance_ratio` times the smallest's samples."""
+
+    imbalance_ratio: float = Field(ge=1)
+    profile: Literal["exponential", "step"] = "exponential"
+
+
+class PartitionConfig(Section):
+    """How the training set is divided among the clients."""
+
+    method: Literal["iid", "dirichlet", "dirichlet_balanced", "shards", "quantity_skew", "file", "natural"] = (
+        "dirichlet"
+    )
+    clients: int = Field(default=5, ge=1, le=100_000)
+    alpha: float = Field(default=0.2, gt=0)
+    min_size: int = Field(default=1, ge=1)
+    classes_per_client: int = Field(default=2, ge=1)
+    path: str | None = None
+    when_absent: Literal["iid", "dirichlet", "dirichlet_balanced", "shards", "quantity_skew"] | None = None
+    samples_per_client: int | None = Field(default=None, ge=1)
+    long_tail: LongTailConfig | None = None
+
+    @model_validator(mode="after")
+    def _file_needs_a_path(self) -> PartitionConfig:
+        if self.method == "file" and self.path is None:
+            raise ValueError("method 'file' needs `path`, a JSON file with one list of training indices per client")
+        return self
+
+
+class BudgetConfig(Section):
+    """How many samples each client has labelled: at the start, and in every later cycle.
+
+    A float is a share of the client's samples (rounded up), an int a number of samples.
+    """
+
+    initial: Amount = 0.10
+    per_cycle: Amount = 0.05
+
+    @model_validator(mode="after")
+    def _shares_are_at_most_one(self) -> BudgetConfig:
+        for key in ("initial", "per_cycle"):
+            value = getattr(self, key)
+            if isinstance(value, float) and value > 1:
+                raise ValueError(
+                    f"{key} = {value} is a float, hence a share, and must be at most 1; write an int for a number of samples"
+                )
+        return self
+
+
+class ModelConfig(Section):
+    """The network that every client trains."""
+
+    name: str = "resnet8"
+
+
+class FederationConfig(Section):
+    """Rounds of one cycle. A null takes the preset's value."""
+
+    rounds: int = Field(default=10, ge=1)
+    participation: Fraction = 0.8
+    participants_rounding: Literal["floor", "ceil"] | None = None
+    all_clients_last_round: bool | None = None
+    between_cycles: Literal["fresh", "continue"] = "continue"
+
+
+class AugmentationConfig(Section):
+    """Random changes of every training image."""
+
+    flip: bool = False
+    crop_padding: int = Field(default=1, ge=0, le=64)
+
+
+class TrainingConfig(Section):
+    """Local training of one client in one round."""
+
+    local_epochs: int = Field(default=2, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    batches: Literal["equal", "published"] = "equal"
+    lr: float = Field(default=0.05, gt=0)
+    lr_drop_epoch: int | None = Field(default=None, ge=1)
+    lr_drop_factor: float = Field(default=0.1, gt=0, le=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    augmentation: AugmentationConfig = AugmentationConfig()
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    processes: int | Literal["auto"] = "auto"
+
+    @model_validator(mode="after")
+    def _at_least_one_process(self) -> TrainingConfig:
+        if isinstance(self.processes, int) and self.processes < 1:
+            raise ValueError(f"processes = {self.processes} must be at least 1, or 'auto' for one per core")
+        return self
+
+
+def _as_tracking(value: Any) -> Any:
+    """Let `tracking: off` (a bool to YAML) and `--params tracking=off` (a string) mean what they say."""
+    switches = {"off": False, "false": False, "on": True, "true": True}
+    if isinstance(value, str) and value.lower() in switches:
+        value = switches[value.lower()]
+    return {"enabled": value} if isinstance(value, bool) else value
+
+
+class TrackingSection(Section):
+    """What MLflow records. `uri` null means MLFLOW_TRACKING_URI, or a local store in the project's folder."""
+
+    enabled: bool = True
+    uri: str | None = None
+    experiment: str | None = None
+    system_metrics: bool = True
+    log_model: bool = True
+
+
+TrackingConfig = Annotated[TrackingSection, BeforeValidator(_as_tracking)]

@@ -1,0 +1,53 @@
+"""A data set in memory or mapped from disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Training and test images with their labels.
+
+    Attributes
+    ----------
+    name
+        The data set's name, such as ``cifar10``.
+    train_images, test_images
+        Pixels, uint8, ``(N, H, W, C)``; grey images have ``C = 1``.
+    train_labels, test_labels
+        Class indices ``0 .. len(classes) - 1``, int64, ``(N,)``.
+    classes
+        The classes' names.
+    mean, std
+        Per channel, of the training pixels scaled to [0, 1], float64, ``(C,)``.
+    train_clients
+        The client that holds each training image, int64, ``(N,)``, where the data itself says so, else None.
+    folder
+        The store the arrays are mapped from, None for arrays in memory.
+    """
+
+    name: str
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    train_clients: NDArray[np.int64] | None = None
+    folder: Path | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def channels(self) -> int:
+        """Number of colour channels."""
+        return int(self.train_images.shape[-1])

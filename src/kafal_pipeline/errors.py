@@ -1,0 +1,30 @@
+"""What the program says when the mistake is in its input, not in its code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in a parameter, a file or a data set that the user can mend.
+
+    The message names the file and the key, what was found, what is allowed and what to do. The command line prints it
+    without a traceback and exits with code 1; Python callers catch it like any exception.
+    """
+
+
+def did_you_mean(found: object, allowed: Iterable[str]) -> str:
+    """Return the sentence that lists what is allowed, led by the closest name where one is close.
+
+    Examples
+    --------
+    >>> did_you_mean("ksass", ["random", "ksas"])
+    "Did you mean 'ksas'? Allowed: ksas, random."
+    >>> did_you_mean(3, ["random"])
+    'Allowed: random.'
+    """
+    names = sorted(allowed)
+    close = difflib.get_close_matches(str(found), names, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Allowed: {', '.join(names)}."
