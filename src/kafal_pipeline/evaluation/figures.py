@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kafal_pipeline.evaluation.heatmap import heatmap
-from kafal_pipeline.evaluation.style import BLUE, GREY, PALETTE, RED, new_figure
+from kafal_pipeline.evaluation.style import BLUE, GREY, PALETTE, RED, new_figure, short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,10 +130,11 @@ def queried_classes_figure(histograms: Mapping[int, Sequence[int]], classes: Seq
             text=None,
         )
     with new_figure(max(5.0, 2.6 + 0.95 * len(names)), 4.8) as (figure, axes):
-        bottom = np.zeros(len(names))
-        for index, name in enumerate(classes):
-            axes.bar(names, shares[:, index], 0.72, bottom, color=PALETTE[index], edgecolor="white", label=name)
-            bottom += shares[:, index]
+        bottoms = shares.cumsum(axis=1) - shares
+        bars = [
+            axes.bar(names, shares[:, index], 0.72, bottoms[:, index], color=PALETTE[index], edgecolor="white")
+            for index in range(len(classes))
+        ]
         for position, total in enumerate(totals):
             axes.text(position, 1.01, f"{total:,}", ha="center", va="bottom", color=GREY)
         axes.set_title(title, pad=22)
@@ -142,6 +143,6 @@ def queried_classes_figure(histograms: Mapping[int, Sequence[int]], classes: Seq
         axes.set_xlim(-0.6, len(names) - 0.4)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.tick_params(axis="x", length=0)
-        handles, texts = axes.get_legend_handles_labels()
-        axes.legend(handles[::-1], texts[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5))  # in the bars' order
+        legend = [short(name) for name in classes]
+        axes.legend(bars[::-1], legend[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5))  # in the bars' order
     return figure

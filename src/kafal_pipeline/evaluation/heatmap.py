@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.evaluation.style import new_figure
+from kafal_pipeline.evaluation.style import new_figure, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,6 +48,7 @@ def heatmap(
     text
         Format of the numbers in the cells of a table that is small enough; None for a table without numbers.
     """
+    columns = [short(name) for name in columns]
     few_rows, few_columns = len(rows) <= MAX_ROWS, len(columns) <= MAX_COLUMNS
     width = 2.6 + 0.62 * len(columns) if few_columns else 9.0
     room = (max(6.5, width) - 2) / len(columns)  # for a column's name; about 2 inches go to the rows' names

@@ -22,6 +22,7 @@ BLUE, RED, GREY = "#0072B2", "#D55E00", "#555555"
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # shipped with matplotlib, hence the same picture everywhere
     "font.size": 10,
+    "text.parse_math": False,  # a class may be called "$5 to $10"
     "axes.titlesize": 12,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -35,6 +36,19 @@ STYLE: dict[Any, Any] = {
     "ytick.labelcolor": "black",
     "legend.frameon": False,
 }
+
+LONGEST_NAME = 24
+
+
+def short(name: str) -> str:
+    """Cut a name that would take too much of a figure.
+
+    Examples
+    --------
+    >>> short("truck"), short("intraepithelial carcinoma and Bowen's disease")
+    ('truck', 'intraepithelial carcino…')
+    """
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 @contextmanager
