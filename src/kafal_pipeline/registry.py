@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -52,11 +52,18 @@ def create(kind: str, name: str, options: Mapping[str, Any], entries: Mapping[st
     target = entry.target if entry else ":".join(name.rsplit(".", 1))
     preset = entry.options if entry else {}
     cls = _load(kind, name, target)
+    values = {**preset, **options}
+    if not is_dataclass(cls):
+        raise UserError(f"{kind}: found {name!r}, which is not a dataclass; its fields are its options.")
+    names = [item.name for item in fields(cls) if item.init]
+    unknown = [key for key in values if key not in names]
+    if unknown:
+        hint = did_you_mean(unknown[0], names) if names else f"{name} has no options."
+        raise UserError(f"{kind}.{unknown[0]}: unknown option. {hint}")
     try:
-        return TypeAdapter(cls).validate_python({**preset, **options})
+        return TypeAdapter(cls).validate_python(values)
     except ValidationError as error:
-        problems = "; ".join(_explain(kind, dict(problem), cls) for problem in error.errors())
-        raise UserError(problems) from None
+        raise UserError("; ".join(_explain(kind, dict(problem)) for problem in error.errors())) from None
 
 
 def _load(kind: str, name: str, target: str) -> Any:
@@ -77,10 +84,6 @@ def _load(kind: str, name: str, target: str) -> Any:
         raise UserError(f"{kind}: found {name!r}, but the module {module_name!r} has no class {class_name!r}.") from None
 
 
-def _explain(kind: str, problem: dict[str, Any], cls: Any) -> str:
+def _explain(kind: str, problem: dict[str, Any]) -> str:
     key = ".".join([kind, *(str(part) for part in problem["loc"])])
-    if problem["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-        allowed = [name for name in getattr(cls, "__dataclass_fields__", {})]
-        hint = did_you_mean(problem["loc"][-1], allowed) if allowed else f"{cls.__name__} has no options."
-        return f"{key}: unknown option. {hint}"
     return f"{key}: found {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
