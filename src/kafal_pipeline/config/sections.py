@@ -53,7 +53,11 @@ class LongTailConfig(Section):
 
 
 class PartitionConfig(Section):
-    """How the training set is divided among the clients."""
+    """How the training set is divided among the clients.
+
+    `clients` is always the number of clients: with the methods `file` and `natural`, which bring their own, it must
+    agree with theirs.
+    """
 
     method: Literal["iid", "dirichlet", "dirichlet_balanced", "shards", "quantity_skew", "file", "natural"] = (
         "dirichlet"

@@ -1,5 +1,23 @@
 """Images, splits and pools: what the clients hold, and what of it is labelled."""
 
 from kafal_pipeline.data.images import ImageData
+from kafal_pipeline.data.partition import check_split, format_split, make_partition, read_split, split_table
+from kafal_pipeline.data.pools import ClientPool, annotate, client_pools, cycle_budget, initial_pool, label_counts
+from kafal_pipeline.data.store import open_store, read_store
 
-__all__ = ["ImageData"]
+__all__ = [
+    "ClientPool",
+    "ImageData",
+    "annotate",
+    "check_split",
+    "client_pools",
+    "cycle_budget",
+    "format_split",
+    "initial_pool",
+    "label_counts",
+    "make_partition",
+    "open_store",
+    "read_split",
+    "read_store",
+    "split_table",
+]

@@ -1,0 +1,65 @@
+"""What a source's files hold, as one digest, and a note that saves reading them again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from kafal_pipeline.data.sources import Source
+from kafal_pipeline.files import write_json
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as `sha256sum` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_digest(source: Source) -> str:
+    """Return a digest of the names and bytes of a source's files; it is the same on every machine."""
+    return _digest([source.kind, *(f"{_name(source, path)}\0{file_digest(path)}" for path in source.files)])
+
+
+def stat_digest(source: Source) -> str:
+    """Return a digest of the names, sizes and times of a source's files, without opening any."""
+    lines = [source.kind]
+    for path in source.files:
+        stat = path.stat()
+        lines.append(f"{_name(source, path)}\0{stat.st_size}\0{stat.st_mtime_ns}")
+    return _digest(lines)
+
+
+def unchanged(source: Source, content: str, note: Path) -> bool:
+    """Tell whether a source still has the content digest `content`.
+
+    The file `note` remembers sizes and times of files that were found to have it, so that they are read again only
+    when one of these differs. It stands beside the store, not in it: what DVC hashes must not depend on times.
+    """
+    stat = stat_digest(source)
+    if _read_note(note) == {"content": content, "stat": stat}:
+        return True
+    if content_digest(source) != content:
+        return False
+    write_note(note, content, stat)
+    return True
+
+
+def write_note(note: Path, content: str, stat: str) -> None:
+    """Remember that files with the stat digest `stat` have the content digest `content`."""
+    write_json(note, {"content": content, "stat": stat})
+
+
+def _read_note(note: Path) -> object:
+    try:
+        return json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _name(source: Source, path: Path) -> str:
+    return path.relative_to(source.root).as_posix()
+
+
+def _digest(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,178 @@
+"""Pools: which samples of each client are labelled, and since which cycle.
+
+A pool is a table with the columns ``client``, ``sample``, ``label`` and ``labelled_in_cycle``, all int64, one row for
+each sample of each client, sorted by client and sample. Unlabelled rows have -1 in the last two: whoever reads a pool
+cannot see a label that nobody has paid for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kafal_pipeline.config import BudgetConfig
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.randomness import Purpose, numpy_generator
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("client", "sample", "label", "labelled_in_cycle")
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class ClientPool:
+    """One client's pool; every array is int64 and sorted by sample.
+
+    Attributes
+    ----------
+    labelled
+        Training indices of the labelled samples, ``(L,)``.
+    labels
+        Their labels, ``(L,)``.
+    unlabelled
+        Training indices of the others, ``(U,)``.
+    initial_unlabelled
+        Those that were unlabelled when the trial started, ``(U_0,)``; labelling never changes it.
+    """
+
+    labelled: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    unlabelled: NDArray[np.int64]
+    initial_unlabelled: NDArray[np.int64]
+
+
+def cycle_budget(size: int, amount: float | int) -> int:
+    """Return the number of samples that `amount` means to a client with `size` samples.
+
+    A float is a share and is rounded up; an int is the number itself.
+
+    Examples
+    --------
+    >>> cycle_budget(5021, 0.10), cycle_budget(5000, 0.05), cycle_budget(5000, 20)
+    (503, 250, 20)
+    """
+    if isinstance(amount, int):
+        return amount
+    # 0.1 * 30 is 3.0000000000000004: round that noise away before rounding up.
+    return max(1, math.ceil(round(size * amount, 6)))
+
+
+def initial_pool(
+    split: Sequence[Sequence[int] | NDArray[np.int64]],
+    labels: NDArray[np.int64],
+    budget: BudgetConfig,
+    cycles: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return the pool of cycle 0: of each client's samples some, drawn without regard to their classes, are labelled.
+
+    Parameters
+    ----------
+    split
+        The training indices of each client.
+    labels
+        Labels of all training samples, ``(N,)``.
+    budget
+        The section ``budget``.
+    cycles
+        Number of cycles, the first included.
+    seed
+        The trial's seed.
+
+    Raises
+    ------
+    UserError
+        If some client has fewer samples than the trial will have labelled.
+    """
+    import pandas as pd  # noqa: PLC0415 - worker processes import this package and need no tables
+
+    tables = []
+    for client, items in enumerate(split):
+        samples = np.sort(np.asarray(items, dtype=np.int64))
+        size = len(samples)
+        initial, later = cycle_budget(size, budget.initial), cycle_budget(size, budget.per_cycle)
+        total = initial + (cycles - 1) * later
+        if total > size:
+            raise UserError(
+                f"budget: client {client} has {size} samples, but the trial labels {initial} at the start and {later} "
+                f"in each of {cycles - 1} later cycles, {total} in all. Lower budget.initial, budget.per_cycle or "
+                "cycles, or give clients more samples (partition.min_size, partition.clients)."
+            )
+        chosen = np.zeros(size, dtype=bool)
+        chosen[numpy_generator(seed, Purpose.INITIAL_POOL, client=client).permutation(size)[:initial]] = True
+        tables.append(
+            pd.DataFrame(
+                {
+                    "client": np.full(size, client, dtype=np.int64),
+                    "sample": samples,
+                    "label": np.where(chosen, labels[samples], UNLABELLED).astype(np.int64),
+                    "labelled_in_cycle": np.where(chosen, 0, UNLABELLED).astype(np.int64),
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def annotate(pool: pd.DataFrame, queried: pd.DataFrame, labels: NDArray[np.int64], cycle: int) -> pd.DataFrame:
+    """Return a new pool in which the queried samples carry their labels.
+
+    Parameters
+    ----------
+    pool
+        The pool before.
+    queried
+        The samples to label: columns ``client`` and ``sample``, others are not looked at.
+    labels
+        Labels of all training samples, ``(N,)``: the oracle.
+    cycle
+        The cycle in which they are labelled.
+
+    Raises
+    ------
+    ValueError
+        If a queried sample stands twice, is not its client's, or is labelled already.
+    """
+    rows = pool.set_index(["client", "sample"]).index.get_indexer(queried.set_index(["client", "sample"]).index)
+    label, since = (pool[name].to_numpy(np.int64, copy=True) for name in ("label", "labelled_in_cycle"))
+    for problem, wrong in (
+        ("is not in that client's pool", rows < 0),
+        ("is labelled already", since[rows] != UNLABELLED),
+        ("is queried twice", queried.duplicated(["client", "sample"]).to_numpy()),
+    ):
+        if wrong.any():
+            client, sample = queried.loc[:, ["client", "sample"]].to_numpy()[int(np.argmax(wrong))]
+            raise ValueError(f"sample {sample} of client {client}, queried in cycle {cycle}, {problem}")
+    label[rows] = labels[pool["sample"].to_numpy()[rows]]
+    since[rows] = cycle
+    return pool.assign(label=label, labelled_in_cycle=since)
+
+
+def client_pools(pool: pd.DataFrame) -> dict[int, ClientPool]:
+    """Return the pool of each client, clients in order."""
+    table = pool.sort_values(["client", "sample"])
+    client, sample, label, since = (table[name].to_numpy(np.int64) for name in COLUMNS)
+    pools = {}
+    for number in np.unique(client):
+        own, known = client == number, since != UNLABELLED
+        pools[int(number)] = ClientPool(
+            labelled=sample[own & known],
+            labels=label[own & known],
+            unlabelled=sample[own & ~known],
+            initial_unlabelled=sample[own & (since != 0)],
+        )
+    return pools
+
+
+def label_counts(pool: pd.DataFrame, num_classes: int) -> NDArray[np.int64]:
+    """Return how many labelled samples of each class each client has, int64, ``(K, C)``."""
+    counts = np.zeros((int(pool["client"].max()) + 1, num_classes), dtype=np.int64)
+    known = pool["labelled_in_cycle"].to_numpy() != UNLABELLED
+    np.add.at(counts, (pool["client"].to_numpy()[known], pool["label"].to_numpy()[known]), 1)
+    return counts

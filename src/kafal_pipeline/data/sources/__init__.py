@@ -1,0 +1,47 @@
+"""Where images come from: one file a kind of source, and the choice among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NoReturn
+
+from kafal_pipeline.config import DatasetConfig
+from kafal_pipeline.data.sources import digits, folder, npz, published
+from kafal_pipeline.data.sources.base import RawData, Source
+from kafal_pipeline.errors import UserError, did_you_mean
+
+NAMED = {"digits": digits.source, **dict.fromkeys(published.SETS, published.source)}
+"""Data sets that need no file of the user's."""
+
+__all__ = ["NAMED", "RawData", "Source", "find_source"]
+
+
+def find_source(config: DatasetConfig, raw: Path) -> Source:
+    """Return the source of a data set, without reading it.
+
+    ``dataset.path`` comes first, then ``<raw>/<name>.npz``, then the data sets known by name.
+
+    Parameters
+    ----------
+    config
+        The section ``dataset``.
+    raw
+        The folder of downloaded and hand-made files, ``data/01_raw``.
+    """
+    file = raw / f"{config.name}.npz"
+    if config.path is not None:
+        path = Path(config.path).expanduser()
+        return npz.source(path) if path.suffix == ".npz" else folder.source(path, config.image_size)
+    if file.is_file():
+        return npz.source(file)
+    if config.name in NAMED:
+        return NAMED[config.name](config, raw)
+
+    def fail() -> NoReturn:
+        raise UserError(
+            f"dataset.name: found {config.name!r}, which is no known data set, and there is no file {file}. "
+            f"{did_you_mean(config.name, NAMED)} For your own data write {file}, or set dataset.path to an .npz file "
+            "or a folder of images (docs/data.md)."
+        )
+
+    return Source("unknown", raw, (), True, fail)

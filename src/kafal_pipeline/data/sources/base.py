@@ -1,0 +1,52 @@
+"""What every source of images offers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kafal_pipeline.data.pixels import Pixels
+
+
+@dataclass(frozen=True)
+class RawData:
+    """A data set as its source holds it; the fields are those of `ImageData`.
+
+    Images have the shape ``(N, H, W, C)``, training and test images agree in ``(H, W, C)``.
+    """
+
+    train_images: Pixels
+    train_labels: NDArray[np.int64]
+    test_images: Pixels
+    test_labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    train_clients: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from, before anything of it is read.
+
+    Attributes
+    ----------
+    kind
+        ``npz``, ``folder``, ``torchvision`` or ``digits``.
+    root
+        The folder that names in fingerprints are relative to.
+    files
+        The files that `read` reads, in a fixed order.
+    missing
+        Whether `read` would have to download or to fail.
+    read
+        Read, check and return the data; raises `UserError` on anything wrong with it.
+    """
+
+    kind: str
+    root: Path
+    files: tuple[Path, ...]
+    missing: bool
+    read: Callable[[], RawData]

@@ -1,0 +1,101 @@
+"""Checks of arrays that a user hands in; every message names the file and the key."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kafal_pipeline.errors import UserError
+
+MAX_CHANNELS = 16
+"""More than any camera has: a larger last axis is a depth or a width in the place of the channels."""
+
+
+def as_images(where: str, array: NDArray) -> NDArray[np.uint8]:
+    """Return images as ``(N, H, W, C)``; grey ones may come as ``(N, H, W)``.
+
+    Raises
+    ------
+    UserError
+        If the type is not uint8, or the shape is another one or empty.
+    """
+    if array.dtype != np.uint8:
+        nan = " with NaN" if array.dtype.kind == "f" and np.isnan(array).any() else ""
+        raise UserError(
+            f"{where}: found {array.dtype}{nan}; allowed: uint8, 0 to 255. Scale the pixels to 0..255, round them and "
+            "convert them with .astype('uint8')."
+        )
+    images = array[..., None] if array.ndim == 3 else array
+    if images.ndim != 4 or 0 in images.shape or images.shape[-1] > MAX_CHANNELS:
+        raise UserError(
+            f"{where}: found the shape {array.shape}; allowed: (N, H, W) for grey images, or (N, H, W, C) with the "
+            f"channels last and at most {MAX_CHANNELS}, and at least one image."
+        )
+    return images
+
+
+def as_integers(where: str, array: NDArray, length: int) -> NDArray[np.int64]:
+    """Return `length` integers that are not negative as int64 ``(N,)``; ``(N, 1)`` is flattened.
+
+    Raises
+    ------
+    UserError
+        If the type is no integer, an item is negative, the length differs or there are several to an image.
+    """
+    flat = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if flat.ndim != 1:
+        hint = " Several labels to an image are not supported." if array.ndim == 2 else ""
+        raise UserError(f"{where}: found the shape {array.shape}; allowed: (N,) or (N, 1).{hint}")
+    if flat.dtype.kind not in "iu":
+        nan = " with NaN" if flat.dtype.kind == "f" and np.isnan(flat).any() else ""
+        raise UserError(f"{where}: found {flat.dtype}{nan}; allowed: integers from 0.")
+    if len(flat) != length:
+        raise UserError(f"{where}: found {len(flat)} items for {length} images; there must be one for each image.")
+    # As unsigned too: a uint64 beyond int64 would turn negative.
+    wrong = (flat < 0) | (flat > np.iinfo(np.int64).max)
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        raise UserError(f"{where}: found {int(flat[place])} at position {place}; allowed: integers from 0.")
+    return flat.astype(np.int64)
+
+
+def check_classes(
+    where: str, train: NDArray[np.int64], test: NDArray[np.int64], names: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    """Return the classes' names (their numbers where there are none) after checking the labels against them.
+
+    Raises
+    ------
+    UserError
+        If a label is beyond the classes, there are fewer than two, or, without names, a class has no training image.
+    """
+    count = len(names) if names is not None else int(train.max()) + 1
+    for key, labels in (("train_labels", train), ("test_labels", test)):
+        if labels.max() >= count:
+            place = int(np.argmax(labels >= count))
+            basis = "of the key classes" if names is not None else "of the training labels"
+            raise UserError(
+                f"{where}: {key}: found the label {int(labels[place])} at position {place}; "
+                f"allowed: 0 to {count - 1}, the {count} classes {basis}."
+            )
+    if count < 2:
+        raise UserError(f"{where}: found {count} class; at least 2 are needed.")
+    if names is None:
+        present = np.unique(train)
+        if len(present) != count:
+            absent = int(np.argmax(present != np.arange(len(present))))
+            raise UserError(
+                f"{where}: train_labels: found no image of class {absent}, though labels reach to {count - 1}. "
+                "Number the classes from 0 without gaps, or name them all in the key classes."
+            )
+        return tuple(str(label) for label in range(count))
+    return names
+
+
+def check_same_shape(where: str, train: tuple[int, ...], test: tuple[int, ...]) -> None:
+    """Raise `UserError` unless training and test images agree in height, width and channels."""
+    if train[1:] != test[1:]:
+        raise UserError(
+            f"{where}: found training images of {train[1:]} and test images of {test[1:]} (height, width, channels); "
+            "they must agree."
+        )

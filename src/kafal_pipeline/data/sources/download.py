@@ -1,0 +1,81 @@
+"""Downloading a published data set: all of it, or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import socket
+import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from kafal_pipeline.errors import UserError
+
+STALLED_SECONDS = 60
+KEPT = ("cifar-10-batches-py/*", "cifar-100-python/*", "*.mat", "*/raw/*-ubyte")
+"""What is read later; the archives it came in are dropped."""
+
+DOWNLOAD_ERRORS = (OSError, RuntimeError, EOFError, HTTPException, zipfile.BadZipFile, tarfile.TarError, zlib.error)
+"""What networks, checksums and unpacking raise."""
+
+logger = logging.getLogger(__name__)
+
+
+def download(
+    name: str, dataset: Callable[..., object], train: Mapping[str, Any], test: Mapping[str, Any], raw: Path
+) -> None:
+    """Download a data set into `raw` with torchvision's class `dataset`.
+
+    It is downloaded, checked and unpacked in a folder beside its place and moved there at the end, so that a broken
+    download leaves nothing behind that could be taken for the data.
+
+    Raises
+    ------
+    UserError
+        If the download fails or stalls.
+    """
+    raw.mkdir(parents=True, exist_ok=True)
+    logger.info("Downloading %s to %s", name, raw)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=raw) as folder:
+        try:
+            with _patience(), _progress_on_terminals_only():
+                for options in (train, test):
+                    dataset(folder, download=True, **options)
+        except DOWNLOAD_ERRORS as error:
+            raise UserError(
+                f"dataset.download: {name} could not be downloaded ({error}). Try again later, or put a file "
+                f"{raw / name}.npz there and do without the download (docs/data.md)."
+            ) from error
+        for pattern in KEPT:
+            for path in Path(folder).glob(pattern):
+                place = raw / path.relative_to(folder)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(place)
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """Give up on a server that sends nothing for a minute; torchvision would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALLED_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextlib.contextmanager
+def _progress_on_terminals_only() -> Iterator[None]:
+    """Keep torchvision's progress bar out of log files."""
+    if sys.stderr.isatty():
+        yield
+    else:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield

@@ -1,0 +1,131 @@
+"""A folder of images: ``train/<class>/*.png`` and ``test/<class>/*.png`` (or jpg, jpeg)."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kafal_pipeline.data.sources.base import RawData, Source
+from kafal_pipeline.data.sources.image_files import ImageFiles, common_shape
+from kafal_pipeline.errors import UserError
+
+SUFFIXES = {".png", ".jpg", ".jpeg"}
+CLIENTS = "train_clients.csv"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of one split: their paths and the names of their classes, sorted by both."""
+
+    paths: tuple[Path, ...]
+    classes: tuple[str, ...]
+
+
+def source(root: Path, image_size: int | None) -> Source:
+    """Return the source that reads the folder `root`."""
+    if not root.is_dir():
+        return Source("folder", root, (), True, lambda: _read(root, image_size))
+    table = root / CLIENTS
+    paths = [*_listing(root, "train").paths, *_listing(root, "test").paths, *([table] if table.is_file() else [])]
+    return Source("folder", root, tuple(paths), False, lambda: _read(root, image_size))
+
+
+def _read(root: Path, image_size: int | None) -> RawData:
+    if not root.is_dir():
+        raise UserError(
+            f"{root}: there is no such folder. Set dataset.path to an .npz file or to a folder with train/<class>/ and "
+            "test/<class>/ (docs/data.md)."
+        )
+    train, test = _listing(root, "train"), _listing(root, "test")
+    classes = tuple(sorted(set(train.classes)))
+    unknown = sorted(set(test.classes) - set(classes))
+    if unknown:
+        raise UserError(
+            f"{root}/test: found the class {unknown[0]!r}, which train/ has not. It has: {', '.join(classes)}."
+        )
+    if len(classes) < 2:
+        raise UserError(f"{root}/train: found one class, {classes[0]!r}; at least 2 are needed.")
+    shape = common_shape([*train.paths, *test.paths], image_size)
+    index = {name: number for number, name in enumerate(classes)}
+    return RawData(
+        ImageFiles(train.paths, shape),
+        np.array([index[name] for name in train.classes], dtype=np.int64),
+        ImageFiles(test.paths, shape),
+        np.array([index[name] for name in test.classes], dtype=np.int64),
+        classes,
+        _clients(root, train.paths),
+    )
+
+
+def _listing(root: Path, split: str) -> Listing:
+    """Return the images of ``root/split``; hidden files are passed over, others that are no images are counted."""
+    folder = root / split
+    if not folder.is_dir():
+        raise UserError(f"{root}: found no folder {split}/; it must hold one folder of images for each class.")
+    paths, names, skipped = [], [], []
+    for class_folder in _visible(folder):
+        if not class_folder.is_dir():
+            skipped.append(class_folder)
+            continue
+        _refuse_outside(root, class_folder)
+        images = [path for path in _visible(class_folder) if path.suffix.lower() in SUFFIXES]
+        skipped += [path for path in _visible(class_folder) if path.suffix.lower() not in SUFFIXES]
+        if not images:
+            raise UserError(f"{class_folder}: found no image; allowed: {', '.join(sorted(SUFFIXES))}.")
+        for path in images:
+            _refuse_outside(root, path)
+        paths += images
+        names += [class_folder.name] * len(images)
+    if not paths:
+        raise UserError(f"{folder}: found no class folders; it must hold one folder of images for each class.")
+    if skipped:
+        logger.warning("%s: %d entries are no images and are left out, such as %s", folder, len(skipped), skipped[0])
+    return Listing(tuple(paths), tuple(names))
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _refuse_outside(root: Path, path: Path) -> None:
+    """Refuse links out of the folder: a data set from elsewhere must not pull in files of this machine."""
+    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"{path}: is a link to {path.resolve()}, outside {root}. Copy the file into the folder.")
+
+
+def _clients(root: Path, paths: tuple[Path, ...]) -> NDArray[np.int64] | None:
+    """Return the client of each training image from ``train_clients.csv``, None where there is no such file.
+
+    Clients written as integers keep their numbers; names are numbered in their order.
+    """
+    table = root / CLIENTS
+    if not table.is_file():
+        return None
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if not {"file", "client"} <= set(reader.fieldnames or ()):
+            raise UserError(f"{table}: found the columns {reader.fieldnames}; it must have `file` and `client`.")
+        rows = [(row["file"] or "", row["client"] or "") for row in reader]
+    clients = dict(rows)
+    if len(clients) != len(rows):
+        raise UserError(f"{table}: names a file twice; each training image must stand in one row.")
+    keys = [path.relative_to(root / "train").as_posix() for path in paths]
+    wrong = sorted(set(keys) ^ set(clients))
+    if wrong:
+        problem = "is not in the table" if wrong[0] in keys else "is no training image"
+        raise UserError(
+            f"{table}: {wrong[0]} {problem} ({len(wrong)} such files). The column `file` must name every image under "
+            "train/ once, as <class>/<name>."
+        )
+    names = [clients[key] for key in keys]
+    if all(name.isascii() and name.isdigit() for name in names):
+        return np.array([int(name) for name in names], dtype=np.int64)
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    return np.array([numbers[name] for name in names], dtype=np.int64)

@@ -1,0 +1,5 @@
+"""From raw files to a store of images."""
+
+from kafal_pipeline.pipelines.data.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,5 @@
+"""From a data set to a split among clients."""
+
+from kafal_pipeline.pipelines.partition.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]
