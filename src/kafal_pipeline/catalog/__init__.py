@@ -1,0 +1,22 @@
+"""Kedro datasets of this project: files that are whole or absent, model states, mapped images."""
+
+from typing import Any
+
+_MODULES = {
+    "Atomic": "kafal_pipeline.catalog.atomic",
+    "ImageStore": "kafal_pipeline.catalog.images",
+    "Splits": "kafal_pipeline.catalog.splits",
+    "State": "kafal_pipeline.catalog.states",
+    "States": "kafal_pipeline.catalog.states",
+}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a dataset's module on first use: a listing of the catalog needs none of them."""
+    if name in _MODULES:
+        import importlib  # noqa: PLC0415 - not needed before
+
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,53 @@
+"""Any file-based dataset, written to a temporary name and renamed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+from kedro.io.core import DatasetError, parse_dataset_definition
+
+from kafal_pipeline.files import replacing
+
+
+class Atomic(AbstractDataset[Any, Any]):
+    """Wrap a dataset that writes one file, so that a reader finds the old file or the new one, never half of one.
+
+    Kedro's ``--only-missing-outputs`` looks at a file's existence alone: a torn file would pass for a result.
+
+    Parameters
+    ----------
+    filepath
+        Where the data lies.
+    dataset
+        Definition of the wrapped dataset without its `filepath`: a type, or a mapping with the key `type`.
+    metadata
+        Free-form, for plugins.
+    """
+
+    def __init__(self, *, filepath: str, dataset: str | dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self._definition = {"type": dataset} if isinstance(dataset, str) else dict(dataset)
+        self.metadata = metadata
+
+    def _wrapped(self, path: Path) -> AbstractDataset[Any, Any]:
+        cls, options = parse_dataset_definition({**self._definition, "filepath": path.as_posix()})
+        return cls(**options)
+
+    def load(self) -> Any:
+        """Return what the wrapped dataset reads."""
+        return self._wrapped(self._filepath).load()
+
+    def save(self, data: Any) -> None:
+        """Let the wrapped dataset write, then rename."""
+        if data is None:
+            raise DatasetError("Saving 'None' to a dataset is not allowed")
+        with replacing(self._filepath) as temporary:
+            self._wrapped(temporary).save(data)
+
+    def _exists(self) -> bool:
+        return self._filepath.is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath.as_posix(), "dataset": self._definition["type"]}

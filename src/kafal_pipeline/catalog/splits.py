@@ -1,0 +1,42 @@
+"""A split as a JSON list of index lists, one line a client."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+from kafal_pipeline.files import write_text
+
+
+class Splits(AbstractDataset[list[list[int]], list[list[int]]]):
+    """One list of training indices for each client; the format of the published split.
+
+    Parameters
+    ----------
+    filepath
+        A ``.json`` file.
+    metadata
+        Free-form, for plugins.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> list[list[int]]:
+        """Read the lists."""
+        return json.loads(self._filepath.read_text(encoding="utf-8"))
+
+    def save(self, data: list[list[int]]) -> None:
+        """Write the lists, or nothing; the same split gives the same bytes."""
+        lines = ",\n".join(json.dumps([int(index) for index in indices]) for indices in data)
+        write_text(self._filepath, f"[\n{lines}\n]\n")
+
+    def _exists(self) -> bool:
+        return self._filepath.is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath.as_posix()}

@@ -1,0 +1,74 @@
+"""Model states as safetensors: nothing is unpickled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedro.io import AbstractDataset
+
+from kafal_pipeline.files import replacing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SEPARATOR = "/"
+
+
+class States(AbstractDataset[dict[str, Any], dict[str, Any]]):
+    """Named model states in one file: ``{group: {name: tensor}}``.
+
+    Parameters
+    ----------
+    filepath
+        A ``.safetensors`` file.
+    metadata
+        Free-form, for plugins.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> dict[str, dict[str, Tensor]]:
+        """Read all states, on the CPU."""
+        groups: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in _read(self._filepath).items():
+            group, name = key.split(SEPARATOR, 1)
+            groups.setdefault(group, {})[name] = tensor
+        return groups
+
+    def save(self, data: dict[str, dict[str, Tensor]]) -> None:
+        """Write all states, or nothing."""
+        _write(self._filepath, {f"{g}{SEPARATOR}{name}": t for g, state in data.items() for name, t in state.items()})
+
+    def _exists(self) -> bool:
+        return self._filepath.is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath.as_posix()}
+
+
+class State(States):
+    """One model state: ``{name: tensor}``."""
+
+    def load(self) -> dict[str, Tensor]:  # type: ignore[override]
+        """Read the state, on the CPU."""
+        return _read(self._filepath)
+
+    def save(self, data: dict[str, Tensor]) -> None:  # type: ignore[override]
+        """Write the state, or nothing."""
+        _write(self._filepath, data)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file  # noqa: PLC0415 - torch takes seconds to import
+
+    return load_file(path)
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    from safetensors.torch import save_file  # noqa: PLC0415 - torch takes seconds to import
+
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)

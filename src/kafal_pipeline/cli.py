@@ -1,0 +1,73 @@
+"""`kedro run` as a user should meet it: mistakes in one message, interruptions that say how to go on."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from kedro import KedroDeprecationWarning
+from kedro.framework.cli.project import run as kedro_run
+
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.pipelines import runtime
+
+
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM); like KeyboardInterrupt no Exception, so that nothing swallows it."""
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    def handler(signum: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _guarded(run: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(run)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        # `--pipeline` is what users know, and works; its successor `--pipelines` works too.
+        warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated", category=KedroDeprecationWarning)
+        try:
+            with _sigterm_raises():
+                return run(*args, **kwargs)
+        except UserError as error:
+            raise click.ClickException(str(error)) from None
+        except (KeyboardInterrupt, Terminated) as interruption:
+            _abort()
+            terminated = isinstance(interruption, Terminated)
+            click.echo("\nTerminated." if terminated else "\nInterrupted.", err=True)
+            raise click.exceptions.Exit(143 if terminated else 130) from None
+
+    return guarded
+
+
+def _abort() -> None:
+    """End what the run started; the tracker marks the run KILLED."""
+    from kafal_pipeline.settings import HOOKS  # noqa: PLC0415 - this module is imported before the settings
+
+    runtime.close()
+    for hooks in HOOKS:
+        if hasattr(hooks, "abort"):
+            hooks.abort()
+
+
+@click.group(name="kafal_pipeline")
+def cli() -> None:
+    """Federated active learning."""
+
+
+_run = copy.copy(kedro_run)
+_run.callback = _guarded(kedro_run.callback)  # type: ignore[arg-type]
+cli.add_command(_run)

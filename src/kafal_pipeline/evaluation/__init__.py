@@ -1,0 +1,28 @@
+"""What a run achieved: measures, the learning curve, figures and the terminal's table. Shares are fractions of 1."""
+
+from kafal_pipeline.evaluation.curve import CycleMetrics, learning_curve, summary
+from kafal_pipeline.evaluation.figures import client_classes_figure, learning_curve_figure, queried_classes_figure
+from kafal_pipeline.evaluation.measures import (
+    ClassificationMeasures,
+    aulc,
+    classification_measures,
+    confusion_matrix,
+    entropy,
+)
+from kafal_pipeline.evaluation.table import format_table, next_steps
+
+__all__ = [
+    "ClassificationMeasures",
+    "CycleMetrics",
+    "aulc",
+    "classification_measures",
+    "client_classes_figure",
+    "confusion_matrix",
+    "entropy",
+    "format_table",
+    "learning_curve",
+    "learning_curve_figure",
+    "next_steps",
+    "queried_classes_figure",
+    "summary",
+]

@@ -1,0 +1,109 @@
+"""The learning curve of a run, and the few numbers that sum it up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from kafal_pipeline.config import Config
+from kafal_pipeline.evaluation.measures import aulc
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class CycleMetrics(TypedDict):
+    """What the evaluation of one cycle writes.
+
+    `labels` and `labelled_fraction` count all clients' labels bought so far; `queried_histogram` those of this cycle by
+    class (in cycle 0 the initial pool). What a cycle 0 does not have, a query, is None.
+    """
+
+    cycle: int
+    labels: int
+    labelled_fraction: float
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    per_class_accuracy: list[float | None]
+    classes: list[str]
+    queried_histogram: list[int]
+    queried_entropy: float | None
+    train_seconds: float
+    query_seconds: float | None
+    evaluate_seconds: float
+    bytes_sent: int
+
+
+COUNTS = ("cycle", "labels", "bytes_sent")
+COLUMNS = (
+    *("cycle", "labels", "labelled_fraction", "accuracy", "balanced_accuracy", "macro_f1", "aulc"),
+    *("queried_entropy", "train_seconds", "query_seconds", "evaluate_seconds", "bytes_sent"),
+)
+
+
+def learning_curve(metrics: Sequence[CycleMetrics]) -> pd.DataFrame:
+    """Put the cycles' metrics into one table.
+
+    Parameters
+    ----------
+    metrics
+        One mapping a cycle, in any order.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a cycle, in order: `COLUMNS`, then ``accuracy_<class>`` for every class. Fractions, seconds and bytes;
+        `aulc` covers the cycles up to the row's. Absent values are NaN.
+    """
+    import pandas as pd  # noqa: PLC0415 - half a second to import, and naming the measures needs none of it
+
+    rows = sorted(metrics, key=lambda row: row["cycle"])
+    fractions, accuracies = [row["labelled_fraction"] for row in rows], [row["accuracy"] for row in rows]
+    values: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in COLUMNS}
+    values["aulc"] = [aulc(fractions[:end], accuracies[:end]) for end in range(1, len(rows) + 1)]
+    for index, name in enumerate(rows[0]["classes"]):
+        values[f"accuracy_{name}"] = [row["per_class_accuracy"][index] for row in rows]
+    return pd.DataFrame(values).astype({name: "int64" if name in COUNTS else "float64" for name in values})
+
+
+def summary(curve: pd.DataFrame, config: Config) -> dict[str, Any]:
+    """Sum a run up in scalars: what was run, what it reached, and under ``cost`` the seconds it took.
+
+    Seconds differ from run to run, everything else is reproducible; hence they stand apart.
+
+    Parameters
+    ----------
+    curve
+        The table of `learning_curve`.
+    config
+        The run's configuration.
+
+    Returns
+    -------
+    dict
+        Strings, ints and floats only, ready for JSON; values that are not numbers are left out.
+    """
+    last = curve.iloc[-1]
+    results = {
+        "dataset": config.dataset.folder,
+        "query": config.query.label,
+        "update": config.update.label,
+        "seed": config.seed,
+        "cycles": len(curve),
+        "labels": int(last["labels"]),
+        "labelled_fraction": float(last["labelled_fraction"]),
+        "aulc": float(last["aulc"]),
+        "final_accuracy": float(last["accuracy"]),
+        "final_balanced_accuracy": float(last["balanced_accuracy"]),
+        "final_macro_f1": float(last["macro_f1"]),
+        "bytes_sent": int(curve["bytes_sent"].sum()),
+    }
+    seconds = {name: float(curve[name].sum(min_count=1)) for name in ("train_seconds", "query_seconds")}
+    return {**_without_nan(results), "cost": _without_nan(seconds)}
+
+
+def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
+    """Drop what JSON has no word for."""
+    return {key: value for key, value in values.items() if not isinstance(value, float) or math.isfinite(value)}

@@ -1,0 +1,148 @@
+"""The three figures of a run. Each function returns a matplotlib `Figure` and leaves no state behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kafal_pipeline.evaluation.heatmap import heatmap
+from kafal_pipeline.evaluation.style import BLUE, GREY, PALETTE, RED, new_figure, short
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_BARS = 20
+"""More cycles than this are drawn as a heat map: bars would be too narrow for their numbers."""
+
+
+def learning_curve_figure(curve: pd.DataFrame, title: str) -> Figure:
+    """Draw test accuracy and balanced accuracy over the number of labels.
+
+    Parameters
+    ----------
+    curve
+        The table of `kafal_pipeline.evaluation.curve.learning_curve`.
+    title
+        What was run, such as ``"digits, ksas with kcfu, seed 0"``.
+    """
+    from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415 - see `new_figure`
+
+    labels, last = curve["labels"].to_numpy(), curve.iloc[-1]
+    series = {"accuracy": ("Accuracy", BLUE, "o"), "balanced_accuracy": ("Balanced accuracy", RED, "s")}
+    with new_figure(7.5, 4.6) as (figure, axes):
+        for column, (name, colour, marker) in series.items():
+            axes.plot(labels, curve[column], color=colour, marker=marker, markersize=5, linewidth=1.8, label=name)
+        axes.set_title(fill(f"{title}: AULC {last['aulc']:.1%}", 72))
+        axes.set_xlabel("Labels bought by all clients")
+        axes.set_ylabel("Accuracy on the test set")
+        _limit(axes, labels, curve[list(series)].to_numpy())
+        _annotate_ends(axes, {column: float(last[column]) for column in series}, [BLUE, RED])
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}%"))
+        axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.legend(loc="lower right" if len(labels) > 1 else "upper right")
+        per_label = last["labelled_fraction"] / last["labels"]
+        share = axes.secondary_xaxis("top", functions=(lambda x: x * per_label, lambda x: x / per_label))
+        share.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g}%"))
+        share.set_xlabel("Share of the training data that is labelled", color=GREY)
+    return figure
+
+
+def _limit(axes: Axes, labels: NDArray[np.integer], values: NDArray[np.floating]) -> None:
+    """Leave room around the points, also around a single one."""
+    low, high = values.min(), values.max()
+    margin = max(0.03, 0.08 * (high - low))
+    axes.set_ylim(max(-0.01, low - margin), min(1.01, high + margin))
+    room = max(2.0, 0.05 * np.ptp(labels))
+    axes.set_xlim(labels[0] - room, labels[-1] + room)
+
+
+def _annotate_ends(axes: Axes, ends: Mapping[str, float], colours: Sequence[str]) -> None:
+    """Write the two lines' last values at the right, moved apart where they would touch."""
+    pairs = sorted(zip(ends.values(), colours, strict=True), reverse=True)
+    line_of_text = 0.06 * np.ptp(axes.get_ylim())
+    shift = max(0.0, line_of_text - (pairs[0][0] - pairs[1][0])) / 2
+    for (value, colour), offset in zip(pairs, (shift, -shift), strict=True):
+        place = axes.get_yaxis_transform()  # x: share of the axes' width, y: data
+        axes.text(1.01, value + offset, f"{value:.1%}", transform=place, color=colour, fontweight="bold", va="center")
+
+
+def client_classes_figure(split_table: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """Draw how many training samples of each class every client holds.
+
+    Parameters
+    ----------
+    split_table
+        Columns `client`, `class` (an index into `classes`) and `count`; pairs without a row count 0.
+    classes
+        The classes' names.
+    """
+    counts = (
+        split_table.pivot_table(index="client", columns="class", values="count", aggfunc="sum", fill_value=0)
+        .reindex(columns=range(len(classes)), fill_value=0)
+        .sort_index()
+    )
+    rows = [f"client {client} ({total:,})" for client, total in counts.sum(axis=1).items()]
+    return heatmap(
+        counts.to_numpy(),
+        title=f"What the clients hold: {int(counts.to_numpy().sum()):,} training samples by class",
+        rows=rows,
+        columns=classes,
+        rows_name="Client",
+        colour_bar="Samples",
+    )
+
+
+def queried_classes_figure(histograms: Mapping[int, Sequence[int]], classes: Sequence[str]) -> Figure:
+    """Draw the class mix of the labels that each cycle bought.
+
+    Parameters
+    ----------
+    histograms
+        Number of labels by class, ``(C,)``, for every cycle; cycle 0 is the initial pool.
+    classes
+        The classes' names.
+    """
+    from matplotlib.ticker import PercentFormatter  # noqa: PLC0415 - see `new_figure`
+
+    counts = np.array([histograms[cycle] for cycle in sorted(histograms)], dtype=np.int64)
+    totals = counts.sum(axis=1)
+    shares = counts / np.maximum(totals, 1)[:, None]
+    names = ["initial pool" if cycle == 0 else f"cycle {cycle}" for cycle in sorted(histograms)]
+    title = "Classes of the labels bought in each cycle"
+    if len(classes) > len(PALETTE) or len(names) > MAX_BARS:
+        rows = [f"{name} ({total:,})" for name, total in zip(names, totals, strict=True)]
+        return heatmap(
+            100 * shares,
+            title=title,
+            rows=rows,
+            columns=classes,
+            rows_name="Cycle",
+            colour_bar="% of the cycle's labels",
+            text=None,
+        )
+    with new_figure(max(5.0, 2.6 + 0.95 * len(names)), 4.8) as (figure, axes):
+        bottoms = shares.cumsum(axis=1) - shares
+        bars = [
+            axes.bar(names, shares[:, index], 0.72, bottoms[:, index], color=PALETTE[index], edgecolor="white")
+            for index in range(len(classes))
+        ]
+        for position, total in enumerate(totals):
+            axes.text(position, 1.01, f"{total:,}", ha="center", va="bottom", color=GREY)
+        axes.set_title(title, pad=22)
+        axes.set_ylabel("Share (number of labels above the bar)")
+        axes.set_ylim(0, 1)
+        axes.set_xlim(-0.6, len(names) - 0.4)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.tick_params(axis="x", length=0)
+        legend = [short(name) for name in classes]
+        axes.legend(bars[::-1], legend[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5))  # in the bars' order
+    return figure

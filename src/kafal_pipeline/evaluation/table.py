@@ -1,0 +1,75 @@
+"""What the terminal shows at the end of a run: the learning curve as a table, and where to look next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kafal_pipeline.config import Config
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PERCENT_COLUMNS = {
+    "share": "labelled_fraction",
+    "accuracy": "accuracy",
+    "balanced accuracy": "balanced_accuracy",
+    "AULC": "aulc",
+}
+
+
+def format_table(curve: pd.DataFrame) -> str:
+    """Return the learning curve as a ruled table of plain text, one line a cycle.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> measures = {"labelled_fraction": 0.1, "accuracy": 0.65, "balanced_accuracy": 0.6, "aulc": 0.65}
+    >>> print(format_table(pd.DataFrame([{"cycle": 0, "labels": 143, **measures}])))
+    cycle  labels    share  accuracy  balanced accuracy     AULC
+    -----  ------  -------  --------  -----------------  -------
+        0     143  10.00 %   65.00 %            60.00 %  65.00 %
+    """
+    header = ["cycle", "labels", *PERCENT_COLUMNS]
+    lines = [
+        [str(int(row["cycle"])), f"{int(row['labels']):,}", *(_percent(row[key]) for key in PERCENT_COLUMNS.values())]
+        for _, row in curve.iterrows()
+    ]
+    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in (header, rule, *lines)
+    )
+
+
+def _percent(fraction: float) -> str:
+    return "-" if fraction != fraction else f"{100 * fraction:.2f} %"  # noqa: PLR0124 - only NaN differs from itself
+
+
+def next_steps(config: Config, folder: Path | str) -> str:
+    """Return the lines that say where this run's results lie and what to try next.
+
+    Parameters
+    ----------
+    config
+        The run's configuration.
+    folder
+        The folder of the run's summary, tables and figures.
+    """
+    other = "ksas" if config.query.name == "random" else "random"
+    steps = [
+        ("Summary, tables, figures", str(folder)),
+        ("Another query", f"kedro run --pipeline fal --params query={other}   (and this run's other options)"),
+    ]
+    if config.tracking.enabled:
+        steps.insert(1, ("Runs side by side", _tracking_page(config.tracking.uri)))
+    width = max(len(name) for name, _ in steps)
+    return "\n".join(f"{name.ljust(width)}  {step}" for name, step in steps)
+
+
+def _tracking_page(uri: str | None) -> str:
+    """Return the address of the tracking server, or the command that shows a local store."""
+    if uri is None:
+        return "mlflow ui"
+    return uri if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {uri}"

@@ -1,0 +1,172 @@
+"""Federated training of one cycle: rounds of local training and aggregation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from kafal_pipeline.config import Config
+from kafal_pipeline.data.pools import ClientPool
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation.participants import participants
+from kafal_pipeline.federation.states import Arrays, State, size_in_bytes, to_arrays, to_state
+from kafal_pipeline.federation.worker import TrainResult, TrainTask
+from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.registry import create
+from kafal_pipeline.training.local import learning_rate
+from kafal_pipeline.update import UPDATES
+from kafal_pipeline.update.base import Update
+
+
+@dataclass
+class ClientState:
+    """What a client keeps between the rounds of one cycle, and loses at the next cycle's start."""
+
+    momentum: Arrays | None = None
+    epochs: int = 0
+
+
+@dataclass
+class CycleState:
+    """Everything training in a cycle depends on after `round` rounds.
+
+    Attributes
+    ----------
+    cycle, round
+        The cycle, and the number of its rounds that are finished.
+    global_state
+        The aggregated model.
+    clients
+        Momentum and epochs by client.
+    local_states
+        Each client's model after its last training, by client.
+    downloaded
+        The round whose broadcast each client last downloaded, by client.
+    broadcasts
+        Those broadcasts, by round.
+    rows
+        One for each round and client that trained, for the table ``rounds``.
+    """
+
+    cycle: int
+    round: int
+    global_state: State
+    clients: dict[int, ClientState] = field(default_factory=dict)
+    local_states: dict[int, State] = field(default_factory=dict)
+    downloaded: dict[int, int] = field(default_factory=dict)
+    broadcasts: dict[int, State] = field(default_factory=dict)
+    rows: list[dict[str, int | float]] = field(default_factory=list)
+
+
+OnRound = Callable[[CycleState], None]
+"""Called after every round."""
+
+
+def train_cycle(
+    config: Config,
+    pools: Mapping[int, ClientPool],
+    global_state: State,
+    cycle: int,
+    workers: Workers,
+    on_round: OnRound | None = None,
+) -> CycleState:
+    """Train the global model for one cycle.
+
+    Parameters
+    ----------
+    config
+        The run's configuration.
+    pools
+        Each client's labelled and unlabelled samples.
+    global_state
+        The model the first round broadcasts.
+    cycle
+        Number of the cycle, from 0.
+    workers
+        Where clients train.
+    on_round
+        Called after every round.
+
+    Raises
+    ------
+    UserError
+        If no client has a label, or a client's loss or model is not finite.
+    """
+    if not any(len(pool.labelled) for pool in pools.values()):
+        raise UserError("budget.initial: no client has a labelled sample to train on; raise it.")
+    update: Update = create("update", config.update.name, config.update.options, UPDATES)
+    state = CycleState(cycle, 0, global_state, {client: ClientState() for client in pools})
+    while state.round < config.federation.rounds:
+        _train_round(state, config, pools, update, workers)
+        if on_round is not None:
+            on_round(state)
+    return state
+
+
+def _train_round(
+    state: CycleState, config: Config, pools: Mapping[int, ClientPool], update: Update, workers: Workers
+) -> None:
+    """Broadcast, train the participants, aggregate; `state` then stands after one more round."""
+    chosen = participants(list(pools), config.federation, seed=config.seed, cycle=state.cycle, round_=state.round)
+    training = [client for client in chosen if len(pools[client].labelled)]
+    broadcast = to_arrays(state.global_state)
+    tasks = [_task(client, pools[client], state, broadcast, update.unlabelled_source()) for client in training]
+    # The largest clients first, so that none of them is left to the end alone; results are put back in order.
+    order = sorted(range(len(tasks)), key=lambda index: -len(tasks[index].labelled))
+    results: dict[int, TrainResult] = {}
+    for position, result in workers.run("train", [tasks[index] for index in order]):
+        results[training[order[position]]] = result
+    ordered = [results[client] for client in training]
+    state.broadcasts[state.round] = to_state(broadcast)
+    for result in ordered:
+        _keep(state, result, config, pools[result.client])
+    state.global_state = update.aggregate(
+        state.global_state, [(state.local_states[r.client], float(len(pools[r.client].labelled))) for r in ordered]
+    )
+    used = set(state.downloaded.values())
+    state.broadcasts = {round_: sent for round_, sent in state.broadcasts.items() if round_ in used}
+    state.round += 1
+
+
+def _task(client: int, pool: ClientPool, state: CycleState, broadcast: Arrays, source: str) -> TrainTask:
+    unlabelled = {"none": pool.unlabelled[:0], "initial": pool.initial_unlabelled, "current": pool.unlabelled}[source]
+    kept = state.clients[client]
+    return TrainTask(
+        client,
+        state.cycle,
+        state.round,
+        broadcast,
+        kept.momentum,
+        kept.epochs,
+        pool.labelled,
+        pool.labels,
+        unlabelled,
+    )
+
+
+def _keep(state: CycleState, result: TrainResult, config: Config, pool: ClientPool) -> None:
+    trained = to_state(result.state)
+    finite = all(bool(tensor.isfinite().all()) for tensor in trained.values() if tensor.is_floating_point())
+    if not finite:
+        raise UserError(
+            f"cycle {state.cycle}, round {state.round}, client {result.client}: the model is no longer finite "
+            f"(mean loss {result.loss:.4g}). Lower training.lr (found {config.training.lr})."
+        )
+    state.local_states[result.client] = trained
+    state.downloaded[result.client] = state.round
+    state.clients[result.client] = ClientState(result.momentum, result.epochs)
+    state.rows.append(
+        {
+            "cycle": state.cycle,
+            "round": state.round,
+            "client": result.client,
+            "labels": len(pool.labelled),
+            "loss": result.loss,
+            "lr": learning_rate(config.training, result.epochs),
+            "epochs": result.epochs,
+            "steps": result.steps,
+            "bytes_down": size_in_bytes(state.global_state),
+            "bytes_up": size_in_bytes(trained),
+            "seconds": result.seconds,
+        }
+    )

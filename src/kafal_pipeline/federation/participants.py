@@ -1,0 +1,24 @@
+"""Which clients train in a round."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from kafal_pipeline.config import FederationConfig
+from kafal_pipeline.randomness import Purpose, numpy_generator
+
+
+def participants(clients: Sequence[int], federation: FederationConfig, *, seed: int, cycle: int, round_: int) -> list[int]:
+    """Draw the clients of one round, ascending.
+
+    Their number is `federation.participation` of all, rounded down or up, at least one; all of them in the last round
+    of a cycle if `federation.all_clients_last_round`.
+    """
+    if federation.all_clients_last_round and round_ == federation.rounds - 1:
+        return sorted(clients)
+    # 0.8 * 10 is 8.000000000000002 in other orders of operation: round to what was meant first.
+    exact = round(federation.participation * len(clients), 9)
+    count = math.floor(exact) if federation.participants_rounding == "floor" else math.ceil(exact)
+    rng = numpy_generator(seed, Purpose.PARTICIPANTS, cycle, round_)
+    return sorted(int(client) for client in rng.permutation(sorted(clients))[: max(count, 1)])

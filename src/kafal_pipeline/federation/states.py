@@ -1,0 +1,38 @@
+"""Model states as they travel between processes and to disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kafal_pipeline.models import build
+from kafal_pipeline.randomness import Purpose, torch_generator
+
+State = dict[str, Tensor]
+Arrays = dict[str, NDArray[np.generic]]
+
+
+def to_arrays(state: Mapping[str, Tensor]) -> Arrays:
+    """Copy a state to contiguous numpy arrays, which pickle without shared-memory files."""
+    return {name: tensor.detach().cpu().contiguous().numpy().copy() for name, tensor in state.items()}
+
+
+def to_state(arrays: Mapping[str, NDArray[np.generic]]) -> State:
+    """Return tensors that share the arrays' memory."""
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def initial_state(model: str, *, in_channels: int, num_classes: int, seed: int, cycle: int) -> State:
+    """Return freshly drawn weights; all strategies of one seed begin a cycle with the same."""
+    generator = torch_generator(seed, Purpose.MODEL, cycle)
+    network = build(model, in_channels=in_channels, num_classes=num_classes, generator=generator)
+    return to_state(to_arrays(network.state_dict()))
+
+
+def size_in_bytes(state: Mapping[str, Tensor]) -> int:
+    """Return what sending the state once would cost."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in state.values())

@@ -1,0 +1,154 @@
+"""What one process does for the federation: train a client, answer a query, predict test images."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kafal_pipeline.config import Config
+from kafal_pipeline.data import ImageData
+from kafal_pipeline.federation.states import Arrays, to_arrays, to_state
+from kafal_pipeline.models import build
+from kafal_pipeline.query import QUERIES
+from kafal_pipeline.query.base import Outputs, PoolView, Query, QueryModel, Selection
+from kafal_pipeline.randomness import Purpose, numpy_generator, torch_generator
+from kafal_pipeline.registry import create
+from kafal_pipeline.training.devices import choose_device
+from kafal_pipeline.training.inference import outputs, predictions
+from kafal_pipeline.training.local import ClientSamples, train_locally
+from kafal_pipeline.training.pixels import Pixels
+from kafal_pipeline.update import UPDATES
+from kafal_pipeline.update.base import Update
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """Local training of one client in one round; `samples` are indices into the training set."""
+
+    client: int
+    cycle: int
+    round: int
+    global_state: Arrays
+    momentum: Arrays | None
+    epochs: int
+    labelled: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    unlabelled: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained client: its model, momentum, local epochs in this cycle, mean loss, steps and seconds."""
+
+    client: int
+    state: Arrays
+    momentum: Arrays
+    epochs: int
+    loss: float
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class QueryTask:
+    """One client's query; `models` holds the states a query may ask for."""
+
+    client: int
+    cycle: int
+    budget: int
+    labelled: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    unlabelled: NDArray[np.int64]
+    models: dict[QueryModel, Arrays]
+
+
+@dataclass(frozen=True)
+class PredictTask:
+    """Predictions of one model for test images ``start .. stop``."""
+
+    state: Arrays
+    start: int
+    stop: int
+
+
+class Worker:
+    """The data on its device and the networks, made once a process.
+
+    Parameters
+    ----------
+    data
+        The images; every process maps the same store, so that they are in memory once.
+    config
+        The run's configuration.
+    """
+
+    def __init__(self, data: ImageData, config: Config) -> None:
+        self.config = config
+        self.device = choose_device(config.training.device)
+        mean, std = data.mean.tolist(), data.std.tolist()
+        self.train_pixels = Pixels(data.train_images, mean, std, self.device)
+        self.test_pixels = Pixels(data.test_images, mean, std, self.device)
+        self.num_classes = data.num_classes
+        self.update: Update = create("update", config.update.name, config.update.options, UPDATES)
+        self.query: Query = create("query", config.query.name, config.query.options, QUERIES)
+        shape = {"in_channels": data.channels, "num_classes": data.num_classes}
+        self._student = build(config.model.name, **shape).to(self.device)
+        self._teacher = build(config.model.name, **shape).to(self.device).requires_grad_(False)
+
+    def train(self, task: TrainTask) -> TrainResult:
+        """Train one client from the global model of its round."""
+        start = time.perf_counter()
+        state = to_state(task.global_state)
+        self._student.load_state_dict(state)
+        teacher = None
+        if self.update.uses_teacher(task.round):
+            teacher = self._teacher
+            teacher.load_state_dict(state)
+        seed = self.config.seed
+        result = train_locally(
+            self._student,
+            teacher,
+            self.update,
+            self.train_pixels,
+            ClientSamples(
+                self._on_device(task.labelled),
+                self._on_device(task.labels),
+                self._on_device(task.unlabelled),
+                self._on_device(np.bincount(task.labels, minlength=self.num_classes)),
+            ),
+            self.config.training,
+            round_=task.round,
+            epochs_done=task.epochs,
+            momentum=None if task.momentum is None else to_state(task.momentum),
+            generator=torch_generator(
+                seed, Purpose.TRAINING, task.cycle, task.round, task.client, device=str(self.device)
+            ),
+        )
+        trained = to_arrays(self._student.state_dict())
+        seconds = time.perf_counter() - start
+        return TrainResult(
+            task.client, trained, to_arrays(result.momentum), result.epochs, result.loss, result.steps, seconds
+        )
+
+    def select(self, task: QueryTask) -> Selection:
+        """Let the query choose among one client's unlabelled samples."""
+
+        def forward(kind: QueryModel, samples: NDArray[np.int64]) -> Outputs:
+            self._student.load_state_dict(to_state(task.models[kind]))
+            return outputs(self._student, self.train_pixels, samples)
+
+        pool = PoolView(task.client, task.unlabelled, task.labelled, task.labels, self.num_classes, forward)
+        rng = numpy_generator(self.config.seed, Purpose.QUERY, task.cycle, 0, task.client)
+        return self.query.select(pool, task.budget, rng)
+
+    def predict(self, task: PredictTask) -> NDArray[np.int64]:
+        """Return predicted classes of a range of test images, int64 ``(stop - start,)``."""
+        self._student.load_state_dict(to_state(task.state))
+        return predictions(self._student, self.test_pixels, np.arange(task.start, task.stop))
+
+    def _on_device(self, array: NDArray[np.int64]) -> torch.Tensor:
+        return torch.as_tensor(array, dtype=torch.int64, device=self.device)

@@ -1,0 +1,132 @@
+"""Several processes that work for the federation, or this one alone; the results are the same bits."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from kafal_pipeline.config import Config, resolve
+from kafal_pipeline.data import ImageData
+from kafal_pipeline.federation.worker import Worker
+from kafal_pipeline.training.devices import choose_device, cores, single_thread
+
+Method = Literal["train", "select", "predict"]
+
+_worker: Worker | None = None
+"""The worker of a child process."""
+
+
+class Workers:
+    """Runs a worker's method for many tasks, side by side where there are several processes.
+
+    Each process computes with one thread, and so does this one where it works alone: more clients side by side are
+    faster than more threads a client, and no sum depends on the number of either.
+
+    Parameters
+    ----------
+    data
+        Must be mapped from a store (`ImageData.folder`) for more than one process, so that its pages are shared.
+    config
+        The run's configuration; ``training.processes`` says how many.
+    """
+
+    def __init__(self, data: ImageData, config: Config) -> None:
+        self.count = _processes(data, config)
+        self._local: Worker | None = None
+        self._executor: ProcessPoolExecutor | None = None
+        if self.count == 1:
+            self._local = Worker(data, config)
+        else:
+            self._executor = ProcessPoolExecutor(
+                self.count,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_start_child,
+                initargs=(str(data.folder), config.model_dump()),
+            )
+
+    def run(self, method: Method, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield ``(position of the task, result)`` as results come in."""
+        if self._local is not None:
+            for position, task in enumerate(tasks):
+                with single_thread():
+                    result = getattr(self._local, method)(task)
+                yield position, result
+            return
+        assert self._executor is not None
+        futures: dict[Future[Any], int] = {
+            self._executor.submit(_call, method, task): position for position, task in enumerate(tasks)
+        }
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def map(self, method: Method, tasks: Sequence[Any]) -> list[Any]:
+        """Return the results in the order of the tasks."""
+        results = dict(self.run(method, tasks))
+        return [results[position] for position in range(len(tasks))]
+
+    def close(self) -> None:
+        """End the processes at once."""
+        if self._executor is None:
+            return
+        processes = list((self._executor._processes or {}).values())
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(5)
+        self._executor = None
+
+    def __enter__(self) -> Workers:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes."""
+        self.close()
+
+
+def _processes(data: ImageData, config: Config) -> int:
+    wanted = config.training.processes
+    if choose_device(config.training.device).type != "cpu" or data.folder is None:
+        return 1
+    return max(1, min(cores(), config.partition.clients)) if wanted == "auto" else wanted
+
+
+def _start_child(folder: str, config: dict[str, Any]) -> None:
+    """Prepare a child process: one thread, deaf to Ctrl-C (the parent ends it), gone when the parent is gone."""
+    from kafal_pipeline.data.store import read_store  # noqa: PLC0415 - the parent does not need it
+
+    global _worker  # noqa: PLW0603 - a process pool has no other place for what a child keeps
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    with contextlib.suppress(RuntimeError):
+        torch.set_num_interop_threads(1)
+    _worker = Worker(read_store(Path(folder)), resolve(config))
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _call(method: Method, task: Any) -> Any:
+    assert _worker is not None
+    return getattr(_worker, method)(task)

@@ -1,0 +1,51 @@
+"""What the project does around Kedro's runs: check the parameters first, print the result last, leave nothing running."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from kedro.framework.hooks import hook_impl
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+
+from kafal_pipeline import project
+from kafal_pipeline.pipelines import runtime
+
+REPORTING = Path("data/08_reporting")
+
+
+class ProjectHooks:
+    """Parameters, worker processes and the final table."""
+
+    def __init__(self) -> None:
+        self._closing_lines = ""
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:
+        """Check all parameters before anything is loaded; ``context.params`` would be too late for ``cycles``."""
+        project.activate(context.config_loader)
+
+    @hook_impl
+    def after_node_run(self, node: Node, outputs: dict[str, Any]) -> None:
+        """Keep the table until the run has ended."""
+        if node.name == "report.summarise":
+            from kafal_pipeline.evaluation.table import format_table, next_steps  # noqa: PLC0415 - imports pandas
+
+            config = project.active()
+            folder = REPORTING / config.run_path
+            self._closing_lines = f"{format_table(outputs['learning_curve'])}\n\n{next_steps(config, folder)}"
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self, pipeline: Pipeline) -> None:
+        """Release the processes; the table is the last thing on the terminal."""
+        runtime.close()
+        if self._closing_lines:
+            click.echo(f"\n{self._closing_lines}")
+            self._closing_lines = ""
+
+    @hook_impl
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Release the processes."""
+        runtime.close()

@@ -1,0 +1,21 @@
+"""The networks that clients train."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kafal_pipeline.models.names import MODELS
+
+if TYPE_CHECKING:
+    from kafal_pipeline.models.factory import ImageClassifier, build
+
+__all__ = ["MODELS", "ImageClassifier", "build"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch on first use."""
+    if name in {"ImageClassifier", "build"}:
+        from kafal_pipeline.models import factory  # noqa: PLC0415 - torch takes seconds to import
+
+        return getattr(factory, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

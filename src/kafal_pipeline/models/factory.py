@@ -1,0 +1,65 @@
+"""From a name to a network, and from a network to a model that others can use."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kafal_pipeline.models.names import MODELS
+from kafal_pipeline.registry import check_name
+
+
+def build(name: str, *, in_channels: int, num_classes: int, generator: torch.Generator | None = None) -> nn.Module:
+    """Build a network in channels-last layout.
+
+    Parameters
+    ----------
+    name
+        A name in `MODELS`.
+    in_channels, num_classes
+        Shape of its first and last layer.
+    generator
+        Source of the initial weights; None leaves them uninitialised, for weights that are loaded next.
+
+    Raises
+    ------
+    UserError
+        If the name is unknown.
+    """
+    check_name("model", name, MODELS)
+    module, cls = MODELS[name].target.split(":") if name in MODELS else name.rsplit(".", 1)
+    # Built without storage first: torch's own initialisation would draw from its global generator.
+    with torch.device("meta"):
+        network: nn.Module = getattr(importlib.import_module(module), cls)(in_channels, num_classes)
+    network = network.to_empty(device="cpu")
+    if generator is not None:
+        network.initialise(generator)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class ImageClassifier(nn.Module):
+    """A trained network with its normalisation inside: pixels in, logits out.
+
+    Parameters
+    ----------
+    network
+        Takes normalised images.
+    mean, std
+        Per channel, of pixels scaled to [0, 1].
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor([float(value) for value in mean]).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor([float(value) for value in std]).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``(n, classes)`` of float32 images ``(n, C, H, W)`` with pixels in [0, 1]."""
+        return self.network((images - self.mean) / self.std)

@@ -1,0 +1,50 @@
+"""What every network offers, and how its weights begin."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A classifier that splits into features and a linear head, as queries need it.
+
+    ``forward(x) == head(features(x))`` with images ``(n, C, H, W)``, features ``(n, d)`` and logits ``(n, classes)``.
+    """
+
+    head: nn.Linear
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the penultimate features, ``(n, d)``."""
+        ...
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw all weights anew from `generator`."""
+        ...
+
+
+@torch.no_grad()
+def initialise_convolutional(network: nn.Module, generator: torch.Generator) -> None:
+    """Initialise convolutions N(0, sqrt(2 / (k k out))), batch norm 1 and 0, linear layers as PyTorch does.
+
+    Every draw comes from `generator`, in the order of ``network.modules()``; torch's global generator is not touched.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+            module.weight.normal_(0.0, math.sqrt(2.0 / fan_out), generator=generator)
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, nn.BatchNorm2d):
+            module.weight.fill_(1.0)
+            module.bias.zero_()
+            module.reset_running_stats()
+        elif isinstance(module, nn.Linear):
+            bound = 1.0 / math.sqrt(module.in_features)
+            module.weight.uniform_(-bound, bound, generator=generator)
+            if module.bias is not None:
+                module.bias.uniform_(-bound, bound, generator=generator)

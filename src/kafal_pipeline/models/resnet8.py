@@ -1,0 +1,62 @@
+"""The 8-layer residual network of KAFAL."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from kafal_pipeline.models.network import initialise_convolutional
+
+WIDTHS = (16, 32, 64)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm and a shortcut, ReLU last; the shortcut is 1x1 where the shape changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        changes = stride != 1 or in_channels != out_channels
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False) if changes else nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map ``(n, in, H, W)`` to ``(n, out, H / stride, W / stride)``."""
+        out = F.relu(self.bn1(self.conv1(images)))
+        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(images))
+
+
+class ResNet8(nn.Module):
+    """3x3 convolution, three stages of one basic block (16, 32, 64 channels), batch norm, ReLU, average, linear.
+
+    Works for every image size and number of channels; 77,946 parameters for 3 channels and 10 classes.
+
+    References
+    ----------
+    Cao et al., "Knowledge-Aware Federated Active Learning with Non-IID Data", ICCV 2023 (its public code's network).
+    """
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(in_channels, WIDTHS[0], 3, padding=1, bias=False)
+        self.stage1 = BasicBlock(WIDTHS[0], WIDTHS[0], stride=1)
+        self.stage2 = BasicBlock(WIDTHS[0], WIDTHS[1], stride=2)
+        self.stage3 = BasicBlock(WIDTHS[1], WIDTHS[2], stride=2)
+        self.bn = nn.BatchNorm2d(WIDTHS[2])
+        self.head = nn.Linear(WIDTHS[2], num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the averaged last feature map, ``(n, 64)``."""
+        out = self.stage3(self.stage2(self.stage1(self.stem(images))))
+        return F.relu(self.bn(out)).mean(dim=(2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``(n, num_classes)`` of normalised images ``(n, in_channels, H, W)``."""
+        return self.head(self.features(images))
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw all weights anew from `generator`."""
+        initialise_convolutional(self, generator)

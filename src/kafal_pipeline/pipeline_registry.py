@@ -1,0 +1,24 @@
+"""The pipelines of this project."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline
+
+from kafal_pipeline import project
+from kafal_pipeline.pipelines import data, fal, partition, report
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Return all pipelines, unrolled for the number of cycles in the parameters (``--params cycles=4`` included)."""
+    cycles = project.active().cycles
+    data_pipeline, partition_pipeline = data.create_pipeline(), partition.create_pipeline()
+    trial = fal.create_pipeline(cycles) + report.create_pipeline(cycles)
+    whole = data_pipeline + partition_pipeline + trial
+    return {
+        "__default__": whole,
+        "fal": whole,
+        "data": data_pipeline,
+        "partition": partition_pipeline,
+        "trial": trial,
+        "report": report.create_pipeline(cycles),
+    }

@@ -1,0 +1,141 @@
+"""Tables in, tables out: what the federation computes, as Kedro nodes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from kafal_pipeline.config import resolve
+from kafal_pipeline.data import ImageData
+from kafal_pipeline.data.pools import annotate, client_pools, initial_pool, label_counts
+from kafal_pipeline.pipelines import runtime
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    State = dict[str, Tensor]
+    States = dict[str, State]
+
+Parameters = dict[str, Any]
+
+
+def draw_initial_pool(splits: list[list[int]], images: ImageData, parameters: Parameters) -> pd.DataFrame:
+    """Have each client's first samples labelled, drawn at random."""
+    config = resolve(parameters)
+    return initial_pool(splits, images.train_labels, config.budget, config.cycles, config.seed)
+
+
+def query(
+    cycle: int,
+    pool: pd.DataFrame,
+    global_model: State,
+    local_models: States,
+    rounds: pd.DataFrame,
+    images: ImageData,
+    parameters: Parameters,
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Let every client choose; a table (client, sample, score, rank) and what it cost."""
+    from kafal_pipeline.federation.querying import query_cycle  # noqa: PLC0415 - torch takes seconds to import
+
+    config = resolve(parameters)
+    start = time.perf_counter()
+    trained = _trained(cycle - 1, global_model, local_models, rounds)
+    chosen = query_cycle(config, client_pools(pool), trained, cycle, runtime.workers(images, config))
+    tables = [
+        pd.DataFrame({"client": client, "sample": s.samples, "score": s.scores, "rank": np.arange(len(s.samples))})
+        for client, s in chosen.items()
+    ]
+    return pd.concat(tables, ignore_index=True), {"seconds": time.perf_counter() - start}
+
+
+def annotate_queried(cycle: int, pool: pd.DataFrame, queried: pd.DataFrame, images: ImageData) -> pd.DataFrame:
+    """Ask the oracle: the queried samples get their labels."""
+    return annotate(pool, queried, images.train_labels, cycle)
+
+
+def train(
+    cycle: int, pool: pd.DataFrame, images: ImageData, parameters: Parameters, previous_model: State | None = None
+) -> tuple[State, States, pd.DataFrame]:
+    """Train the federation for one cycle; the global model, what queries need of the clients, a row a round and client."""
+    from kafal_pipeline.federation.cycle import train_cycle  # noqa: PLC0415 - torch takes seconds to import
+    from kafal_pipeline.federation.states import initial_state  # noqa: PLC0415
+
+    config = resolve(parameters)
+    if previous_model is None or config.federation.between_cycles == "fresh":
+        shape = {"in_channels": images.channels, "num_classes": images.num_classes}
+        start = initial_state(config.model.name, **shape, seed=config.seed, cycle=cycle)
+    else:
+        start = previous_model
+    workers = runtime.workers(images, config)
+    done = train_cycle(config, client_pools(pool), start, cycle, workers, runtime.on_round(config))
+    local_models = {_client_key(client): state for client, state in sorted(done.local_states.items())}
+    local_models |= {_broadcast_key(round_): state for round_, state in sorted(done.broadcasts.items())}
+    return done.global_state, local_models, pd.DataFrame(done.rows)
+
+
+def evaluate(
+    cycle: int,
+    global_model: State,
+    pool: pd.DataFrame,
+    rounds: pd.DataFrame,
+    images: ImageData,
+    parameters: Parameters,
+    queried: pd.DataFrame | None = None,
+    query_cost: dict[str, float] | None = None,
+) -> dict[str, Any]:
+    """Measure the global model on the test set, and say what the cycle asked for and cost."""
+    from kafal_pipeline.evaluation.measures import (  # noqa: PLC0415 - with the torch imports of its neighbours
+        classification_measures,
+        confusion_matrix,
+        entropy,
+    )
+    from kafal_pipeline.federation.prediction import predict_test  # noqa: PLC0415
+
+    config = resolve(parameters)
+    start = time.perf_counter()
+    predictions = predict_test(global_model, len(images.test_labels), runtime.workers(images, config))
+    measures = classification_measures(confusion_matrix(images.test_labels, predictions, images.num_classes))
+    asked = pool.loc[pool["labelled_in_cycle"] == cycle, "label"]
+    histogram = np.bincount(asked, minlength=images.num_classes)
+    labels = int(label_counts(pool, images.num_classes).sum())
+    runtime.on_evaluation(config, cycle, labels, measures["accuracy"])
+    return {
+        "cycle": cycle,
+        "labels": labels,
+        "labelled_fraction": labels / len(pool),
+        **measures,
+        "classes": list(images.classes),
+        "queried_histogram": histogram.tolist(),
+        "queried_entropy": None if queried is None else entropy(histogram),
+        "train_seconds": float(rounds["seconds"].sum()),
+        "query_seconds": None if query_cost is None else query_cost["seconds"],
+        "evaluate_seconds": time.perf_counter() - start,
+        "bytes_sent": int(rounds["bytes_down"].sum() + rounds["bytes_up"].sum()),
+    }
+
+
+def _client_key(client: int) -> str:
+    return f"client_{client:05d}"
+
+
+def _broadcast_key(round_: int) -> str:
+    return f"broadcast_{round_:05d}"
+
+
+def _trained(cycle: int, global_model: State, local_models: States, rounds: pd.DataFrame) -> Any:
+    """Put together what a finished cycle left behind for queries."""
+    from kafal_pipeline.federation.cycle import CycleState  # noqa: PLC0415 - torch takes seconds to import
+
+    last = rounds.groupby("client")["round"].max()
+    downloaded = {int(client): int(round_) for client, round_ in last.items()}
+    return CycleState(
+        cycle,
+        int(rounds["round"].max()) + 1,
+        global_model,
+        local_states={client: local_models[_client_key(client)] for client in downloaded},
+        downloaded=downloaded,
+        broadcasts={round_: local_models[_broadcast_key(round_)] for round_ in set(downloaded.values())},
+    )

@@ -1,0 +1,64 @@
+"""The cycles unrolled: one namespace each."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from kedro.pipeline import Node, Pipeline, node
+
+from kafal_pipeline.pipelines.fal import nodes
+
+
+def cycle_name(cycle: int) -> str:
+    """Return the namespace of a cycle.
+
+    Examples
+    --------
+    >>> cycle_name(3)
+    'cycle_03'
+    """
+    return f"cycle_{cycle:02d}"
+
+
+def create_pipeline(cycles: int) -> Pipeline:
+    """Return the pipeline of a trial of that many cycles; cycle 0 trains on the initial pool."""
+    return Pipeline([item for cycle in range(cycles) for item in _cycle(cycle)])
+
+
+def _cycle(cycle: int) -> list[Node]:
+    here, before = cycle_name(cycle), cycle_name(cycle - 1)
+    pool, rounds, model = f"{here}.pool", f"{here}.rounds", f"{here}.global_model"
+    first = cycle == 0
+    queried = [] if first else [f"{here}.queried", f"{here}.query_cost"]
+    trained = [f"{before}.global_model", f"{before}.local_models", f"{before}.rounds"]
+
+    def make(function: object, name: str, inputs: list[str], outputs: str | list[str]) -> Node:
+        return node(function, inputs, outputs, name=name, namespace=here, tags=["trial", here])  # type: ignore[arg-type]
+
+    if first:
+        opening = [make(nodes.draw_initial_pool, "initial_pool", ["splits", "images", "parameters"], pool)]
+    else:
+        opening = [
+            make(
+                partial(nodes.query, cycle),
+                "query",
+                [f"{before}.pool", *trained, "images", "parameters"],
+                queried,
+            ),
+            make(partial(nodes.annotate_queried, cycle), "annotate", [f"{before}.pool", queried[0], "images"], pool),
+        ]
+    return [
+        *opening,
+        make(
+            partial(nodes.train, cycle),
+            "train",
+            [pool, "images", "parameters", *([] if first else [f"{before}.global_model"])],
+            [model, f"{here}.local_models", rounds],
+        ),
+        make(
+            partial(nodes.evaluate, cycle),
+            "evaluate",
+            [model, pool, rounds, "images", "parameters", *queried],
+            f"{here}.metrics",
+        ),
+    ]

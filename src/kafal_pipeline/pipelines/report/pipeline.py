@@ -1,0 +1,36 @@
+"""The pipeline of the report."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline, node
+
+from kafal_pipeline.pipelines.report.nodes import draw, summarise
+
+
+def create_pipeline(cycles: int) -> Pipeline:
+    """Return the pipeline that sums up a run of `cycles` cycles.
+
+    Parameters
+    ----------
+    cycles
+        Number of cycles T; the metrics of the cycles are the datasets ``cycle_00.metrics`` .. ``cycle_<T-1>.metrics``.
+    """
+    metrics = [f"cycle_{cycle:02d}.metrics" for cycle in range(cycles)]
+    return Pipeline(
+        [
+            node(
+                summarise,
+                inputs=["parameters", *metrics],
+                outputs=["learning_curve", "summary"],
+                name="report.summarise",
+                tags=["report"],
+            ),
+            node(
+                draw,
+                inputs=["parameters", "learning_curve", "split_table", "images", *metrics],
+                outputs=["learning_curve_figure", "client_classes_figure", "queried_classes_figure"],
+                name="report.draw",
+                tags=["report"],
+            ),
+        ]
+    )

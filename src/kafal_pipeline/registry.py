@@ -1,0 +1,86 @@
+"""Names to classes, imported on first use: a list of names costs no import, a user's own class needs no registration."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from kafal_pipeline.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a class stands (``package.module:Class``), the options a name presets, and one line about it."""
+
+    target: str
+    summary: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_name(kind: str, name: str, entries: Mapping[str, Entry]) -> None:
+    """Raise UserError unless `name` is registered or has the form of a dotted path; imports nothing."""
+    if name not in entries and "." not in name:
+        raise UserError(
+            f"{kind}: found {name!r}. {did_you_mean(name, entries)} Or the dotted path of a class of your own, "
+            f"such as my_package.my_module.My{kind.capitalize()}."
+        )
+
+
+def create(kind: str, name: str, options: Mapping[str, Any], entries: Mapping[str, Entry]) -> Any:
+    """Return an instance of the class that `name` stands for.
+
+    Parameters
+    ----------
+    kind
+        ``query``, ``update`` or ``model``: the parameter's key, for messages.
+    name
+        A key of `entries`, or the dotted path of a dataclass.
+    options
+        Its fields; they go before those that the name presets.
+
+    Raises
+    ------
+    UserError
+        If the name or an option is unknown, or an option's value is not allowed.
+    """
+    check_name(kind, name, entries)
+    entry = entries.get(name)
+    target = entry.target if entry else ":".join(name.rsplit(".", 1))
+    preset = entry.options if entry else {}
+    cls = _load(kind, name, target)
+    try:
+        return TypeAdapter(cls).validate_python({**preset, **options})
+    except ValidationError as error:
+        problems = "; ".join(_explain(kind, dict(problem), cls) for problem in error.errors())
+        raise UserError(problems) from None
+
+
+def _load(kind: str, name: str, target: str) -> Any:
+    module_name, class_name = target.split(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # Only the path itself may be missing; a broken import inside the user's file is an error of its own.
+        if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise
+        raise UserError(
+            f"{kind}: found {name!r}, but there is no module {error.name!r}. "
+            "Is its folder on PYTHONPATH, or installed in this environment?"
+        ) from None
+    try:
+        return getattr(module, class_name)
+    except AttributeError:
+        raise UserError(f"{kind}: found {name!r}, but the module {module_name!r} has no class {class_name!r}.") from None
+
+
+def _explain(kind: str, problem: dict[str, Any], cls: Any) -> str:
+    key = ".".join([kind, *(str(part) for part in problem["loc"])])
+    if problem["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+        allowed = [name for name in getattr(cls, "__dataclass_fields__", {})]
+        hint = did_you_mean(problem["loc"][-1], allowed) if allowed else f"{cls.__name__} has no options."
+        return f"{key}: unknown option. {hint}"
+    return f"{key}: found {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"

@@ -1,0 +1,18 @@
+"""Kedro's settings; see https://docs.kedro.org/en/stable/configure/settings/."""
+
+from kafal_pipeline import project
+from kafal_pipeline.hooks import ProjectHooks
+from kafal_pipeline.tracking.hooks import TrackingHooks
+
+# Hooks run last in, first out: the project's own check of the parameters comes before the tracker starts.
+HOOKS = (TrackingHooks(), ProjectHooks())
+
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)
+
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # An environment changes the keys it names and leaves their neighbours alone.
+    "merge_strategy": {"parameters": "soft"},
+    "custom_resolvers": {"run": project.path},
+}

@@ -1,0 +1,44 @@
+"""Where to compute, and with how many threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from kafal_pipeline.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name; ``auto`` is a CUDA device if there is one, else the CPU.
+
+    Raises
+    ------
+    UserError
+        If the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there[name.split(":")[0]]:
+        available = ", ".join(kind for kind, is_there in there.items() if is_there)
+        raise UserError(f"training.device: found {name!r}, but this machine has only: {available}. Use 'auto' or 'cpu'.")
+    return torch.device(name)
+
+
+def cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Compute with one thread, so that sums round the same however many processes share the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

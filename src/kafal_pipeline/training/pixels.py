@@ -1,0 +1,71 @@
+"""Images on the device as one uint8 tensor; a batch is a gather, not a loader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from kafal_pipeline.config import AugmentationConfig
+
+
+class Pixels:
+    """A set of images that hands out normalised float32 batches in channels-last layout.
+
+    Parameters
+    ----------
+    images
+        uint8 ``(N, H, W, C)``; on the CPU the tensor shares the array's memory.
+    mean, std
+        Per channel, of pixels scaled to [0, 1].
+    device
+        Where batches are made.
+    """
+
+    def __init__(
+        self, images: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float], device: torch.device
+    ) -> None:
+        self.images = torch.from_numpy(images).to(device)
+        self.device = device
+        # (x / 255 - mean) / std as one multiplication and one addition.
+        scale = 1.0 / (255.0 * np.asarray(std, dtype=np.float64))
+        self._scale = torch.tensor(scale, dtype=torch.float32, device=device)
+        self._shift = torch.tensor(-np.asarray(mean) / np.asarray(std), dtype=torch.float32, device=device)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """Return the images of `indices` (int64 ``(n,)``), normalised, float32 ``(n, C, H, W)``."""
+        return self._normalise(self.images[indices])
+
+    def augmented(self, indices: Tensor, augmentation: AugmentationConfig, generator: torch.Generator) -> Tensor:
+        """Return the images of `indices`, each randomly flipped and cropped after zero padding, then normalised.
+
+        Padding is 0 before normalisation, as in torchvision's ``RandomCrop`` on images.
+        """
+        images = self.images[indices]
+        n, height, width, channels = images.shape
+        padding = augmentation.crop_padding
+        if padding or augmentation.flip:
+            rows = torch.arange(height, device=self.device).expand(n, height)
+            columns = torch.arange(width, device=self.device).expand(n, width)
+            if augmentation.flip:
+                flip = torch.rand((n, 1), generator=generator, device=self.device) < 0.5
+                columns = torch.where(flip, columns.flip(1), columns)
+            if padding:
+                images = F.pad(images, (0, 0, padding, padding, padding, padding))
+                offset = torch.randint(2 * padding + 1, (2, n, 1), generator=generator, device=self.device)
+                rows, columns = rows + offset[0], columns + offset[1]
+            pixel = rows.unsqueeze(2) * images.shape[2] + columns.unsqueeze(1)
+            which = torch.arange(n, device=self.device).unsqueeze(1)
+            images = images.view(n, -1, channels)[which, pixel.view(n, -1)].view(n, height, width, channels)
+        return self._normalise(images)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        return images.to(torch.float32).mul_(self._scale).add_(self._shift).permute(0, 3, 1, 2)

@@ -1,0 +1,191 @@
+"""KCFU, Knowledge-Compensatory Federated Update: learn one's own classes fairly, borrow the others from the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from kafal_pipeline.update.base import State, StepView, weighted_average
+
+
+def balanced_loss(logits: Tensor, labels: Tensor, label_counts: Tensor) -> Tensor:
+    """Balanced softmax: mean cross-entropy of ``logits + log label_counts``; classes without labels get probability 0.
+
+    Parameters
+    ----------
+    logits, labels
+        ``(n, C)`` and int64 ``(n,)``; every label's class must have a positive count.
+    label_counts
+        ``(C,)``.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+
+    References
+    ----------
+    Ren et al., "Balanced Meta-Softmax", NeurIPS 2020, eq. 3; Cao et al., ICCV 2023.
+    """
+    # log 0 = -inf is safe here, unlike in a divergence: exp(-inf) = 0 in the sum, and its gradient is exactly 0.
+    return F.cross_entropy(logits + label_counts.to(logits.dtype).log(), labels)
+
+
+def class_weight(label_counts: Tensor) -> Tensor:
+    """Inverse counts normalised to sum 1, 0 for classes without labels; float64 ``(C,)``.
+
+    Examples
+    --------
+    >>> class_weight(torch.tensor([1, 0, 3])).tolist()
+    [0.75, 0.0, 0.25]
+    """
+    counts = label_counts.double()
+    inverse = torch.where(counts > 0, 1.0 / counts, 0.0)
+    return inverse / inverse.sum()
+
+
+def compensation_weight(class_weight: Tensor, label_logits: Tensor, beta: Tensor, partner: Tensor) -> Tensor:
+    """Weight of each mixed sample: ``beta_i w[yhat_i] + (1 - beta_i) w[yhat_partner(i)]`` with yhat the arg max.
+
+    Parameters
+    ----------
+    class_weight
+        w, ``(C,)``.
+    label_logits
+        The teacher's logits whose arg max names the classes, ``(n, C)``.
+    beta, partner
+        Mixing share ``(n,)`` and index of the sample mixed in, int64 ``(n,)``.
+
+    Returns
+    -------
+    Tensor
+        ``(n,)``, in the wider dtype of `class_weight` and `beta`.
+    """
+    weight = class_weight[label_logits.argmax(dim=1)]
+    return beta * weight + (1 - beta) * weight[partner]
+
+
+def compensatory_loss(
+    student_logits: Tensor, teacher_logits: Tensor, gamma: Tensor, class_reduction: Literal["mean", "sum"] = "mean"
+) -> Tensor:
+    """Mean over samples of ``gamma_i KL(softmax(teacher_i) || softmax(student_i))``.
+
+    Parameters
+    ----------
+    student_logits, teacher_logits
+        ``(n, C)``; no gradient flows into the teacher's.
+    gamma
+        Weight of each sample, ``(n,)``.
+    class_reduction
+        ``mean`` divides the divergence by C (published code), ``sum`` is the divergence itself.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+    """
+    log_teacher = teacher_logits.detach().log_softmax(dim=1)
+    divergence = F.kl_div(student_logits.log_softmax(dim=1), log_teacher, reduction="none", log_target=True).sum(dim=1)
+    if class_reduction == "mean":
+        divergence = divergence / student_logits.shape[1]
+    return (gamma.to(divergence.dtype) * divergence).mean()
+
+
+@dataclass(frozen=True)
+class KCFU:
+    """Balanced softmax on labelled samples plus class-weighted distillation of mixed unlabelled ones.
+
+    ``L = L_bal + L_comp``; L_comp has weight 0 in round 0 of a cycle, when the teacher is untrained. Unlabelled images
+    are mixed, ``m_i = b_i u_i + (1 - b_i) u_partner(i)`` with b ~ Beta(2, 2), and the student sees them in a forward of
+    its own, so that its batch-norm statistics follow both kinds of batches, in round 0 too.
+
+    Parameters
+    ----------
+    balanced, compensatory
+        Each half can be switched off; without `balanced` the labelled loss is the plain cross-entropy.
+    partner
+        ``one``: one random sample is mixed into the whole batch (published code); ``permutation``: each has its own.
+    weigh_by
+        The teacher's classes that weigh a sample are those of the ``mixed`` (published code) or ``original`` images.
+    teacher_bn
+        The teacher normalises by ``batch`` (published code) or ``running`` statistics.
+    unlabelled_pool
+        The pool of the trial's start, never updated (``initial``, published code), or the ``current`` one.
+    class_reduction
+        See `compensatory_loss`.
+    absent_class_weight
+        ``zero``: classes without labels weigh nothing, as published; ``smoothed``: counts plus `smoothing` for all, so
+        that the weakest classes get compensation at all.
+    smoothing
+        Pseudo-count of ``smoothed``.
+
+    References
+    ----------
+    Cao et al., "Knowledge-Aware Federated Active Learning with Non-IID Data", ICCV 2023. The defaults are those of its
+    public code; the name ``kcfu_paper`` sets them as in Algorithm 1.
+    """
+
+    balanced: bool = True
+    compensatory: bool = True
+    partner: Literal["one", "permutation"] = "one"
+    weigh_by: Literal["mixed", "original"] = "mixed"
+    teacher_bn: Literal["batch", "running"] = "batch"
+    unlabelled_pool: Literal["initial", "current"] = "initial"
+    class_reduction: Literal["mean", "sum"] = "mean"
+    absent_class_weight: Literal["zero", "smoothed"] = "zero"
+    smoothing: Annotated[float, Field(gt=0)] = 1.0
+
+    def unlabelled_source(self) -> Literal["none", "initial", "current"]:
+        """Where unlabelled batches come from; the balanced half alone needs none."""
+        return self.unlabelled_pool if self.compensatory else "none"
+
+    def uses_teacher(self, round_: int) -> bool:
+        """Whether the compensation has any weight in this round."""
+        return self.compensatory and round_ > 0
+
+    def client_loss(self, step: StepView) -> Tensor:
+        """Labelled loss, plus the compensation where there are unlabelled images."""
+        logits = step.student(step.images)
+        if self.balanced:
+            loss = balanced_loss(logits, step.labels, step.label_counts)
+        else:
+            loss = F.cross_entropy(logits, step.labels)
+        if not self.compensatory or step.unlabelled is None:
+            return loss
+        beta, partner = self._mixing(step.unlabelled, step.generator)
+        share = beta.view(-1, 1, 1, 1)
+        mixed = share * step.unlabelled + (1 - share) * step.unlabelled[partner]
+        if not self.uses_teacher(step.round) or step.teacher is None:
+            with torch.no_grad():
+                step.student(mixed)  # its weight is 0, but batch norm sees it, as in every other round
+            return loss
+        with torch.no_grad():
+            step.teacher.train(self.teacher_bn == "batch")
+            teacher_logits = step.teacher(mixed)
+            label_logits = teacher_logits if self.weigh_by == "mixed" else step.teacher(step.unlabelled)
+            gamma = compensation_weight(self._class_weight(step.label_counts), label_logits, beta, partner)
+        return loss + compensatory_loss(step.student(mixed), teacher_logits, gamma, self.class_reduction)
+
+    def _class_weight(self, label_counts: Tensor) -> Tensor:
+        return class_weight(label_counts + self.smoothing if self.absent_class_weight == "smoothed" else label_counts)
+
+    def _mixing(self, unlabelled: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw the mixing shares, float32 ``(n,)``, and partners, int64 ``(n,)``."""
+        size, device = len(unlabelled), unlabelled.device
+        # The median of three uniform numbers is Beta(2, 2); torch's own beta distribution takes no generator.
+        beta = torch.rand((3, size), generator=generator, device=device).median(dim=0).values
+        if self.partner == "one":
+            partner = torch.randint(size, (1,), generator=generator, device=device).expand(size)
+        else:
+            partner = torch.randperm(size, generator=generator, device=device)
+        return beta, partner
+
+    def aggregate(self, global_state: State, results: Sequence[tuple[State, float]]) -> State:
+        """Average by number of labels."""
+        return weighted_average(global_state, results)

@@ -1,0 +1,77 @@
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+from kedro_datasets.json import JSONDataset
+from kedro_datasets.matplotlib import MatplotlibDataset
+from kedro_datasets.pandas import CSVDataset
+
+from kafal_pipeline.data import ImageData
+from kafal_pipeline.pipelines.report import create_pipeline
+
+
+@pytest.fixture
+def images():
+    pixels, labels = np.zeros((4, 2, 2, 1), dtype=np.uint8), np.array([0, 0, 1, 1])
+    return ImageData("toy", pixels, labels, pixels, labels, ("cat", "dog"), np.zeros(1), np.ones(1))
+
+
+@pytest.fixture
+def split_table():
+    return pd.DataFrame({"client": [0, 0, 1, 1], "class": [0, 1, 0, 1], "count": [2, 0, 0, 2]})
+
+
+def metrics(cycle):
+    return {
+        "cycle": cycle,
+        "labels": 2 + cycle,
+        "labelled_fraction": (2 + cycle) / 4,
+        "accuracy": 0.5 + 0.25 * cycle,
+        "balanced_accuracy": 0.5,
+        "macro_f1": 0.5,
+        "per_class_accuracy": [0.5, None],
+        "classes": ["cat", "dog"],
+        "queried_histogram": [1, 1],
+        "queried_entropy": 0.69 if cycle else None,
+        "train_seconds": 1.0,
+        "query_seconds": 1.0 if cycle else None,
+        "evaluate_seconds": 1.0,
+        "bytes_sent": 8,
+    }
+
+
+def test_nodes_and_datasets_have_the_agreed_names():
+    pipeline = create_pipeline(cycles=12)
+    assert {node.name for node in pipeline.nodes} == {"report.summarise", "report.draw"}
+    cycles = {f"cycle_{cycle:02d}.metrics" for cycle in range(12)}
+    assert pipeline.inputs() == {"parameters", "split_table", "images", *cycles}
+    assert pipeline.all_outputs() == {
+        *("learning_curve", "summary"),
+        *("learning_curve_figure", "client_classes_figure", "queried_classes_figure"),
+    }
+
+
+@pytest.mark.parametrize("cycles", [1, 3])
+def test_a_run_is_summed_up_and_drawn(cycles, images, split_table, tmp_path):
+    parameters = {"cycles": cycles, "query": "entropy", "seed": 7}
+    inputs = {"parameters": parameters, "images": images, "split_table": split_table}
+    inputs |= {f"cycle_{cycle:02d}.metrics": metrics(cycle) for cycle in range(cycles)}
+    outputs = {
+        "learning_curve": CSVDataset(filepath=(tmp_path / "learning_curve.csv").as_posix()),
+        "summary": JSONDataset(filepath=(tmp_path / "summary.json").as_posix()),
+    }
+    outputs |= {
+        name: MatplotlibDataset(filepath=(tmp_path / f"{name}.png").as_posix())
+        for name in ("learning_curve_figure", "client_classes_figure", "queried_classes_figure")
+    }
+    catalog = DataCatalog({name: MemoryDataset(value) for name, value in inputs.items()} | outputs)
+
+    SequentialRunner().run(create_pipeline(cycles), catalog)
+
+    assert catalog.load("learning_curve")["cycle"].tolist() == list(range(cycles))
+    summary = catalog.load("summary")
+    assert (summary["query"], summary["seed"], summary["labels"]) == ("entropy", 7, cycles + 1)
+    figures = list(tmp_path.glob("*_figure.png"))
+    assert len(figures) == 3
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in figures)
