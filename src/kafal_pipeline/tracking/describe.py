@@ -1,0 +1,165 @@
+"""What a run is, as parameters and tags: its configuration, the code, the versions and the machine."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import Config
+
+MAX_VALUE = 6000
+"""Length of the longest parameter that MLflow takes; tags may be longer."""
+
+PACKAGES = ("torch", "numpy", "kedro", "mlflow", "kafal_pipeline")
+"""Packages whose versions are recorded."""
+
+_USERINFO = re.compile(r"://[^/@\s]+@")
+_SECRET_KEY = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
+_NOT_ALLOWED = re.compile(r"[^\w\-. /]")
+
+
+def run_name(config: Config) -> str:
+    """Return ``<query>-<update>-seed<n>``."""
+    return f"{config.query.label}-{config.update.label}-seed{config.seed}"
+
+
+def run_params(config: Config) -> dict[str, str]:
+    """Return the whole configuration, flattened (``training.lr``), and the names by which runs are grouped.
+
+    Values other than strings are JSON, so that ``null``, ``true`` and lists read like the YAML they came from; secrets
+    are masked.
+    """
+    names = {
+        "query": config.query.label,
+        "update": config.update.label,
+        "strategy": f"{config.query.label}-{config.update.label}",
+    }
+    return dict(_flatten(config.model_dump(mode="json"))) | names
+
+
+def run_tags(config: Config, project: Path) -> dict[str, str]:
+    """Return the tags of a run of the project in the folder `project`."""
+    tags = {
+        "query": config.query.label,
+        "update": config.update.label,
+        "strategy": f"{config.query.label}-{config.update.label}",
+        "seed": str(config.seed),
+        "dataset": config.dataset.folder,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": project.name,
+    }
+    return tags | _user() | git_tags(project) | _version_tags() | hardware_tags()
+
+
+def masked(text: str) -> str:
+    """Return `text` without the user and password of any address in it.
+
+    Examples
+    --------
+    >>> masked("https://me:secret@tracking.example.org/mlflow")
+    'https://***@tracking.example.org/mlflow'
+    """
+    return _USERINFO.sub("://***@", text)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of the file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_tags(project: Path) -> dict[str, str]:
+    """Return the commit that the code stands at and whether it was changed since; nothing outside a repository."""
+    commit = _git(project, "rev-parse", "HEAD")
+    if not commit:
+        return {}
+    dirty = "true" if _git(project, "status", "--porcelain") else "false"
+    tags = {"git_commit": commit, "git_dirty": dirty, "mlflow.source.git.commit": commit}
+    branch = _git(project, "branch", "--show-current")
+    return tags | ({"mlflow.source.git.branch": branch} if branch else {})
+
+
+def hardware_tags() -> dict[str, str]:
+    """Return the processor, the cores this process may use, the memory, the GPUs and the operating system."""
+    import psutil  # noqa: PLC0415 - only tracked runs need it
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "hardware.cpu": _cpu_model(),
+        "hardware.cores": str(cores),
+        "hardware.memory_gb": f"{psutil.virtual_memory().total / 1e9:.1f}",
+        "hardware.gpus": ", ".join(_gpu_names()) or "none",
+        "platform": platform.platform(),
+    }
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        name = prefix + _NOT_ALLOWED.sub("_", str(key))
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{name}.")
+            continue
+        text = masked(value if isinstance(value, str) else json.dumps(value))
+        if isinstance(value, str) and _SECRET_KEY.search(str(key)):
+            text = "***"
+        yield name, text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 3] + "..."
+
+
+def _user() -> dict[str, str]:
+    try:
+        return {"mlflow.user": getpass.getuser()}
+    except (KeyError, OSError):  # a container's user id may have no name
+        return {}
+
+
+def _git(project: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(project), *arguments], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _version_tags() -> dict[str, str]:
+    tags = {"version.python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            tags[f"version.{package}"] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            tags[f"version.{package}"] = "not installed"
+    return tags
+
+
+def _cpu_model() -> str:
+    """Return the processor's name; Linux keeps it where the `platform` module does not look."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _gpu_names() -> list[str]:
+    try:
+        import pynvml  # noqa: PLC0415 - optional: the package nvidia-ml-py
+    except ImportError:
+        return []
+    try:
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+    except pynvml.NVMLError:  # no driver, hence no GPU
+        return []

@@ -1,0 +1,157 @@
+"""Kedro's hooks of tracking: when a run's results are recorded."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedro.framework.hooks import hook_impl
+
+from kafal_pipeline.config import Config, resolve
+from kafal_pipeline.tracking import record
+from kafal_pipeline.tracking.tracker import NullTracker, Tracker
+
+if TYPE_CHECKING:
+    from kedro.framework.context import KedroContext
+    from kedro.io import CatalogProtocol
+    from kedro.pipeline import Pipeline
+    from kedro.pipeline.node import Node
+
+PARTS = ("from_nodes", "from_inputs", "node_names", "namespaces", "tags", "only_missing_outputs")
+"""Kedro's options that run a part of the pipeline: such a run goes on where an earlier one stopped."""
+
+
+@dataclass
+class _Run:
+    """The run that is being recorded."""
+
+    config: Config
+    project: Path
+    tracker: NullTracker
+    labels: int = 0
+    recorded: set[str] = field(default_factory=set)
+
+    def record_output(self, name: str, value: Any) -> None:
+        """Record the data set `name`, if it is one that MLflow shows."""
+        if name == "summary":
+            self.tracker.metrics(record.finite_numbers(value), step=self.labels, durable=True)
+        elif re.fullmatch(r"cycle_\d+\.rounds", name):
+            record.record_rounds(self.tracker, value, self.config.federation.rounds)
+        elif re.fullmatch(r"cycle_\d+\.metrics", name):
+            record.record_metrics(self.tracker, value)
+            self.labels = max(self.labels, int(value["labels"]))
+        else:
+            return
+        self.recorded.add(name)
+
+    def record_split(self) -> None:
+        """Record the split, which lies on disk by the time that training begins."""
+        path = self.project / "data" / "03_primary" / self.config.split_path / "splits.json"
+        if "split" not in self.recorded and path.exists():
+            record.record_split(self.tracker, path)
+            self.recorded.add("split")
+
+    def record_other_cycles(self, catalog: CatalogProtocol, after_too: bool) -> None:
+        """Record the cycles that an earlier run left on disk, so that the curves of a part of a run are whole.
+
+        Parameters
+        ----------
+        catalog
+            Where they are.
+        after_too
+            Whether to trust the cycles after this run's as well as those before.
+        """
+        own = max((name for name in self.recorded if name.startswith("cycle_")), default="")
+        names = [f"cycle_{cycle:02d}.{kind}" for cycle in range(self.config.cycles) for kind in ("metrics", "rounds")]
+        for name in names:
+            wanted = name not in self.recorded and (after_too or name < own)
+            if wanted and name in catalog and catalog.exists(name):
+                self.record_output(name, catalog.load(name))
+
+    def record_end(self, catalog: CatalogProtocol) -> None:
+        """Record the report and the final model, if the run came to its last cycle."""
+        last = f"cycle_{self.config.cycles - 1:02d}"
+        if f"{last}.metrics" not in self.recorded:
+            return
+        record.record_results(self.tracker, self.project / "data" / "08_reporting" / self.config.run_path)
+        state = self.project / "data" / "06_models" / self.config.run_path / last / "global_model.safetensors"
+        if self.config.tracking.enabled and self.config.tracking.log_model and state.exists():
+            record.record_model(self.tracker, state, self.config, catalog.load("images"))
+
+
+class TrackingHooks:
+    """Records every run that trains, from its first node to its end.
+
+    A run that Ctrl-C, SIGTERM or SIGKILL ends reaches no hook: the helper notices, and marks it KILLED.
+    """
+
+    def __init__(self) -> None:
+        self._context: KedroContext | None = None
+        self._run_params: dict[str, Any] = {}
+        self._run: _Run | None = None
+        self._waiting = False
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the context, which knows the parameters and the project's folder."""
+        self._context = context
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
+        """Start tracking, if the pipeline trains."""
+        self._run, self._run_params = None, run_params
+        self._waiting = any(node.name.endswith(".train") for node in pipeline.nodes)
+        # With --only-missing-outputs there may be nothing to do, and then there is nothing to record.
+        if not run_params.get("only_missing_outputs"):
+            self._start()
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Record the split before the first training."""
+        self._start()
+        if self._run and node.name.endswith(".train"):
+            self._run.record_split()
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Record what a node made, once it is on disk."""
+        if self._run:
+            self._run.record_output(dataset_name, data)
+
+    @hook_impl
+    def after_pipeline_run(self, catalog: CatalogProtocol) -> None:
+        """Record the results and the model, and end the run."""
+        if self._run:
+            if self._is_part:
+                self._run.record_other_cycles(catalog, bool(self._run_params.get("only_missing_outputs")))
+            self._run.record_end(catalog)
+            self._run.tracker.finish("FINISHED")
+            self._run = None
+
+    @hook_impl
+    def on_pipeline_error(self, error: Exception) -> None:
+        """End the run as failed."""
+        if self._run:
+            self._run.tracker.finish("FAILED", f"{type(error).__name__}: {error}")
+            self._run = None
+
+    def abort(self) -> None:
+        """Leave the run as killed: for whoever handles Ctrl-C and SIGTERM."""
+        if self._run:
+            self._run.tracker.abort()
+            self._run = None
+
+    @property
+    def _is_part(self) -> bool:
+        return any(self._run_params.get(option) for option in PARTS)
+
+    def _start(self) -> None:
+        if self._context is None or not self._waiting:
+            return
+        self._waiting = False
+        config = resolve(self._context.config_loader["parameters"])
+        project = Path(self._context.project_path)
+        folder = project / "data" / "09_tracking" / config.run_path
+        self._run = _Run(config, project, Tracker.start(config, folder, project, restart=self._is_part))

@@ -1,0 +1,86 @@
+"""The journal of one run: a file with one JSON object a line, written by one process and followed by another."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kafal_pipeline.errors import UserError
+
+JOURNAL = "journal.jsonl"
+"""Name of the journal in a run's tracking folder."""
+
+
+class Entry(NamedTuple):
+    """One event, and the offset in bytes at which the next one starts."""
+
+    event: dict[str, Any]
+    end: int
+
+
+class Journal:
+    """The writing end of a journal. Several threads may append; every event is whole on disk or not there at all.
+
+    Parameters
+    ----------
+    path
+        The file, made with its folder where absent. A last line that a crash left torn is cut off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab", buffering=0)
+        self._file.truncate(_whole_lines(path))
+        self._lock = threading.Lock()
+
+    def append(self, kind: str, *, durable: bool = False, **fields: Any) -> None:
+        """Write one event of type `kind`, stamped with the time in ms; `durable` events survive a power failure."""
+        event = {"type": kind, "time": time.time_ns() // 1_000_000, **fields}
+        line = json.dumps(event, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        with self._lock:
+            self._file.write(line)
+            if durable:
+                os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Write everything through to the disk and close the file."""
+        with self._lock:
+            if not self._file.closed:
+                os.fsync(self._file.fileno())
+                self._file.close()
+
+
+def read(path: Path, offset: int = 0) -> list[Entry]:
+    """Return the events from byte `offset` on; a last line without its end is not an event yet.
+
+    Raises
+    ------
+    UserError
+        Where a whole line is no JSON object: the file was edited or damaged.
+    """
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        file.seek(offset)
+        content = file.read()
+    entries = []
+    for line in content[: content.rfind(b"\n") + 1].splitlines(keepends=True):
+        offset += len(line)
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if not isinstance(event, dict):
+            raise UserError(f"{path}: the line that ends at byte {offset} is not an event. Remove that line.")
+        entries.append(Entry(event, offset))
+    return entries
+
+
+def _whole_lines(path: Path) -> int:
+    """Return the size in bytes of the file without a torn last line."""
+    return path.read_bytes().rfind(b"\n") + 1

@@ -1,0 +1,69 @@
+"""The final global model as an MLflow model, which `mlflow.pytorch.load_model` loads."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+MODEL = "global_model"
+"""The model's name in its run."""
+
+
+def log_model(run_id: str, experiment_id: str, event: Mapping[str, Any]) -> str:
+    """Log the model of a run and return its address, ``models:/...``.
+
+    It is logged as TorchScript: such a model needs none of this package's code to load, is restored without unpickling
+    objects, and takes ``.eval()`` and ``.to(device)`` like any module, which `torch.export`'s programs refuse.
+
+    Parameters
+    ----------
+    run_id, experiment_id
+        The run. The tracking address must have been set.
+    event
+        ``state``, a safetensors file; ``model`` with ``name``, ``in_channels`` and ``num_classes``; ``image_shape``
+        ``[C, H, W]``; ``mean`` and ``std``, one number a channel; ``classes``, the names. The logged model takes
+        float32 ``(N, C, H, W)`` in [0, 1] and returns logits ``(N, K)``.
+    """
+    import mlflow.pytorch  # noqa: PLC0415 - seconds to import
+    import numpy as np  # noqa: PLC0415 - only here
+    import torch  # noqa: PLC0415 - seconds to import, and most deliveries hold no model
+    from mlflow.models import Model, ModelSignature  # noqa: PLC0415 - seconds to import
+    from mlflow.types import Schema, TensorSpec  # noqa: PLC0415 - seconds to import
+    from safetensors.torch import load_file  # noqa: PLC0415 - imports torch
+
+    from kafal_pipeline.models import ImageClassifier, build  # noqa: PLC0415 - imports torch
+
+    torch.set_num_threads(1)
+    description = event["model"]
+    network = build(description["name"], in_channels=description["in_channels"], num_classes=description["num_classes"])
+    network.load_state_dict(load_file(Path(event["state"])))
+    classifier = ImageClassifier(network, event["mean"], event["std"]).eval()
+    shape = tuple(event["image_shape"])
+    example = np.full((2, *shape), 0.5, dtype=np.float32)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is frozen, in favour of `torch.export`
+        traced = torch.jit.trace(classifier, torch.from_numpy(example))
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *shape))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, description["num_classes"]))]),
+    )
+    # Without these MLflow infers them by running the model in a fresh process, for half a minute.
+    requirements = [f"{package}=={importlib.metadata.version(package)}" for package in ("torch", "numpy")]
+    mlflow.set_experiment(experiment_id=experiment_id)
+    # `mlflow.pytorch.log_model` would end the run, or need it active in this process; `Model.log` takes its id.
+    info = Model.log(
+        artifact_path=None,
+        flavor=mlflow.pytorch,
+        run_id=run_id,
+        name=MODEL,
+        pytorch_model=traced,
+        signature=signature,
+        input_example=example,
+        pip_requirements=requirements,
+        metadata={"classes": list(event["classes"])},
+        serialization_format="pickle",  # MLflow's name for "not torch.export"; TorchScript brings its own format
+    )
+    return str(info.model_uri)

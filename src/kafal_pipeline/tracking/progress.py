@@ -1,0 +1,51 @@
+"""How far a journal is delivered: the helper writes it, the run and a later delivery read it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from kafal_pipeline.files import write_json
+
+PROGRESS = "delivered.json"
+"""Name of the file, beside the journal."""
+
+
+@dataclass
+class Progress:
+    """What the tracker has.
+
+    Attributes
+    ----------
+    store
+        The tracker's address, without credentials.
+    run_id
+        The MLflow run, None before it is made.
+    journal, system
+        Bytes delivered of the journal and of the system metrics.
+    complete
+        Whether everything is delivered and the run's status set.
+    problem
+        Why the last attempt failed, None when it did not.
+    skipped
+        What the tracker can never be given, such as a file that is gone.
+    """
+
+    store: str | None = None
+    run_id: str | None = None
+    journal: int = 0
+    system: int = 0
+    complete: bool = False
+    problem: str | None = None
+    skipped: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, folder: Path) -> Progress:
+        """Return the progress of the journal in `folder`; of one never delivered, a fresh one."""
+        path = folder / PROGRESS
+        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
+
+    def save(self, folder: Path) -> None:
+        """Write the progress into `folder`."""
+        write_json(folder / PROGRESS, asdict(self))

@@ -1,0 +1,88 @@
+"""What the results of a run are to the tracker: names, steps and folders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kafal_pipeline.tracking.describe import sha256
+from kafal_pipeline.tracking.tracker import NullTracker
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kafal_pipeline.config import Config
+    from kafal_pipeline.data.images import ImageData
+
+FOLDERS = {
+    ".png": "figures",
+    ".svg": "figures",
+    ".pdf": "figures",
+    ".html": "figures",
+    ".csv": "tables",
+    ".json": "tables",
+    ".parquet": "tables",
+    ".md": "tables",
+}
+"""Where a run's files are shown in MLflow, by their suffix; others in its top folder."""
+
+
+def record_rounds(tracker: NullTracker, rounds: pd.DataFrame, per_cycle: int) -> None:
+    """Record the mean over clients of every column of numbers as ``round/<column>``.
+
+    The step is the number of the round counted from the run's first: ``cycle * per_cycle + round``.
+    """
+    for (cycle, round_), means in rounds.groupby(["cycle", "round"]).mean(numeric_only=True).iterrows():
+        values = {f"round/{column}": float(value) for column, value in means.items() if column != "client"}
+        tracker.metrics(values, step=int(cycle) * per_cycle + int(round_))
+
+
+def record_metrics(tracker: NullTracker, metrics: Mapping[str, Any]) -> None:
+    """Record the measures of one cycle; the step is the number of labels, so that MLflow draws learning curves."""
+    values = finite_numbers(metrics)
+    step = int(values.pop("labels"))
+    per_class: Sequence[float] = metrics.get("per_class_accuracy") or []
+    of_classes = finite_numbers({f"class/{index}_accuracy": value for index, value in enumerate(per_class)})
+    tracker.metrics(values | of_classes, step=step, durable=True)
+
+
+def record_split(tracker: NullTracker, split: Path) -> None:
+    """Record the split's hash and file: which client holds which sample."""
+    tracker.tags({"split_sha256": sha256(split)})
+    tracker.artifact(split, "split")
+
+
+def record_results(tracker: NullTracker, folder: Path) -> None:
+    """Record every file of the run's report."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            parts = (FOLDERS.get(path.suffix.lower(), ""), *path.relative_to(folder).parts[:-1])
+            tracker.artifact(path, "/".join(part for part in parts if part))
+
+
+def record_model(tracker: NullTracker, state: Path, config: Config, images: ImageData) -> None:
+    """Record the final global model."""
+    height, width, channels = images.train_images.shape[1:]
+    tracker.model(
+        state,
+        model={"name": config.model.name, "in_channels": images.channels, "num_classes": images.num_classes},
+        image_shape=[int(channels), int(height), int(width)],
+        mean=[float(value) for value in images.mean],
+        std=[float(value) for value in images.std],
+        classes=list(images.classes),
+    )
+
+
+def finite_numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the items that are finite numbers.
+
+    Examples
+    --------
+    >>> finite_numbers({"accuracy": 0.5, "name": "ksas", "done": True, "gap": float("nan")})
+    {'accuracy': 0.5}
+    """
+    numbers = {key: value for key, value in values.items() if isinstance(value, Real) and not isinstance(value, bool)}
+    return {key: float(value) for key, value in numbers.items() if math.isfinite(value)}

@@ -1,0 +1,166 @@
+"""The tracker: one MLflow run, to which events are applied. Applying an event twice does what applying it once does."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import mlflow
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from kafal_pipeline.tracking.describe import masked, sha256
+from kafal_pipeline.tracking.model import log_model
+
+EXECUTION = "execution"
+"""Tag that says which journal a run is of."""
+
+Event = Mapping[str, Any]
+T = TypeVar("T")
+
+
+class Undeliverable(Exception):
+    """An event that the tracker can never be given."""
+
+
+class Store:
+    """The MLflow run of one journal.
+
+    Parameters
+    ----------
+    start
+        The journal's first event.
+    uri
+        The tracker's address; None means what a bare `mlflow ui` in the project's folder reads.
+    run_id
+        The run, where it is known.
+    """
+
+    def __init__(self, start: Event, uri: str | None, run_id: str | None = None) -> None:
+        self.uri = connect(start, uri)
+        self._client = mlflow.MlflowClient(self.uri)
+        self.experiment_id = self._experiment(start["experiment"])
+        self.run_id = run_id or self._find(start) or self._make(start)
+        params = list(start["params"].items())
+        for part in _parts(params, 100):
+            self._client.log_batch(self.run_id, params=[Param(key, value) for key, value in part])
+
+    def log(self, events: Sequence[Event]) -> None:
+        """Apply events of the types ``metrics`` and ``tags``."""
+        metrics = [
+            # The journal's time makes this repeatable: the tracker knows a metric by name, time, step and value.
+            Metric(key, float(value), event["time"], event["step"])
+            for event in events
+            if event["type"] == "metrics"
+            for key, value in event["values"].items()
+        ]
+        tags = {key: value for event in events if event["type"] == "tags" for key, value in event["values"].items()}
+        for metric_part in _parts(metrics, 1000):
+            self._client.log_batch(self.run_id, metrics=metric_part)
+        for tag_part in _parts(list(tags.items()), 100):
+            self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tag_part])
+
+    def apply(self, event: Event) -> None:
+        """Apply one event of another type.
+
+        Raises
+        ------
+        Undeliverable
+            Where trying again is in vain.
+        """
+        action: Callable[[Event], None] = getattr(self, f"_apply_{event['type']}")
+        action(event)
+
+    def end(self, status: str, milliseconds: int | None = None) -> None:
+        """Set the run's status and the time at which it ended (default: now)."""
+        self._client.set_terminated(self.run_id, status, milliseconds or time.time_ns() // 1_000_000)
+
+    def _apply_start(self, _event: Event) -> None:
+        self._client.update_run(self.run_id, status="RUNNING")
+
+    _apply_restart = _apply_start
+
+    def _apply_end(self, event: Event) -> None:
+        if event["error"]:
+            self._client.set_tag(self.run_id, "error", event["error"][:5000])
+        self.end(event["status"], event["time"])
+
+    def _apply_artifact(self, event: Event) -> None:
+        self._client.log_artifact(self.run_id, str(_unchanged(event, "path")), event["folder"] or None)
+
+    def _apply_model(self, event: Event) -> None:
+        path = _unchanged(event, "state")
+        if self._client.get_run(self.run_id).data.tags.get("model_sha256") == event["sha256"]:
+            return
+        try:
+            uri = log_model(self.run_id, self.experiment_id, event)
+        except (MlflowException, OSError):  # the tracker's doing
+            raise
+        except Exception as error:
+            raise Undeliverable(f"the model {path}: {type(error).__name__}: {error}") from error
+        self._client.log_batch(self.run_id, tags=[RunTag("model", uri), RunTag("model_sha256", event["sha256"])])
+
+    def _experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(name))
+            except MlflowException as error:  # another run of the same moment may have made it
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = self._client.get_experiment_by_name(name)
+        if found is None or found.lifecycle_stage != "active":
+            raise MlflowException(
+                f"the experiment {name!r} was deleted. Restore it with `mlflow experiments restore`, or choose another "
+                "name with the parameter tracking.experiment"
+            )
+        return str(found.experiment_id)
+
+    def _find(self, start: Event) -> str | None:
+        """Return the run of this journal, if an earlier delivery made it and did not come to note it."""
+        runs = self._client.search_runs([self.experiment_id], f"tags.{EXECUTION} = '{start['execution']}'")
+        return str(runs[0].info.run_id) if runs else None
+
+    def _make(self, start: Event) -> str:
+        tags = {EXECUTION: start["execution"]}
+        run = self._client.create_run(self.experiment_id, start["time"], tags=tags, run_name=start["name"])
+        return str(run.info.run_id)
+
+
+def connect(start: Event, uri: str | None) -> str:
+    """Point MLflow at the tracker and return its address."""
+    if Path(start["project"]).is_dir():
+        os.chdir(start["project"])  # MLflow's default store, and relative addresses, start from the working directory
+    mlflow.set_tracking_uri(uri)
+    return str(mlflow.get_tracking_uri())
+
+
+def explain(error: Exception, uri: str | None) -> str:
+    """Return one line that says what went wrong, without credentials."""
+    return masked(" ".join(f"{uri or 'the local store'}: {error}".split()))[:500]
+
+
+def in_vain(error: Exception) -> bool:
+    """Return whether the tracker has refused the event itself, so that trying again is in vain."""
+    refused = isinstance(error, MlflowException) and error.error_code in {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
+    return refused or isinstance(error, Undeliverable)
+
+
+def _unchanged(event: Event, key: str) -> Path:
+    """Return the event's file if it still is what it was when the event was written."""
+    path = Path(event[key])
+    if not path.is_file():
+        raise Undeliverable(f"{path} is gone")
+    if sha256(path) != event["sha256"]:
+        raise Undeliverable(f"{path} has been replaced since")
+    return path
+
+
+def _parts(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
+        yield part

@@ -1,0 +1,231 @@
+"""The run's side of tracking: it writes the journal and starts the helper; it never imports mlflow."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import math
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import kafal_pipeline
+from kafal_pipeline.tracking.describe import masked, run_name, run_params, run_tags, sha256
+from kafal_pipeline.tracking.journal import JOURNAL, Journal, read
+from kafal_pipeline.tracking.progress import Progress
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import Config
+
+logger = logging.getLogger(__name__)
+
+LOG = "deliver.log"
+"""Name of the helper's log, beside the journal."""
+
+
+class NullTracker:
+    """Records nothing: `tracking: off`."""
+
+    def metrics(self, values: Mapping[str, float], step: int, *, durable: bool = False) -> None:
+        """Record numbers at `step`."""
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Record tags of the run; later values replace earlier ones."""
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Record a file, shown in the run's folder `folder`."""
+
+    def model(self, state: Path, **description: Any) -> None:
+        """Record the final model; `kafal_pipeline.tracking.model.log_model` says what describes it."""
+
+    def finish(self, status: Literal["FINISHED", "FAILED"], error: str | None = None, limit: float = 60) -> None:
+        """End the run with `status` and wait at most `limit` seconds for the delivery."""
+
+    def abort(self, limit: float = 15) -> None:
+        """Leave the run without an end, which makes it KILLED, and wait at most `limit` seconds for the delivery."""
+
+
+class Tracker(NullTracker):
+    """Records one run of one strategy as one MLflow run.
+
+    Parameters
+    ----------
+    journal
+        Where the events go.
+    helper
+        The process that delivers them. It takes the end of its standard input for the end of this process.
+    """
+
+    def __init__(self, journal: Journal, helper: subprocess.Popen[bytes]) -> None:
+        self._journal = journal
+        self._helper = helper
+        self._ended = False
+        self._warned: str | None = None
+        self._recorded = _recorded_metrics(journal.path)
+        # A child forked by the training keeps a copy of the pipe, and would hide this process's end from the helper.
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._close_pipe)
+
+    @classmethod
+    def start(
+        cls, config: Config, folder: Path, project: Path, restart: bool = False, patience: float = 15
+    ) -> NullTracker:
+        """Start tracking.
+
+        Parameters
+        ----------
+        config
+            The run's configuration; ``config.tracking`` says whether and where to track.
+        folder
+            The folder of this strategy's journals; every run has a folder of its own in it, named by its time.
+        project
+            The project's folder, where `mlflow ui` is started.
+        restart
+            Go on in the latest run in `folder`, where that has the same configuration and did not finish.
+        patience
+            Seconds for which the helper tries to reach the tracker once the run is over.
+        """
+        if not config.tracking.enabled:
+            return NullTracker()
+        uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+        params = run_params(config)
+        path = _unfinished(folder, params) if restart else None
+        journal = Journal(path or folder / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}" / JOURNAL)
+        if path:
+            journal.append("restart", durable=True)
+        else:
+            journal.append(
+                "start",
+                durable=True,
+                execution=uuid.uuid4().hex,
+                name=run_name(config),
+                experiment=config.tracking.experiment or config.dataset.folder,
+                project=str(project.resolve()),
+                # An address with credentials is no matter for a file: the helper gets it from its environment.
+                uri=uri if uri == masked(uri or "") else None,
+                system_metrics=config.tracking.system_metrics,
+                params=params,
+            )
+        journal.append("tags", values=run_tags(config, project))
+        return cls(journal, _start_helper(journal.path, uri, patience))
+
+    @property
+    def journal(self) -> Path:
+        """The journal's file."""
+        return self._journal.path
+
+    def metrics(self, values: Mapping[str, float], step: int, *, durable: bool = False) -> None:
+        """Record numbers at `step`; what a restarted run recorded before it was interrupted is not repeated."""
+        # JSON has no number for "not a number"; `float` reads the string back.
+        encoded = {key: float(value) if math.isfinite(value) else str(float(value)) for key, value in values.items()}
+        new = {key: value for key, value in encoded.items() if (key, step, value) not in self._recorded}
+        self._recorded.update((key, step, value) for key, value in new.items())
+        if new:
+            self._append("metrics", durable=durable, step=step, values=new)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Record tags of the run; later values replace earlier ones."""
+        self._append("tags", values=dict(values))
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Record a file, shown in the run's folder `folder`; it is copied as it is now, or not at all."""
+        self._append("artifact", path=str(path.resolve()), folder=folder, sha256=sha256(path))
+
+    def model(self, state: Path, **description: Any) -> None:
+        """Record the final model; `kafal_pipeline.tracking.model.log_model` says what describes it."""
+        self._append("model", state=str(state.resolve()), sha256=sha256(state), **description)
+
+    def finish(self, status: Literal["FINISHED", "FAILED"], error: str | None = None, limit: float = 60) -> None:
+        """End the run with `status` and wait at most `limit` seconds for the delivery."""
+        if not self._ended:
+            self._append("end", durable=True, status=status, error=masked(error) if error else None)
+        self._leave(limit)
+
+    def abort(self, limit: float = 15) -> None:
+        """Leave the run without an end, which makes it KILLED, and wait at most `limit` seconds for the delivery."""
+        self._leave(limit)
+
+    def _append(self, kind: str, **fields: Any) -> None:
+        if self._ended:
+            return
+        self._journal.append(kind, **fields)
+        problem = Progress.load(self._journal.path.parent).problem
+        if problem and problem != self._warned:
+            logger.warning("The tracker cannot be reached; the run goes on and is recorded in its journal. %s", problem)
+            self._warned = problem
+
+    def _leave(self, limit: float) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._journal.close()
+        self._close_pipe()
+        folder = self._journal.path.parent
+        try:
+            code = self._helper.wait(limit)
+        except subprocess.TimeoutExpired:
+            logger.warning("MLflow is still being given this run, by process %s. %s", self._helper.pid, self._later())
+            return
+        progress = Progress.load(folder)
+        for note in progress.skipped:
+            logger.warning("Not in MLflow: %s", note)
+        if code != 0:
+            logger.warning(
+                "MLflow was not given all of this run: %s. Nothing is lost. %s",
+                progress.problem or f"the helper ended with code {code}, see {folder / LOG}",
+                self._later(),
+            )
+
+    def _later(self) -> str:
+        return f"To deliver it later: python -m kafal_pipeline.tracking.deliver {self._journal.path}"
+
+    def _close_pipe(self) -> None:
+        if self._helper.stdin and not self._helper.stdin.closed:
+            self._helper.stdin.close()
+
+
+def _start_helper(journal: Path, uri: str | None, patience: float) -> subprocess.Popen[bytes]:
+    """Start the helper, out of reach of Ctrl-C, on one thread, and with the telemetry of everything it imports off."""
+    # Kedro adds `src` to the path of its own process only.
+    source = str(Path(kafal_pipeline.__file__).parents[1])
+    environment = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH")) if part),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",  # the model is logged on the CPU; GPU metrics do not go through CUDA
+        **({"MLFLOW_TRACKING_URI": uri} if uri else {}),
+    }
+    command = [sys.executable, "-m", "kafal_pipeline.tracking.deliver", "--follow", "--patience", str(patience)]
+    with (journal.parent / LOG).open("ab") as log:
+        return subprocess.Popen(
+            [*command, str(journal.resolve())],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def _unfinished(folder: Path, params: Mapping[str, str]) -> Path | None:
+    """Return the latest journal in `folder` if its run has these parameters and did not finish."""
+    path = max(folder.glob(f"*/{JOURNAL}"), default=None)
+    events = [entry.event for entry in read(path)] if path else []
+    if not events or events[0].get("params") != dict(params) or events[-1].get("status") == "FINISHED":
+        return None
+    return path
+
+
+def _recorded_metrics(path: Path) -> set[tuple[str, int, float | str]]:
+    """Return (name, step, value) of every metric in the journal."""
+    events = [entry.event for entry in read(path) if entry.event["type"] == "metrics"]
+    return {(key, event["step"], value) for event in events for key, value in event["values"].items()}
