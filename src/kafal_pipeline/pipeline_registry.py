@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from kedro.pipeline import Pipeline
 
 from kafal_pipeline import project
@@ -10,6 +12,8 @@ from kafal_pipeline.pipelines import data, fal, partition, report
 
 def register_pipelines() -> dict[str, Pipeline]:
     """Return all pipelines, unrolled for the number of cycles in the parameters (``--params cycles=4`` included)."""
+    # A cycle reads the one before, so that names with a namespace cross namespaces on purpose.
+    warnings.filterwarnings("ignore", message="One or more dataset names contain", category=UserWarning)
     cycles = project.active().cycles
     data_pipeline, partition_pipeline = data.create_pipeline(), partition.create_pipeline()
     trial = fal.create_pipeline(cycles) + report.create_pipeline(cycles)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from kedro.pipeline import Node, Pipeline, node
 
@@ -32,33 +34,40 @@ def _cycle(cycle: int) -> list[Node]:
     queried = [] if first else [f"{here}.queried", f"{here}.query_cost"]
     trained = [f"{before}.global_model", f"{before}.local_models", f"{before}.rounds"]
 
-    def make(function: object, name: str, inputs: list[str], outputs: str | list[str]) -> Node:
-        return node(function, inputs, outputs, name=name, namespace=here, tags=["trial", here])  # type: ignore[arg-type]
+    def make(function: Callable[..., Any], name: str, inputs: list[str], outputs: str | list[str]) -> Node:
+        return node(function, inputs, outputs, name=name, namespace=here, tags=["trial", here])
 
     if first:
         opening = [make(nodes.draw_initial_pool, "initial_pool", ["splits", "images", "parameters"], pool)]
     else:
         opening = [
             make(
-                partial(nodes.query, cycle),
+                _of(cycle, nodes.query),
                 "query",
                 [f"{before}.pool", *trained, "images", "parameters"],
                 queried,
             ),
-            make(partial(nodes.annotate_queried, cycle), "annotate", [f"{before}.pool", queried[0], "images"], pool),
+            make(_of(cycle, nodes.annotate_queried), "annotate", [f"{before}.pool", queried[0], "images"], pool),
         ]
     return [
         *opening,
         make(
-            partial(nodes.train, cycle),
+            _of(cycle, nodes.train),
             "train",
             [pool, "images", "parameters", *([] if first else [f"{before}.global_model"])],
             [model, f"{here}.local_models", rounds],
         ),
         make(
-            partial(nodes.evaluate, cycle),
+            _of(cycle, nodes.evaluate),
             "evaluate",
             [model, pool, rounds, "images", "parameters", *queried],
             f"{here}.metrics",
         ),
     ]
+
+
+def _of(cycle: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a node's function its cycle, and keep its name for Kedro's log."""
+    bound = partial(function, cycle)
+    bound.__name__ = function.__name__  # type: ignore[attr-defined]
+    return bound
