@@ -11,6 +11,7 @@ from torch import nn
 
 from kafal_pipeline.config import AugmentationConfig, TrainingConfig
 from kafal_pipeline.models import build
+from kafal_pipeline.training import local
 from kafal_pipeline.training.batches import labelled_batches
 from kafal_pipeline.training.local import ClientSamples, learning_rate, train_locally
 from kafal_pipeline.training.pixels import Pixels
@@ -100,6 +101,35 @@ def test_momentum_continues_where_it_stopped(pixels):
     assert not torch.allclose(forgetful.head.weight, at_once.head.weight, rtol=1e-4, atol=1e-6)
 
 
+def test_momentum_is_the_same_in_every_memory_layout(pixels):
+    kept = run(network(), pixels).momentum
+    contiguous = {name: tensor.contiguous() for name, tensor in kept.items()}
+    assert any(kept[name].stride() != contiguous[name].stride() for name in kept)
+    first, second = network(), network()
+    run(first, pixels, momentum=kept)
+    run(second, pixels, momentum=contiguous)
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gradients_in_another_layout_give_the_same_step(channels):
+    parameters = [
+        parameter.detach().clone(memory_format=torch.preserve_format)
+        for parameter in build(
+            "resnet8", in_channels=channels, num_classes=4, generator=torch.Generator().manual_seed(0)
+        ).parameters()
+    ]
+    generator = torch.Generator().manual_seed(1)
+    gradients = [torch.randn(parameter.shape, generator=generator) for parameter in parameters]
+    expected = [
+        parameter - 0.05 * (gradient + 5e-4 * parameter)
+        for parameter, gradient in zip(parameters, gradients, strict=True)
+    ]
+    local._sgd_step(parameters, gradients, [None] * len(parameters), 0.05, config())
+    for parameter, wanted in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(parameter, wanted)
+
+
 def test_momentum_given_is_not_changed(pixels):
     student = network()
     kept = run(student, pixels).momentum
@@ -113,13 +143,13 @@ def test_learning_rate_drops_at_the_epoch_asked_for(pixels, monkeypatch):
     assert [learning_rate(training, epoch) for epoch in (1, 259)] == [0.1, 0.1]
     assert [learning_rate(training, epoch) for epoch in (260, 500)] == pytest.approx([0.01, 0.01])
     seen = []
-    original = torch.optim.SGD.step
+    original = local._sgd_step
 
-    def step(self, *args, **kwargs):
-        seen.append(self.param_groups[0]["lr"])
-        return original(self, *args, **kwargs)
+    def step(parameters, gradients, buffers, lr, training):
+        seen.append(lr)
+        original(parameters, gradients, buffers, lr, training)
 
-    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    monkeypatch.setattr(local, "_sgd_step", step)
     run(network(), pixels, training=training, epochs_done=240)  # the seventh participation: epochs 241 .. 280
     assert seen == pytest.approx([0.1] * 19 + [0.01] * 21)
 

@@ -22,7 +22,7 @@ def build(name: str, *, in_channels: int, num_classes: int, generator: torch.Gen
     in_channels, num_classes
         Shape of its first and last layer.
     generator
-        Source of the initial weights; None leaves them uninitialised, for weights that are loaded next.
+        Source of the initial weights; None leaves arbitrary ones, to be replaced by a state that is loaded next.
 
     Raises
     ------
@@ -31,10 +31,9 @@ def build(name: str, *, in_channels: int, num_classes: int, generator: torch.Gen
     """
     check_name("model", name, MODELS)
     module, cls = MODELS[name].target.split(":") if name in MODELS else name.rsplit(".", 1)
-    # Built without storage first: torch's own initialisation would draw from its global generator.
-    with torch.device("meta"):
+    # torch's own initialisation draws from its global generator, which is put back: those weights are never used.
+    with torch.random.fork_rng(devices=[]):
         network: nn.Module = getattr(importlib.import_module(module), cls)(in_channels, num_classes)
-    network = network.to_empty(device="cpu")
     if generator is not None:
         network.initialise(generator)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

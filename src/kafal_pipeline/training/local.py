@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from kafal_pipeline.config import TrainingConfig
 from kafal_pipeline.training.batches import labelled_batches, unlabelled_batches
@@ -88,24 +89,19 @@ def train_locally(
     Unlabelled batches are drawn afresh from a new shuffle every local epoch, one per labelled batch.
     """
     student.train()
-    # Fused: one kernel for all parameters, which matters for small networks.
-    optimizer = torch.optim.SGD(
-        student.parameters(),
-        lr=training.lr,
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-        fused=pixels.device.type in {"cpu", "cuda"},
-    )
+    parameters = list(student.parameters())
+    names = [name for name, _ in student.named_parameters()]
+    buffers: list[Tensor | None] = [None] * len(parameters)
     if momentum is not None:
-        for name, parameter in student.named_parameters():
-            buffer = momentum[name].to(parameter.device).clone(memory_format=torch.preserve_format)
-            optimizer.state[parameter]["momentum_buffer"] = buffer
+        buffers = [  # in the parameters' layout, whatever the one they were kept in: see _sgd_step
+            torch.empty_like(parameter).copy_(momentum[name])
+            for name, parameter in zip(names, parameters, strict=True)
+        ]
     total = torch.zeros((), dtype=torch.float64, device=pixels.device)
     steps = 0
     source = update.unlabelled_source()
     for epoch in range(epochs_done + 1, epochs_done + training.local_epochs + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(training, epoch)
+        lr = learning_rate(training, epoch)
         batches = labelled_batches(len(samples.labelled), training.batch_size, training.batches, generator)
         others = unlabelled_batches(len(samples.unlabelled), training.batch_size, generator)
         for positions in batches:
@@ -126,12 +122,43 @@ def train_locally(
                 round_,
                 generator,
             )
-            optimizer.zero_grad(set_to_none=True)
             loss = update.client_loss(step)
-            loss.backward()
-            optimizer.step()
+            gradients = list(torch.autograd.grad(loss, parameters, materialize_grads=True))
+            _sgd_step(parameters, gradients, buffers, lr, training)
             total += loss.detach()
             steps += 1
-    buffers = {name: optimizer.state[parameter].get("momentum_buffer") for name, parameter in student.named_parameters()}
-    kept = {name: buffer for name, buffer in buffers.items() if buffer is not None}
+    kept = {name: buffer for name, buffer in zip(names, buffers, strict=True) if buffer is not None}
     return LocalResult(kept, epochs_done + training.local_epochs, float(total) / max(steps, 1), steps)
+
+
+@torch.no_grad()
+def _sgd_step(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    buffers: list[Tensor | None],
+    lr: float,
+    training: TrainingConfig,
+) -> None:
+    """Do one step of ``torch.optim.SGD``; `buffers` is filled at the first.
+
+    The functional form: the class imports torch's compiler, four seconds of work for nothing.
+    """
+    # The fused kernel walks through memory: a gradient in another layout than its parameter's would be misread.
+    aligned = [
+        gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
+        for parameter, gradient in zip(parameters, gradients, strict=True)
+    ]
+    sgd(
+        parameters,
+        aligned,
+        buffers,
+        weight_decay=training.weight_decay,
+        momentum=training.momentum,
+        lr=lr,
+        dampening=0.0,
+        nesterov=False,
+        maximize=False,
+        has_sparse_grad=False,
+        fused=parameters[0].device.type in {"cpu", "cuda"},  # one kernel for all parameters
+        foreach=False,
+    )

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.data.pools import annotate, client_pools, initial_pool, label_counts
 from kafal_pipeline.pipelines import runtime
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    State = dict[str, Tensor]
-    States = dict[str, State]
-
-Parameters = dict[str, Any]
+from kafal_pipeline.pipelines.annotations import DataFrame, Parameters, State, States
 
 
-def draw_initial_pool(splits: list[list[int]], images: ImageData, parameters: Parameters) -> pd.DataFrame:
+def draw_initial_pool(splits: list[list[int]], images: ImageData, parameters: Parameters) -> DataFrame:
     """Have each client's first samples labelled, drawn at random."""
     config = resolve(parameters)
     return initial_pool(splits, images.train_labels, config.budget, config.cycles, config.seed)
@@ -30,15 +22,17 @@ def draw_initial_pool(splits: list[list[int]], images: ImageData, parameters: Pa
 
 def query(
     cycle: int,
-    pool: pd.DataFrame,
+    pool: DataFrame,
     global_model: State,
     local_models: States,
-    rounds: pd.DataFrame,
+    rounds: DataFrame,
     images: ImageData,
     parameters: Parameters,
-) -> tuple[pd.DataFrame, dict[str, float]]:
+) -> tuple[DataFrame, dict[str, float]]:
     """Let every client choose; a table (client, sample, score, rank) and what it cost."""
-    from kafal_pipeline.federation.querying import query_cycle  # noqa: PLC0415 - torch takes seconds to import
+    import pandas as pd  # noqa: PLC0415 - as is torch, slow to import
+
+    from kafal_pipeline.federation.querying import query_cycle  # noqa: PLC0415
 
     config = resolve(parameters)
     start = time.perf_counter()
@@ -51,16 +45,18 @@ def query(
     return pd.concat(tables, ignore_index=True), {"seconds": time.perf_counter() - start}
 
 
-def annotate_queried(cycle: int, pool: pd.DataFrame, queried: pd.DataFrame, images: ImageData) -> pd.DataFrame:
+def annotate_queried(cycle: int, pool: DataFrame, queried: DataFrame, images: ImageData) -> DataFrame:
     """Ask the oracle: the queried samples get their labels."""
     return annotate(pool, queried, images.train_labels, cycle)
 
 
 def train(
-    cycle: int, pool: pd.DataFrame, images: ImageData, parameters: Parameters, previous_model: State | None = None
-) -> tuple[State, States, pd.DataFrame]:
+    cycle: int, pool: DataFrame, images: ImageData, parameters: Parameters, previous_model: State | None = None
+) -> tuple[State, States, DataFrame]:
     """Train the federation for one cycle; the global model, what queries need of the clients, a row a round and client."""
-    from kafal_pipeline.federation.cycle import train_cycle  # noqa: PLC0415 - torch takes seconds to import
+    import pandas as pd  # noqa: PLC0415 - as is torch, slow to import
+
+    from kafal_pipeline.federation.cycle import train_cycle  # noqa: PLC0415
     from kafal_pipeline.federation.states import initial_state  # noqa: PLC0415
 
     config = resolve(parameters)
@@ -79,11 +75,11 @@ def train(
 def evaluate(
     cycle: int,
     global_model: State,
-    pool: pd.DataFrame,
-    rounds: pd.DataFrame,
+    pool: DataFrame,
+    rounds: DataFrame,
     images: ImageData,
     parameters: Parameters,
-    queried: pd.DataFrame | None = None,
+    queried: DataFrame | None = None,
     query_cost: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """Measure the global model on the test set, and say what the cycle asked for and cost."""
@@ -125,7 +121,7 @@ def _broadcast_key(round_: int) -> str:
     return f"broadcast_{round_:05d}"
 
 
-def _trained(cycle: int, global_model: State, local_models: States, rounds: pd.DataFrame) -> Any:
+def _trained(cycle: int, global_model: State, local_models: States, rounds: DataFrame) -> Any:
     """Put together what a finished cycle left behind for queries."""
     from kafal_pipeline.federation.cycle import CycleState  # noqa: PLC0415 - torch takes seconds to import
 

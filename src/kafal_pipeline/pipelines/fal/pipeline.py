@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline, node
@@ -68,6 +67,9 @@ def _cycle(cycle: int) -> list[Node]:
 
 def _of(cycle: int, function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a node's function its cycle, and keep its name for Kedro's log."""
-    bound = partial(function, cycle)
-    bound.__name__ = function.__name__  # type: ignore[attr-defined]
+
+    def bound(*args):  # type: ignore[no-untyped-def]
+        return function(cycle, *args)
+
+    bound.__name__ = function.__name__
     return bound

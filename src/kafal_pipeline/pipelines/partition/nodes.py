@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData, make_partition, split_table
-
-if TYPE_CHECKING:
-    import pandas as pd
+from kafal_pipeline.pipelines.annotations import DataFrame, Parameters
 
 
-def split_clients(images: ImageData, parameters: dict[str, Any]) -> tuple[list[list[int]], pd.DataFrame]:
+def split_clients(images: ImageData, parameters: Parameters) -> tuple[list[list[int]], DataFrame]:
     """Return the training indices of each client, and how many samples of each class each one holds."""
     config = resolve(parameters)
     split = make_partition(images.train_labels, config.partition, config.seed, images.train_clients)

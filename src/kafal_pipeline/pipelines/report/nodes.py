@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kafal_pipeline.config import resolve
+from kafal_pipeline.data import ImageData
 from kafal_pipeline.evaluation import (
     CycleMetrics,
     client_classes_figure,
@@ -13,24 +14,19 @@ from kafal_pipeline.evaluation import (
     queried_classes_figure,
     summary,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from kafal_pipeline.data import ImageData
+from kafal_pipeline.pipelines.annotations import DataFrame, Figure, Parameters
 
 
-def summarise(parameters: dict[str, Any], *metrics: CycleMetrics) -> tuple[pd.DataFrame, dict[str, Any]]:
+def summarise(parameters: Parameters, *metrics: CycleMetrics) -> tuple[DataFrame, dict[str, Any]]:
     """Return the learning curve of a run and its summary."""
     curve = learning_curve(metrics)
     return curve, summary(curve, resolve(parameters))
 
 
 def draw(
-    parameters: dict[str, Any],
-    curve: pd.DataFrame,
-    split_table: pd.DataFrame,
+    parameters: Parameters,
+    curve: DataFrame,
+    split_table: DataFrame,
     images: ImageData,
     *metrics: CycleMetrics,
 ) -> tuple[Figure, Figure, Figure]:

@@ -1,0 +1,22 @@
+"""Names for annotations of nodes.
+
+Kedro resolves a node's annotations when pipelines are registered. The real classes take seconds to import, which
+`kedro registry list` and a mistake in a parameter need not wait for; so they stand here for the reader and the type
+checker, and are `Any` at run time.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+    from torch import Tensor
+
+    State = dict[str, Tensor]
+    States = dict[str, State]
+else:
+    DataFrame = Figure = State = States = Any
+
+Parameters = dict[str, Any]
+
+__all__ = ["DataFrame", "Figure", "Parameters", "State", "States"]
