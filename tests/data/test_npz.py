@@ -67,7 +67,7 @@ def bad(key, value):
         (bad("train_labels", lambda a: np.stack([a, a], axis=1)), "Several labels to an image"),
         (bad("train_labels", lambda a: a + 1), "no image of class 0"),
         (bad("train_labels", lambda a: a * 2), "no image of class 1"),
-        (bad("train_labels", lambda a: a * 0), "found the label 1 at position 1|found 1 class"),
+        (bad("train_labels", lambda a: a * 0), "test_labels: found the label 1 at position 1; allowed: 0 to 0"),
         (bad("test_labels", lambda a: a + 1), "test_labels: found the label 3 at position 2; allowed: 0 to 2"),
         (bad("classes", np.array(["a", "b"])), "the 2 classes of the key classes"),
         (bad("classes", np.array(["a", "b", "a"])), "all different"),
