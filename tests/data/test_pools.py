@@ -17,7 +17,7 @@ COLUMNS = ["client", "sample", "label", "labelled_in_cycle"]
 
 @pytest.mark.parametrize(
     ("size", "amount", "expected"),
-    [(5021, 0.10, 503), (5000, 0.05, 250), (30, 0.1, 3), (5020, 0.1, 502), (7, 1.0, 7), (3, 0.01, 1), (9, 4, 4)],
+    [(5021, 0.10, 503), (5000, 0.05, 250), (100, 0.07, 7), (5020, 0.1, 502), (7, 1.0, 7), (3, 0.01, 1), (9, 4, 4)],
 )
 def test_budget(size, amount, expected):
     assert cycle_budget(size, amount) == expected
@@ -99,6 +99,7 @@ def test_pools_of_one_client_do_not_depend_on_the_others():
     one = initial_pool([range(20), range(20, 40)], labels, budget, 1, 0)
     two = initial_pool([range(50, 60), range(20, 40)], labels, budget, 1, 0)
     np.testing.assert_array_equal(client_pools(one)[1].labelled, client_pools(two)[1].labelled)
+    assert client_pools(one)[0].labelled.tolist() != (client_pools(one)[1].labelled - 20).tolist()
     other = initial_pool([range(20), range(20, 40)], labels, budget, 1, 1)
     assert client_pools(one)[1].labelled.tolist() != client_pools(other)[1].labelled.tolist()
 

@@ -119,7 +119,7 @@ def test_source_that_is_gone_is_not_needed(setting, arrays):
         opened(image_size=8)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "gone", "meta gone", "meta damaged", "other format"])
+@pytest.mark.parametrize("damage", ["truncated", "lengthened", "gone", "meta gone", "meta damaged", "other format"])
 def test_damaged_store_is_refused_or_made_again(setting, arrays, damage):
     _, opened = setting
     folder = opened().folder
@@ -127,6 +127,8 @@ def test_damaged_store_is_refused_or_made_again(setting, arrays, damage):
     meta = folder / "meta.json"
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-1])
+    elif damage == "lengthened":
+        path.write_bytes(path.read_bytes() + b"0")
     elif damage == "gone":
         path.unlink()
     elif damage == "meta gone":
