@@ -60,7 +60,7 @@ def cycle_budget(size: int, amount: float | int) -> int:
     """
     if isinstance(amount, int):
         return amount
-    # 0.1 * 30 is 3.0000000000000004: round that noise away before rounding up.
+    # 100 * 0.07 is 7.000000000000001: round that noise away before rounding up.
     return max(1, math.ceil(round(size * amount, 6)))
 
 

@@ -22,10 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of one split: their paths and the names of their classes, sorted by both."""
+    """The images of one split: their paths and the names of their classes, sorted by both, and what is no image."""
 
     paths: tuple[Path, ...]
     classes: tuple[str, ...]
+    skipped: tuple[Path, ...]
 
 
 def source(root: Path, image_size: int | None) -> Source:
@@ -44,6 +45,9 @@ def _read(root: Path, image_size: int | None) -> RawData:
             "test/<class>/ (docs/data.md)."
         )
     train, test = _listing(root, "train"), _listing(root, "test")
+    skipped = train.skipped + test.skipped
+    if skipped:
+        logger.warning("%s: %d entries are no images and are left out, such as %s", root, len(skipped), skipped[0])
     classes = tuple(sorted(set(train.classes)))
     unknown = sorted(set(test.classes) - set(classes))
     if unknown:
@@ -65,7 +69,7 @@ def _read(root: Path, image_size: int | None) -> RawData:
 
 
 def _listing(root: Path, split: str) -> Listing:
-    """Return the images of ``root/split``; hidden files are passed over, others that are no images are counted."""
+    """Return the images of ``root/split``; hidden files are passed over."""
     folder = root / split
     if not folder.is_dir():
         raise UserError(f"{root}: found no folder {split}/; it must hold one folder of images for each class.")
@@ -75,8 +79,9 @@ def _listing(root: Path, split: str) -> Listing:
             skipped.append(class_folder)
             continue
         _refuse_outside(root, class_folder)
-        images = [path for path in _visible(class_folder) if path.suffix.lower() in SUFFIXES]
-        skipped += [path for path in _visible(class_folder) if path.suffix.lower() not in SUFFIXES]
+        entries = _visible(class_folder)
+        images = [path for path in entries if path.suffix.lower() in SUFFIXES]
+        skipped += [path for path in entries if path.suffix.lower() not in SUFFIXES]
         if not images:
             raise UserError(f"{class_folder}: found no image; allowed: {', '.join(sorted(SUFFIXES))}.")
         for path in images:
@@ -85,9 +90,7 @@ def _listing(root: Path, split: str) -> Listing:
         names += [class_folder.name] * len(images)
     if not paths:
         raise UserError(f"{folder}: found no class folders; it must hold one folder of images for each class.")
-    if skipped:
-        logger.warning("%s: %d entries are no images and are left out, such as %s", folder, len(skipped), skipped[0])
-    return Listing(tuple(paths), tuple(names))
+    return Listing(tuple(paths), tuple(names), tuple(skipped))
 
 
 def _visible(folder: Path) -> list[Path]:

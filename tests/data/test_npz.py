@@ -1,0 +1,113 @@
+"""The npz source: what it accepts, and what it says about everything else."""
+
+import numpy as np
+import pytest
+
+from kafal_pipeline.config import DatasetConfig
+from kafal_pipeline.data.sources import find_source
+from kafal_pipeline.errors import UserError
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(arrays, compressed=False):
+        path = tmp_path / "mine.npz"
+        (np.savez_compressed if compressed else np.savez)(path, **arrays)
+        return find_source(DatasetConfig(name="mine", path=str(path)), tmp_path / "raw").read()
+
+    return read
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_good_file(read, arrays, compressed):
+    data = read(arrays, compressed)
+    np.testing.assert_array_equal(data.train_images[:], arrays["train_images"])
+    np.testing.assert_array_equal(data.test_labels, arrays["test_labels"])
+    assert data.train_labels.dtype == np.int64
+    assert data.classes == ("0", "1", "2")
+    assert data.train_clients is None
+
+
+def test_grey_images_columns_of_labels_and_ignored_keys(read, arrays):
+    arrays["train_images"] = arrays["train_images"][..., 0]
+    arrays["test_images"] = arrays["test_images"][..., 0]
+    arrays["train_labels"] = arrays["train_labels"][:, None].astype(np.uint8)
+    arrays["val_images"] = np.zeros(3)
+    data = read(arrays)
+    assert data.train_images.shape == (12, 4, 5, 1)
+    assert data.train_labels.shape == (12,)
+
+
+def test_optional_keys(read, arrays):
+    arrays["train_clients"] = np.arange(12) % 4
+    arrays["classes"] = np.array(["a", "b", "c", "absent"])
+    data = read(arrays)
+    assert data.classes == ("a", "b", "c", "absent")
+    np.testing.assert_array_equal(data.train_clients, np.arange(12) % 4)
+
+
+def bad(key, value):
+    return lambda arrays: arrays | {key: value(arrays[key]) if callable(value) else value}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (bad("train_images", lambda a: a / np.float32(255)), "train_images: found float32; allowed: uint8"),
+        (bad("test_images", lambda a: np.where(a > 200, np.nan, a)), "test_images: found float64 with NaN"),
+        (bad("train_images", lambda a: a[0, 0]), r"found the shape \(5, 3\)"),
+        (bad("train_images", lambda a: np.zeros((12, 3, 32, 32), np.uint8)), "channels last"),
+        (bad("train_images", lambda a: a[:0]), "at least one image"),
+        (bad("test_images", lambda a: a[:, :3]), r"training images of \(4, 5, 3\) and test images of \(3, 5, 3\)"),
+        (bad("train_labels", lambda a: a[:-1]), "train_labels: found 11 items for 12 images"),
+        (bad("train_labels", lambda a: a.astype(float)), "train_labels: found float64; allowed: integers"),
+        (bad("train_labels", lambda a: np.where(a == 0, np.nan, a)), "with NaN"),
+        (bad("train_labels", lambda a: a - 1), "train_labels: found -1 at position 0"),
+        (bad("train_labels", lambda a: a.astype(np.uint64) + np.uint64(2**63)), "found 9223372036854775808 at"),
+        (bad("train_labels", lambda a: np.stack([a, a], axis=1)), "Several labels to an image"),
+        (bad("train_labels", lambda a: a + 1), "no image of class 0"),
+        (bad("train_labels", lambda a: a * 2), "no image of class 1"),
+        (bad("train_labels", lambda a: a * 0), "test_labels: found the label 1 at position 1; allowed: 0 to 0"),
+        (bad("test_labels", lambda a: a + 1), "test_labels: found the label 3 at position 2; allowed: 0 to 2"),
+        (bad("classes", np.array(["a", "b"])), "the 2 classes of the key classes"),
+        (bad("classes", np.array(["a", "b", "a"])), "all different"),
+        (bad("classes", np.arange(3)), "one list of strings"),
+        (bad("classes", np.array(["a", "b", "c"], dtype=object)), "without object arrays"),
+        (bad("train_labels", lambda a: a.astype(object)), "without object arrays"),
+        (bad("train_clients", np.arange(11)), "train_clients: found 11 items"),
+        (bad("train_clients", -np.arange(12)), "train_clients: found -1"),
+    ],
+)
+def test_bad_array_is_named(read, arrays, change, message):
+    with pytest.raises(UserError, match=message) as error:
+        read(change(arrays))
+    assert "mine.npz" in str(error.value)
+
+
+def test_missing_keys_are_listed(read, arrays):
+    del arrays["test_labels"], arrays["train_images"]
+    with pytest.raises(UserError, match="missing: train_images, test_labels"):
+        read(arrays)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty", "plain npy", "bit"])
+def test_damaged_file_is_refused(tmp_path, arrays, damage):
+    path = tmp_path / "x.npz"
+    np.savez(path, **arrays)
+    whole = path.read_bytes()
+    if damage == "plain npy":
+        with path.open("wb") as file:
+            np.save(file, arrays["train_images"])
+    else:
+        middle = len(whole) // 4  # in the pixels of the first array
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        path.write_bytes(
+            {"truncated": whole[: len(whole) // 2], "text": b"hello" * 100, "empty": b"", "bit": flipped}[damage]
+        )
+    with pytest.raises(UserError, match=r"x\.npz: cannot be read"):
+        find_source(DatasetConfig(path=str(path)), tmp_path).read()
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.npz: there is no such file"):
+        find_source(DatasetConfig(path=str(tmp_path / "nowhere.npz")), tmp_path).read()

@@ -1,0 +1,241 @@
+"""The store: written once and whole, mapped, made again when something changed."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kafal_pipeline.config import DatasetConfig
+from kafal_pipeline.data import fingerprint, open_store, pixels, read_store, store, store_writer
+from kafal_pipeline.errors import UserError
+
+
+@pytest.fixture
+def setting(tmp_path, arrays):
+    """A raw folder with mine.npz, and the function that opens its store."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    np.savez(raw / "mine.npz", **arrays)
+
+    def opened(**options):
+        return open_store(DatasetConfig(name="mine", **options), raw, tmp_path / "mine" / "images")
+
+    return raw, opened
+
+
+@pytest.fixture
+def readings(monkeypatch):
+    """A list that grows with every reading of a source: its data, or its bytes for the digest."""
+    calls = []
+    digest = fingerprint.file_digest
+
+    def counted_digest(path):
+        calls.append("digest")
+        return digest(path)
+
+    def counted_write(*arguments):
+        calls.append("write")
+        return write(*arguments)
+
+    write = store_writer.write_store
+    monkeypatch.setattr(fingerprint, "file_digest", counted_digest)
+    monkeypatch.setattr(store_writer, "write_store", counted_write)
+    return calls
+
+
+def test_content(setting, arrays):
+    raw, opened = setting
+    data = opened()
+    np.testing.assert_array_equal(data.train_images, arrays["train_images"])
+    np.testing.assert_array_equal(data.test_labels, arrays["test_labels"])
+    scaled = arrays["train_images"].reshape(-1, 3) / 255
+    np.testing.assert_allclose(data.mean, scaled.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(data.std, scaled.std(axis=0), rtol=1e-12)
+    assert data.name == "mine"
+    assert data.folder == raw.parent / "mine" / "images"
+
+
+def test_arrays_are_mapped_and_private(setting):
+    _, opened = setting
+    data = opened()
+    assert isinstance(data.train_images, np.memmap)
+    data.train_images[0] = 0
+    assert read_store(data.folder).train_images[0].any()
+
+
+def test_torch_takes_the_arrays_without_a_copy_or_a_warning(setting, recwarn):
+    import torch  # noqa: PLC0415 - seconds to import
+
+    data = setting[1]()
+    assert torch.from_numpy(data.train_images).data_ptr() == data.train_images.ctypes.data
+    assert not [warning for warning in recwarn if "writable" in str(warning.message)]
+
+
+def test_unchanged_source_is_not_read_again(setting, readings):
+    raw, opened = setting
+    opened()
+    assert readings == ["digest", "write"]
+    opened()
+    assert readings == ["digest", "write"]
+    (raw / "mine.npz").touch()  # its time changes, its bytes do not
+    opened()
+    assert readings == ["digest", "write", "digest"]
+    opened()
+    assert readings == ["digest", "write", "digest"]
+
+
+def test_changed_source_is_stored_again(setting, arrays, readings):
+    raw, opened = setting
+    opened()
+    np.savez(raw / "mine.npz", **(arrays | {"train_labels": arrays["train_labels"][::-1]}))
+    np.testing.assert_array_equal(opened().train_labels, arrays["train_labels"][::-1])
+    assert readings.count("write") == 2
+
+
+def test_changed_parameters_are_applied_and_others_are_not(setting, readings):
+    _, opened = setting
+    opened()
+    assert opened(image_size=8).train_images.shape == (12, 8, 8, 3)
+    assert opened(image_size=8, label="small", download=True).train_images.shape == (12, 8, 8, 3)
+    assert readings.count("write") == 2
+    data = opened(mean=[0.1, 0.2, 0.3], std=[1, 2, 3])
+    assert (data.mean.tolist(), data.std.tolist()) == ([0.1, 0.2, 0.3], [1, 2, 3])
+
+
+@pytest.mark.parametrize("key", ["mean", "std"])
+def test_statistics_of_the_wrong_length(setting, key):
+    with pytest.raises(UserError, match=rf"dataset\.{key}: found 1 items; mine has 3 channels"):
+        setting[1](**{key: [0.5]})
+
+
+def test_source_that_is_gone_is_not_needed(setting, arrays):
+    raw, opened = setting
+    opened()
+    (raw / "mine.npz").unlink()
+    np.testing.assert_array_equal(opened().train_images, arrays["train_images"])
+    with pytest.raises(UserError, match="no known data set"):
+        opened(image_size=8)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "lengthened", "gone", "meta gone", "meta damaged", "other format"])
+def test_damaged_store_is_refused_or_made_again(setting, arrays, damage):
+    _, opened = setting
+    folder = opened().folder
+    path = folder / "train_images.npy"
+    meta = folder / "meta.json"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-1])
+    elif damage == "lengthened":
+        path.write_bytes(path.read_bytes() + b"0")
+    elif damage == "gone":
+        path.unlink()
+    elif damage == "meta gone":
+        meta.unlink()
+    elif damage == "meta damaged":
+        meta.write_text("{")
+    else:
+        meta.write_text(json.dumps(json.loads(meta.read_text()) | {"format": 0}))
+    with pytest.raises(UserError, match="no whole store"):
+        read_store(folder)
+    np.testing.assert_array_equal(opened().train_images, arrays["train_images"])
+
+
+def test_an_error_while_writing_leaves_the_old_store_and_no_rubbish(setting, monkeypatch, tmp_path):
+    _, opened = setting
+    folder = opened().folder
+
+    def fail(self, batch):
+        raise MemoryError("half-way")
+
+    monkeypatch.setattr(pixels.Levels, "add", fail)
+    with pytest.raises(MemoryError):
+        opened(image_size=8)
+    assert read_store(folder).train_images.shape == (12, 4, 5, 3)
+    assert sorted(path.name for path in folder.parent.iterdir()) == [".images.source.json", "images"]
+
+
+def test_two_runs_at_the_same_moment(setting, monkeypatch):
+    _, opened = setting
+    write = store_writer.write_store
+
+    def second(*arguments):
+        write(*arguments)  # the other run's
+        raise OSError("Directory not empty")
+
+    monkeypatch.setattr(store.store_writer, "write_store", second)
+    assert opened().train_images.shape == (12, 4, 5, 3)
+
+
+def test_disk_errors_are_not_hidden(setting, monkeypatch):
+    def full(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(store.store_writer, "write_store", full)
+    with pytest.raises(OSError, match="No space"):
+        setting[1]()
+
+
+def test_stores_of_equal_data_are_equal_byte_for_byte(tmp_path):
+    folders = [open_store(DatasetConfig(), tmp_path, tmp_path / name / "images").folder for name in "ab"]
+    names = sorted(path.name for path in folders[0].iterdir())
+    assert names == ["meta.json", "test_images.npy", "test_labels.npy", "train_images.npy", "train_labels.npy"]
+    for name in names:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    meta = json.loads((folders[0] / "meta.json").read_text())
+    for name, array in meta["arrays"].items():
+        assert array["sha256"] == fingerprint.file_digest(folders[0] / f"{name}.npy")
+
+
+def test_clients_of_the_data_are_stored(tmp_path, arrays):
+    np.savez(tmp_path / "mine.npz", **arrays, train_clients=np.arange(12) % 4)
+    data = open_store(DatasetConfig(name="mine"), tmp_path, tmp_path / "images")
+    assert data.train_clients.tolist() == [0, 1, 2, 3] * 3
+
+
+def test_folder_of_images_is_stored(tmp_path, image_folder, readings):
+    def opened():
+        return open_store(DatasetConfig(name="mine", path=str(image_folder)), tmp_path, tmp_path / "images")
+
+    assert opened().train_images[:, 0, 0, 0].tolist() == [0, 1, 2, 100, 101, 102]
+    before = len(readings)
+    opened()
+    assert len(readings) == before
+    (image_folder / "train/dog/2.png").unlink()
+    assert len(opened().train_images) == 5
+
+
+def test_batches_do_not_change_the_result(setting, monkeypatch):
+    whole = setting[1](image_size=6)
+    expected = (whole.train_images.copy(), whole.mean, whole.std)
+    monkeypatch.setattr(pixels, "BATCH_BYTES", 6 * 6 * 3 * 5)
+    setting[1]()
+    again = setting[1](image_size=6)
+    np.testing.assert_array_equal(again.train_images, expected[0])
+    assert (again.mean.tolist(), again.std.tolist()) == (expected[1].tolist(), expected[2].tolist())
+
+
+def test_constant_channel_can_be_divided_by():
+    levels = pixels.Levels(1)
+    levels.add(np.full((3, 2, 2, 1), 51, dtype=np.uint8))
+    assert levels.mean_and_std() == ([pytest.approx(0.2)], [1.0])
+
+
+def test_reading_imports_nothing_heavy(setting):
+    folder = setting[1]().folder
+    code = (
+        "import sys; from pathlib import Path; from kafal_pipeline.data import read_store; "
+        f"read_store(Path({str(folder)!r})); "
+        "print([m for m in ('torch', 'torchvision', 'sklearn', 'scipy', 'pandas', 'PIL', 'kedro') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_real_cifar10(real_data, tmp_path):
+    file = real_data("cifar10.npz")
+    data = open_store(DatasetConfig(name="cifar10", path=str(file)), tmp_path, tmp_path / "images")
+    assert data.train_images.shape == (50_000, 32, 32, 3)
+    np.testing.assert_allclose(data.mean, [0.4914, 0.4822, 0.4465], atol=1e-4)
+    np.testing.assert_allclose(data.std, [0.2470, 0.2435, 0.2616], atol=1e-4)
