@@ -1,0 +1,43 @@
+# `make run` and `make test` need nothing but Python >= 3.11 (or uv) and git; they make .venv on their first call.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install run test lint lock
+
+help:
+	@echo "make run    install into $(VENV) if need be, then: kedro run --pipeline fal"
+	@echo "make test   install into $(VENV) if need be, then the tests"
+	@echo "make lint   ruff, mypy, import rules"
+	@echo "make lock   bring requirements.lock up to date with pyproject.toml (needs uv)"
+
+install: $(VENV)/.installed
+
+# Versions come from requirements.lock, which names no host: packages come from whatever index this machine uses.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing --python ">=3.11" $(VENV) && \
+		uv pip install --python $(BIN)/python --compile-bytecode -r requirements.lock && \
+		uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
+	else \
+		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, found " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")' && \
+		$(PYTHON) -m venv $(VENV) && \
+		$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock && \
+		$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
+	fi
+	@touch $@
+
+run: install
+	$(BIN)/kedro run --pipeline fal
+
+test: install
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+lint: install
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header --upgrade -o requirements.lock

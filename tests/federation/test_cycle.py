@@ -1,0 +1,183 @@
+"""The published semantics of rounds: what clients keep, what the server averages, who takes part."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from kafal_pipeline.data.pools import ClientPool
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation import worker as worker_module
+from kafal_pipeline.federation.cycle import train_cycle
+from kafal_pipeline.federation.participants import participants
+from kafal_pipeline.federation.states import initial_state
+from kafal_pipeline.federation.workers import Workers
+
+
+def run(images, config, pools, start, cycle=0, on_round=None):
+    with Workers(images, config) as workers:
+        return train_cycle(config, pools, start, cycle, workers, on_round)
+
+
+def equal(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    """All calls of `train_locally`, as dictionaries of its keyword arguments and a few more."""
+    calls = []
+    original = worker_module.train_locally
+
+    def train_locally(student, teacher, update, pixels, samples, training, **options):
+        received = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+        result = original(student, teacher, update, pixels, samples, training, **options)
+        trained = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+        calls.append({**options, "teacher": teacher, "samples": samples, "received": received, "trained": trained,
+                      "result": result})  # fmt: skip
+        return result
+
+    monkeypatch.setattr(worker_module, "train_locally", train_locally)
+    return calls
+
+
+def clients_by_round(config, cycle=0):
+    return [
+        participants(range(4), config.federation, seed=config.seed, cycle=cycle, round_=round_)
+        for round_ in range(config.federation.rounds)
+    ]
+
+
+def test_each_round_is_the_weighted_average_of_its_participants(images, make_config, pools, start, spy):
+    sizes = {0: 6, 1: 3, 2: 5, 3: 1}
+    pools = {k: dataclasses.replace(p, labelled=p.labelled[: sizes[k]], labels=p.labels[: sizes[k]])
+             for k, p in pools.items()}  # fmt: skip
+    config = make_config(update="fedavg")
+    models = [start]
+    run(images, config, pools, start, on_round=lambda state: models.append(state.global_state))
+    calls = sorted(spy, key=lambda call: call["round_"])
+    for round_, chosen in enumerate(clients_by_round(config)):
+        mine = [call for call in calls if call["round_"] == round_]
+        weights = [len(call["samples"].labelled) for call in mine]
+        assert sorted(weights) == sorted(sizes[client] for client in chosen)
+        for name, tensor in models[round_ + 1].items():
+            if not tensor.is_floating_point():
+                assert torch.equal(tensor, start[name])  # integer buffers are left alone
+                continue
+            mean = sum(w * call["trained"][name].double() for w, call in zip(weights, mine, strict=True)) / sum(weights)
+            torch.testing.assert_close(tensor.double(), mean, rtol=1e-5, atol=1e-7, msg=name)
+        for call in mine:
+            assert equal(call["received"], models[round_])
+    assert any("running_mean" in name and not torch.equal(t, start[name]) for name, t in models[-1].items())
+
+
+def test_momentum_and_epochs_survive_rounds_and_restart_with_the_cycle(images, make_config, pools, start, spy):
+    config = make_config(federation={"rounds": 5}, training={"local_epochs": 2})
+    first = run(images, config, pools, start)
+    kept = {}
+    for round_, chosen in enumerate(clients_by_round(config)):
+        mine = {int(call["samples"].labelled[0]): call for call in spy if call["round_"] == round_}
+        for client in chosen:
+            call = mine[int(pools[client].labelled[0])]
+            if client not in kept:
+                assert call["momentum"] is None
+                assert call["epochs_done"] == 0
+            else:
+                before = kept[client]["result"]
+                assert call["epochs_done"] == before.epochs > 0
+                assert all(torch.equal(call["momentum"][name], before.momentum[name]) for name in before.momentum)
+            kept[client] = call
+    spy.clear()
+    run(images, config, pools, first.global_state, cycle=1)
+    assert all(call["momentum"] is None and call["epochs_done"] == 0 for call in spy if call["round_"] == 0)
+
+
+def test_the_teacher_is_this_rounds_broadcast_and_absent_in_round_zero(images, make_config, pools, start, monkeypatch):
+    seen = []
+    original = worker_module.train_locally
+
+    def train_locally(student, teacher, *args, **options):
+        same = None
+        if teacher is not None:
+            same = equal(dict(teacher.named_parameters()), dict(student.named_parameters()))
+            assert not any(parameter.requires_grad for parameter in teacher.parameters())
+        seen.append((options["round_"], same))
+        return original(student, teacher, *args, **options)
+
+    monkeypatch.setattr(worker_module, "train_locally", train_locally)
+    run(images, make_config(), pools, start)
+    assert {item for item in seen} == {(0, None), (1, True), (2, True)}
+
+
+@pytest.mark.parametrize(("update", "expected"), [("kcfu", "initial_unlabelled"), ("kcfu_paper", "unlabelled")])
+def test_unlabelled_batches_come_from_the_pool_asked_for(images, make_config, pools, start, spy, update, expected):
+    later = {
+        k: ClientPool(
+            np.sort(np.append(p.labelled, p.unlabelled[:2])),
+            np.append(p.labels, [0, 0]),
+            p.unlabelled[2:],
+            p.initial_unlabelled,
+        )
+        for k, p in pools.items()
+    }
+    run(images, make_config(update=update), later, start)
+    for call in spy:
+        (client,) = [k for k, p in later.items() if p.labelled[0] == call["samples"].labelled[0]]
+        assert call["samples"].unlabelled.tolist() == getattr(later[client], expected).tolist()
+
+
+def test_local_models_are_those_of_the_last_training_before_the_next_broadcast(images, make_config, pools, start, spy):
+    config = make_config(federation={"all_clients_last_round": False, "rounds": 4})
+    state = run(images, config, pools, start)
+    last = {client: round_ for round_, chosen in enumerate(clients_by_round(config)) for client in chosen}
+    assert state.downloaded == last
+    for client, round_ in last.items():
+        (call,) = [
+            call for call in spy
+            if call["round_"] == round_ and call["samples"].labelled[0] == pools[client].labelled[0]
+        ]  # fmt: skip
+        assert equal(state.local_states[client], call["trained"])
+        assert equal(state.broadcasts[round_], call["received"])
+    assert set(state.broadcasts) == set(last.values())
+
+
+def test_rows_tell_who_trained_when(images, make_config, pools, start):
+    config = make_config(federation={"participation": 1.0})
+    rows = run(images, config, pools, start, cycle=2).rows
+    assert [(row["cycle"], row["round"], row["client"]) for row in rows] == [(2, r, k) for r in range(3) for k in range(4)]
+    assert [row["epochs"] for row in rows] == [r + 1 for r in range(3) for _ in range(4)]
+    assert all(row["steps"] == 2 and np.isfinite(row["loss"]) for row in rows)
+    assert all(row["bytes_up"] == row["bytes_down"] > 4 * 77_000 for row in rows)
+
+
+def test_clients_without_labels_are_left_out(images, make_config, pools, start):
+    nobody = np.empty(0, dtype=np.int64)
+    pools = {**pools, 2: ClientPool(nobody, nobody, pools[2].unlabelled, pools[2].unlabelled)}
+    state = run(images, make_config(federation={"participation": 1.0}), pools, start)
+    assert set(state.local_states) == {0, 1, 3}
+    everybody_empty = {k: ClientPool(nobody, nobody, p.unlabelled, p.unlabelled) for k, p in pools.items()}
+    with pytest.raises(UserError, match=r"budget\.initial"):
+        run(images, make_config(), everybody_empty, start)
+
+
+def test_a_model_that_is_no_longer_finite_names_cycle_round_and_client(images, make_config, pools, start):
+    with pytest.raises(UserError, match=r"cycle 0, round \d, client \d.*training\.lr"):
+        run(images, make_config(training={"lr": 1e30}), pools, start)
+
+
+def test_same_seed_same_bits_other_seed_other_bits(images, make_config, pools, start):
+    first, second = (run(images, make_config(), pools, start) for _ in range(2))
+    assert equal(first.global_state, second.global_state)
+    other = run(images, make_config(seed=1), pools, start)
+    assert not equal(first.global_state, other.global_state)
+
+
+def test_initial_weights_depend_on_seed_and_cycle_alone():
+    shape = {"in_channels": 1, "num_classes": 3}
+    a, b = (initial_state("resnet8", **shape, seed=4, cycle=1) for _ in range(2))
+    assert equal(a, b)
+    for seed, cycle in ((5, 1), (4, 2)):
+        assert not equal(a, initial_state("resnet8", **shape, seed=seed, cycle=cycle))

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+
+from kafal_pipeline.config import DatasetConfig
+from kafal_pipeline.data import make_partition, open_store
+from kafal_pipeline.data.pools import client_pools, initial_pool
+from kafal_pipeline.federation.cycle import train_cycle
+from kafal_pipeline.federation.prediction import predict_test
+from kafal_pipeline.federation.querying import query_cycle
+from kafal_pipeline.federation.states import initial_state
+from kafal_pipeline.federation.workers import Workers
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    return open_store(DatasetConfig(), folder / "raw", folder / "images")
+
+
+def trial(digits, config):
+    split = make_partition(digits.train_labels, config.partition, config.seed)
+    pools = client_pools(initial_pool(split, digits.train_labels, config.budget, config.cycles, config.seed))
+    start = initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=0)
+    with Workers(digits, config) as workers:
+        state = train_cycle(config, pools, start, 0, workers)
+        chosen = query_cycle(config, pools, state, 1, workers)
+        predictions = predict_test(state.global_state, len(digits.test_labels), workers)
+        return workers.count, state, chosen, predictions
+
+
+def test_one_and_two_processes_give_the_same_bits(digits, make_config):
+    options = {"partition": {"clients": 4, "min_size": 40}, "federation": {"rounds": 2, "participation": 0.75}}
+    one, two = (trial(digits, make_config(**options, training={"processes": n})) for n in (1, 2))
+    assert (one[0], two[0]) == (1, 2)
+    for name, tensor in one[1].global_state.items():
+        assert torch.equal(tensor, two[1].global_state[name]), name
+    for client, state in one[1].local_states.items():
+        assert all(torch.equal(tensor, two[1].local_states[client][name]) for name, tensor in state.items())
+    for client, selection in one[2].items():
+        assert selection.samples.tolist() == two[2][client].samples.tolist()
+        assert selection.scores.tolist() == two[2][client].scores.tolist()
+    assert one[3].tolist() == two[3].tolist()
+
+
+def test_the_query_asks_each_client_for_its_budget_of_unlabelled_samples(digits, make_config):
+    config = make_config(partition={"clients": 4, "min_size": 40}, federation={"rounds": 1}, budget={"per_cycle": 0.1})
+    split = make_partition(digits.train_labels, config.partition, config.seed)
+    pools = client_pools(initial_pool(split, digits.train_labels, config.budget, config.cycles, config.seed))
+    _, _, chosen, _ = trial(digits, config)
+    for client, selection in chosen.items():
+        assert len(selection.samples) == -(-len(split[client]) // 10)
+        assert set(selection.samples.tolist()) <= set(pools[client].unlabelled.tolist())
+
+
+def test_threads_are_put_back(digits, make_config):
+    before = torch.get_num_threads()
+    trial(digits, make_config(partition={"clients": 4}, federation={"rounds": 1}))
+    assert torch.get_num_threads() == before
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+def test_children_end_when_the_parent_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import sys, time
+            from pathlib import Path
+            from kafal_pipeline.config import DatasetConfig, resolve
+            from kafal_pipeline.data import open_store
+            from kafal_pipeline.federation.worker import PredictTask
+            from kafal_pipeline.federation.workers import Workers
+            from kafal_pipeline.federation.states import initial_state, to_arrays
+
+            if __name__ == "__main__":
+                folder = Path(sys.argv[1])
+                data = open_store(DatasetConfig(), folder / "raw", folder / "images")
+                workers = Workers(data, resolve({"training": {"processes": 2}}))
+                state = to_arrays(initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=0))
+                workers.map("predict", [PredictTask(state, 0, 300)] * 8)
+                print(*workers._executor._processes, flush=True)
+                time.sleep(60)
+            """
+        )
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    parent = subprocess.Popen([sys.executable, script, tmp_path], stdout=subprocess.PIPE, text=True, env=environment)
+    children = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(children) == 2
+    assert all(alive(pid) for pid in children)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(alive(pid) for pid in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(alive(pid) for pid in children)
