@@ -189,16 +189,12 @@ class Tracker(NullTracker):
 
 
 def _start_helper(journal: Path, uri: str | None, patience: float) -> subprocess.Popen[bytes]:
-    """Start the helper, out of reach of Ctrl-C, on one thread, and with the telemetry of everything it imports off."""
+    """Start the helper, out of reach of Ctrl-C and on one thread."""
     # Kedro adds `src` to the path of its own process only.
     source = str(Path(kafal_pipeline.__file__).parents[1])
     environment = {
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
         **os.environ,
         "PYTHONPATH": os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH")) if part),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",  # the model is logged on the CPU; GPU metrics do not go through CUDA

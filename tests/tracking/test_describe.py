@@ -1,0 +1,70 @@
+import subprocess
+
+import pytest
+
+from kafal_pipeline.config import resolve
+from kafal_pipeline.tracking.describe import MAX_VALUE, git_tags, hardware_tags, run_name, run_params, run_tags
+
+
+def test_the_whole_configuration_is_recorded():
+    config = resolve({"seed": 3, "query": {"name": "ksas", "prior_smoothing": 1}, "training": {"lr": 0.25}})
+    params = run_params(config)
+    assert params["training.lr"] == "0.25"
+    assert params["training.augmentation.flip"] == "false"
+    assert params["query.options.prior_smoothing"] == "1"
+    assert params["dataset.path"] == "null"
+    assert params["query"] == "ksas_prior_smoothing-1"
+    assert params["strategy"] == "ksas_prior_smoothing-1-kcfu"
+    assert params["seed"] == "3"
+    assert run_name(config) == "ksas_prior_smoothing-1-kcfu-seed3"
+
+
+def test_secrets_are_masked():
+    uri = "https://me:hunter2@mlflow.example.org"
+    params = run_params(resolve({"tracking": {"uri": uri}, "query": {"name": "my.Query", "api_key": "hunter2"}}))
+    assert params["tracking.uri"] == "https://***@mlflow.example.org"
+    assert params["query.options.api_key"] == "***"
+
+
+def test_long_values_and_odd_names_fit_mlflow():
+    params = run_params(resolve({"query": {"name": "my.Query", "a,b": "x" * 7000, "label": "mine"}}))
+    value = params["query.options.a_b"]
+    assert len(value) == MAX_VALUE
+    assert value.endswith("...")
+
+
+def test_tags_tell_strategy_versions_and_machine(tmp_path):
+    tags = run_tags(resolve({}), tmp_path)
+    assert tags["strategy"] == "ksas-kcfu"
+    assert tags["dataset"] == "digits"
+    assert tags["version.mlflow"].startswith("3.")
+    assert int(tags["hardware.cores"]) >= 1
+    assert float(tags["hardware.memory_gb"]) > 0
+    assert all(hardware_tags().values())
+
+
+@pytest.fixture
+def repository(tmp_path):
+    def git(*arguments):
+        subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=b", *arguments], check=True)
+
+    git("init", "-q", "-b", "trunk")
+    (tmp_path / "file").write_text("1")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    return tmp_path
+
+
+def test_the_commit_is_recorded_and_whether_it_is_what_runs(repository):
+    clean = git_tags(repository)
+    assert len(clean["git_commit"]) == 40
+    assert clean["mlflow.source.git.commit"] == clean["git_commit"]
+    assert clean["mlflow.source.git.branch"] == "trunk"
+    assert clean["git_dirty"] == "false"
+    (repository / "file").write_text("2")
+    assert git_tags(repository)["git_dirty"] == "true"
+
+
+def test_outside_a_repository_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_tags(tmp_path) == {}
