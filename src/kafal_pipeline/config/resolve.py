@@ -96,7 +96,7 @@ def resolve(parameters: Mapping[str, Any]) -> Config:
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError([_explain(dict(problem)) for problem in error.errors()]) from None
+        raise ConfigError(_explained(error)) from None
     problems = _contradictions(config)
     if problems:
         raise ConfigError(problems)
@@ -121,6 +121,17 @@ def _contradictions(config: Config) -> list[tuple[str, str]]:
     return problems
 
 
+def _explained(error: ValidationError) -> list[tuple[str, str]]:
+    """Return a sentence a key: of the branches of a union the first one speaks for all."""
+    problems: dict[str, str] = {}
+    for problem in error.errors():
+        key, sentence = _explain(dict(problem))
+        problems.setdefault(key, sentence)
+    if "preset" in problems:  # whatever a preset would have filled in is missing only because of it
+        problems = {key: text for key, text in problems.items() if key not in {"query", "update"}}
+    return list(problems.items())
+
+
 def _explain(problem: dict[str, Any]) -> tuple[str, str]:
     """Turn one of pydantic's errors into a key and a sentence for a user."""
     location = [str(part) for part in problem["loc"]]
@@ -128,15 +139,19 @@ def _explain(problem: dict[str, Any]) -> tuple[str, str]:
     if kind == "extra_forbidden":
         return ".".join(location), f"unknown key. {did_you_mean(location[-1], _keys_at(location[:-1]))}"
     # A union's branches end in the branch's name: `budget.initial.float`.
-    if location and location[-1] in {"float", "int", "constrained-float", "literal['auto']"}:
+    if location and location[-1] in {"float", "int", "constrained-float", "constrained-int", "literal['auto']"}:
         location = location[:-1]
     key = ".".join(location)
+    if kind == "missing":
+        return key, "is needed, and has no default."
     if kind == "literal_error":
         allowed = [part.strip(" '") for part in context["expected"].replace(" or ", ", ").split(",")]
         return key, f"found {found!r}. {did_you_mean(found, allowed)}"
     if kind == "value_error":
         message = str(context["error"])
         return key, message if isinstance(found, dict) else f"found {found!r}; {message}"
+    if kind == "model_type":
+        return key, f"found {found!r}; it must be a section with keys: {', '.join(_keys_at(location))}."
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return key, f"found {found!r}; allowed: {message.removeprefix('input should be ')}"
 

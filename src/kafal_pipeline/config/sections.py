@@ -134,13 +134,7 @@ class TrainingConfig(Section):
     weight_decay: float = Field(default=5e-4, ge=0)
     augmentation: AugmentationConfig = AugmentationConfig()
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
-    processes: int | Literal["auto"] = "auto"
-
-    @model_validator(mode="after")
-    def _at_least_one_process(self) -> TrainingConfig:
-        if isinstance(self.processes, int) and self.processes < 1:
-            raise ValueError(f"processes = {self.processes} must be at least 1, or 'auto' for one per core")
-        return self
+    processes: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
 
 
 def _as_tracking(value: Any) -> Any:
