@@ -1,0 +1,95 @@
+"""Messages name the file that holds the mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kedro.config import OmegaConfigLoader
+
+from kafal_pipeline import project
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.settings import CONFIG_LOADER_ARGS
+
+
+@pytest.fixture
+def loader(tmp_path):
+    def make(base="seed: 1\n", env="", local="", params=None, use="smoke"):
+        for folder, text in (("base", base), ("smoke", env), ("local", local)):
+            path = tmp_path / "conf" / folder / "parameters.yml"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return OmegaConfigLoader(str(tmp_path / "conf"), env=use, runtime_params=params, **CONFIG_LOADER_ARGS)
+
+    yield make
+    project._active = None
+
+
+def message(config_loader):
+    with pytest.raises(UserError) as raised:
+        project.activate(config_loader)
+    return str(raised.value)
+
+
+def test_the_file_that_holds_the_key_is_named(loader):
+    assert message(loader(base="seed: x\n")).startswith("conf/base/parameters.yml: seed: found 'x'")
+    assert message(loader(env="seed: x\n")).startswith("conf/smoke/parameters.yml: seed: found 'x'")
+    assert message(loader(local="seed: x\n", use=None)).startswith("conf/local/parameters.yml: seed: found 'x'")
+    assert message(loader(params={"seed": "x"})).startswith("--params: seed: found 'x'")
+
+
+def test_nested_keys_are_found_where_they_stand(loader):
+    text = message(loader(base="training: {lr: -1, momentum: 0.9}\n", env="training: {momentum: 2}\n"))
+    assert "conf/base/parameters.yml: training.lr" in text
+    assert "conf/smoke/parameters.yml: training.momentum" in text
+
+
+def test_an_environment_leaves_the_neighbours_of_its_keys_alone(loader):
+    config = project.activate(loader(base="training: {lr: 0.2, momentum: 0.5}\n", env="training: {momentum: 0.8}\n"))
+    assert (config.training.lr, config.training.momentum) == (0.2, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"query": "ksass"}, "--params: query: found 'ksass'. Did you mean 'ksas'"),
+        ({"query": {"name": "ksas", "smoothing": 1}}, "--params: query"),
+        ({"update": "sgd"}, "--params: update: found 'sgd'"),
+        ({"model": {"name": "resnet7"}}, "--params: model.name: found 'resnet7'. Did you mean 'resnet8'"),
+    ],
+)
+def test_unknown_strategies_and_options(loader, params, expected):
+    assert expected in message(loader(params=params))
+
+
+def test_paths_of_the_active_run(loader):
+    project.activate(loader(params={"query": "random", "update": "fedavg", "seed": 3}))
+    assert project.path("path") == "digits/random-fedavg/seed_3"
+    assert project.path("split") == "digits/seed_3"
+    assert project.path("dataset") == "digits"
+
+
+def test_every_preset_of_the_project_is_valid():
+    conf = Path(__file__).parents[1] / "conf"
+    names = [folder.name for folder in conf.iterdir() if folder.is_dir()]
+    assert {"base", "local", "smoke", "cifar10", "cifar10_small"} <= set(names)
+    for name in names:
+        config = project.activate(OmegaConfigLoader(str(conf), env=name, **CONFIG_LOADER_ARGS))
+        assert config.cycles >= 2
+    project._active = None
+
+
+def test_cifar10_is_the_published_protocol_to_the_letter():
+    conf = Path(__file__).parents[1] / "conf"
+    config = project.activate(OmegaConfigLoader(str(conf), env="cifar10", **CONFIG_LOADER_ARGS))
+    project._active = None
+    federation, training = config.federation, config.training
+    assert (config.cycles, config.partition.clients, config.partition.alpha) == (6, 10, 0.1)
+    assert (config.budget.initial, config.budget.per_cycle) == (0.10, 0.05)
+    assert (federation.rounds, federation.participation, federation.between_cycles) == (50, 0.8, "fresh")
+    assert (federation.participants_rounding, federation.all_clients_last_round) == ("floor", True)
+    assert (training.local_epochs, training.batch_size, training.batches) == (40, 128, "published")
+    assert (training.lr, training.lr_drop_epoch, training.lr_drop_factor) == (0.1, 260, 0.1)
+    assert (training.momentum, training.weight_decay) == (0.9, 5e-4)
+    assert (training.augmentation.flip, training.augmentation.crop_padding) == (True, 4)
+    assert (config.query.name, config.update.name, config.model.name) == ("ksas", "kcfu", "resnet8")
