@@ -42,6 +42,6 @@ def store(tmp_path_factory):
 
     project = tmp_path_factory.mktemp("project")
     uri = f"sqlite:///{project / 'mlflow.db'}"
-    client = mlflow.MlflowClient(uri)
+    client = mlflow.MlflowClient(uri, registry_uri=uri)
     client.create_experiment("digits", artifact_location=(project / "mlruns").as_uri())
     return client, project, uri

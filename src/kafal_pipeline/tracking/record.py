@@ -35,9 +35,10 @@ def record_rounds(tracker: NullTracker, rounds: pd.DataFrame, per_cycle: int) ->
 
     The step is the number of the round counted from the run's first: ``cycle * per_cycle + round``.
     """
-    for (cycle, round_), means in rounds.groupby(["cycle", "round"]).mean(numeric_only=True).iterrows():
-        values = {f"round/{column}": float(value) for column, value in means.items() if column != "client"}
-        tracker.metrics(values, step=int(cycle) * per_cycle + int(round_))
+    means = rounds.groupby(["cycle", "round"]).mean(numeric_only=True).drop(columns="client").reset_index()
+    for row in means.to_dict("records"):
+        step = int(row.pop("cycle")) * per_cycle + int(row.pop("round"))
+        tracker.metrics({f"round/{column}": float(value) for column, value in row.items()}, step=step)
 
 
 def record_metrics(tracker: NullTracker, metrics: Mapping[str, Any]) -> None:

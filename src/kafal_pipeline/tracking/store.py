@@ -135,7 +135,7 @@ def connect(start: Event, uri: str | None) -> str:
     """Point MLflow at the tracker and return its address."""
     if Path(start["project"]).is_dir():
         os.chdir(start["project"])  # MLflow's default store, and relative addresses, start from the working directory
-    mlflow.set_tracking_uri(uri)
+    mlflow.set_tracking_uri(uri)  # type: ignore[arg-type]  # None, MLflow's default, is missing from its types
     return str(mlflow.get_tracking_uri())
 
 
