@@ -1,4 +1,4 @@
-"""What the project does around Kedro's runs: check the parameters first, print the result last, leave nothing running."""
+"""Around Kedro's runs: check the parameters first, print the result last, leave nothing running."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ProjectHooks:
     @hook_impl
     def after_context_created(self, context: Any) -> None:
         """Check all parameters before anything is loaded; ``context.params`` would be too late for ``cycles``."""
-        project.activate(context.config_loader)
+        project.activate(context.config_loader, Path(context.project_path))
 
     @hook_impl
     def after_node_run(self, node: Node, outputs: dict[str, Any]) -> None:

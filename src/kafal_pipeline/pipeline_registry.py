@@ -15,7 +15,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     # A cycle reads the one before, so that names with a namespace cross namespaces on purpose.
     warnings.filterwarnings("ignore", message="One or more dataset names contain", category=UserWarning)
     cycles = project.active().cycles
-    data_pipeline, partition_pipeline = data.create_pipeline(), partition.create_pipeline()
+    root = project.root()
+    data_pipeline, partition_pipeline = data.create_pipeline(root), partition.create_pipeline(root)
     trial = fal.create_pipeline(cycles) + report.create_pipeline(cycles)
     whole = data_pipeline + partition_pipeline + trial
     return {

@@ -14,32 +14,38 @@ from kafal_pipeline.query import QUERIES
 from kafal_pipeline.registry import check_name, create
 from kafal_pipeline.update import UPDATES
 
+_root = Path()
 _active: Config | None = None
 """Pipelines are registered, and paths in the catalog interpolated, without arguments: what they need stands here."""
 
 
-def activate(config_loader: Any) -> Config:
-    """Check the parameters that `config_loader` holds and make them those of the run.
+def activate(config_loader: Any, root: Path = Path()) -> Config:
+    """Check the parameters that `config_loader` holds and make them those of the run in the project folder `root`.
 
     Raises
     ------
     UserError
         With every problem, each led by the file that holds the key.
     """
-    global _active  # noqa: PLW0603 - see above
+    global _active, _root  # noqa: PLW0603 - see above
     try:
         config = resolve(config_loader["parameters"])
         _check_strategies(config)
     except ConfigError as error:
         lines = [f"{_source(config_loader, key)}: {key}: {sentence}" for key, sentence in error.problems]
         raise UserError("\n".join(lines)) from None
-    _active = config
+    _active, _root = config, root
     return config
 
 
 def active() -> Config:
     """Return the run's configuration; the defaults where no run is under way (`kedro registry list`)."""
     return _active if _active is not None else resolve({})
+
+
+def root() -> Path:
+    """Return the project's folder."""
+    return _root
 
 
 def path(key: str) -> str:

@@ -1,4 +1,4 @@
-"""Names to classes, imported on first use: a list of names costs no import, a user's own class needs no registration."""
+"""Names to classes, imported on first use: listing costs no import, a user's own class needs no registration."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def _load(kind: str, name: str, target: str) -> Any:
     try:
         return getattr(module, class_name)
     except AttributeError:
-        raise UserError(f"{kind}: found {name!r}, but the module {module_name!r} has no class {class_name!r}.") from None
+        raise UserError(
+            f"{kind}: found {name!r}, but the module {module_name!r} has no class {class_name!r}."
+        ) from None
 
 
 def _explain(kind: str, problem: dict[str, Any]) -> str:

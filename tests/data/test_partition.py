@@ -49,7 +49,8 @@ def test_every_partition_is_disjoint_complete_sorted_and_reproducible(problem):
     np.testing.assert_array_equal(np.sort(np.concatenate(split)), np.arange(len(labels)))
     np.random.default_rng().random()
     assert as_lists(make_partition(labels, config, seed)) == as_lists(split)
-    assert as_lists(make_partition(labels, config, seed + 1)) != as_lists(split)
+    others = (as_lists(make_partition(labels, config, seed + step)) for step in range(1, 30))
+    assert any(other != as_lists(split) for other in others)  # two clients and two classes have only two splits
 
 
 @settings(deadline=None, max_examples=40)

@@ -147,7 +147,9 @@ def test_local_models_are_those_of_the_last_training_before_the_next_broadcast(i
 def test_rows_tell_who_trained_when(images, make_config, pools, start):
     config = make_config(federation={"participation": 1.0})
     rows = run(images, config, pools, start, cycle=2).rows
-    assert [(row["cycle"], row["round"], row["client"]) for row in rows] == [(2, r, k) for r in range(3) for k in range(4)]
+    assert [(row["cycle"], row["round"], row["client"]) for row in rows] == [
+        (2, r, k) for r in range(3) for k in range(4)
+    ]
     assert [row["epochs"] for row in rows] == [r + 1 for r in range(3) for _ in range(4)]
     assert all(row["steps"] == 2 and np.isfinite(row["loss"]) for row in rows)
     assert all(row["bytes_up"] == row["bytes_down"] > 4 * 77_000 for row in rows)

@@ -70,7 +70,9 @@ def test_outputs_lie_where_users_look_for_them(finished):
 
 def test_labels_grow_by_the_budget_of_every_client(finished):
     splits = json.loads((finished / "03_primary/smoke/seed_0/splits.json").read_text())
-    pools = [pd.read_parquet(finished / f"05_model_input/smoke/ksas-kcfu/seed_0/cycle_0{c}/pool.parquet") for c in (0, 1)]
+    pools = [
+        pd.read_parquet(finished / f"05_model_input/smoke/ksas-kcfu/seed_0/cycle_0{c}/pool.parquet") for c in (0, 1)
+    ]
     for client, split in enumerate(splits):
         mine = [pool[pool["client"] == client] for pool in pools]
         assert all(sorted(part["sample"]) == sorted(split) for part in mine)
@@ -132,7 +134,8 @@ def test_strategies_of_one_seed_share_split_initial_pool_and_weights(finished, p
 def test_another_seed_gives_other_bits(finished, project_folder):
     run(project_folder, seed=1)
     first, second = (
-        load_file(finished / f"06_models/smoke/ksas-kcfu/seed_{seed}/cycle_00/global_model.safetensors") for seed in (0, 1)
+        load_file(finished / f"06_models/smoke/ksas-kcfu/seed_{seed}/cycle_00/global_model.safetensors")
+        for seed in (0, 1)
     )
     assert any((first[name] != second[name]).any() for name in first)
     splits = [(finished / f"03_primary/smoke/seed_{seed}/splits.json").read_text() for seed in (0, 1)]

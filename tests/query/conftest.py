@@ -14,7 +14,9 @@ def make_pool():
     def make(samples=20, classes=4, seed=0, label_classes=(0, 1), order=None, outputs=None):
         rng = np.random.default_rng(seed)
         ids = np.sort(rng.choice(1000, size=samples, replace=False))
-        tables = {kind: torch.tensor(rng.normal(size=(1000, classes + 6))) for kind in ("global", "local", "downloaded")}
+        tables = {
+            kind: torch.tensor(rng.normal(size=(1000, classes + 6))) for kind in ("global", "local", "downloaded")
+        }
         labelled = np.setdiff1d(np.arange(1000), ids)[:9]
 
         def forward(kind, wanted):

@@ -108,7 +108,9 @@ def test_momentum_is_the_same_in_every_memory_layout(pixels):
     first, second = network(), network()
     run(first, pixels, momentum=kept)
     run(second, pixels, momentum=contiguous)
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -182,7 +184,11 @@ class Spy(KCFU):
 def test_one_unlabelled_batch_of_full_size_for_each_labelled_one(pixels, unlabelled, expected):
     update = Spy()
     run(
-        network(), pixels, update, training=config(batches="published", local_epochs=1), of=samples(unlabelled=unlabelled)
+        network(),
+        pixels,
+        update,
+        training=config(batches="published", local_epochs=1),
+        of=samples(unlabelled=unlabelled),
     )
     assert update.sizes == expected
 
@@ -211,5 +217,7 @@ def test_same_generator_same_bits(pixels):
     run(first, pixels, KCFU(), training=config(augmentation=AugmentationConfig(flip=True, crop_padding=1)))
     run(second, pixels, KCFU(), training=config(augmentation=AugmentationConfig(flip=True, crop_padding=1)))
     run(other, pixels, KCFU(), training=config(augmentation=AugmentationConfig(flip=True, crop_padding=1)), seed=1)
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
     assert not torch.equal(first.head.weight, other.head.weight)

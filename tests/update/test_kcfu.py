@@ -173,7 +173,10 @@ def test_loss_is_the_formula_for_every_switch(make_step):
         loss = update.client_loss(step)
         beta, partner = update._mixing(again.unlabelled, again.generator)
         mixed = torch.stack(
-            [b * again.unlabelled[i] + (1 - b) * again.unlabelled[j] for i, (b, j) in enumerate(zip(beta, partner))]
+            [
+                b * again.unlabelled[i] + (1 - b) * again.unlabelled[j]
+                for i, (b, j) in enumerate(zip(beta, partner, strict=True))
+            ]
         )
         torch.testing.assert_close(step.student.calls[1][2], mixed)
         again.teacher.train(update.teacher_bn == "batch")

@@ -10,7 +10,7 @@ _MODULES = {
     "States": "kafal_pipeline.catalog.states",
 }
 
-__all__ = sorted(_MODULES)
+__all__ = ["Atomic", "ImageStore", "Splits", "State", "States"]
 
 
 def __getattr__(name: str) -> Any:

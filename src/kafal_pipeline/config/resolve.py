@@ -113,8 +113,8 @@ def _contradictions(config: Config) -> list[tuple[str, str]]:
             problems.append(
                 (
                     "budget",
-                    f"initial + (cycles - 1) x per_cycle = {budget.initial} + {config.cycles - 1} x {budget.per_cycle} = "
-                    f"{share:.4g} of each client's samples is larger than its pool; it must be at most 1. "
+                    f"initial + (cycles - 1) x per_cycle = {budget.initial} + {config.cycles - 1} x {budget.per_cycle} "
+                    f"= {share:.4g} of each client's samples is larger than its pool; it must be at most 1. "
                     "Lower budget.initial, budget.per_cycle or cycles.",
                 )
             )

@@ -25,9 +25,9 @@ class Section(BaseModel):
 class DatasetConfig(Section):
     """Where the images come from.
 
-    `name` is `digits`, one of torchvision's data sets, or any name of one's own; a file `data/01_raw/<name>.npz` is used
-    before everything else. `path` names an `.npz` file with MedMNIST's keys or a folder of images, when it lies
-    elsewhere. `label` is the folder name of this data set's results (default: `name`).
+    `name` is `digits`, one of torchvision's data sets, or any name of one's own; a file `data/01_raw/<name>.npz` goes
+    before those. `path`, which goes before everything else, names an `.npz` file with MedMNIST's keys or a folder of
+    images. `label` is the folder name of this data set's results (default: `name`).
     """
 
     name: str = Field(default="digits", pattern=FOLDER_NAME)
@@ -46,7 +46,7 @@ class DatasetConfig(Section):
 
 
 class LongTailConfig(Section):
-    """Subsampling of the training set to a long tail: the largest class has `imbalance_ratio` times the smallest's samples."""
+    """Subsampling of the training set to a long tail: the largest class has `imbalance_ratio` times the smallest's."""
 
     imbalance_ratio: float = Field(ge=1)
     profile: Literal["exponential", "step"] = "exponential"
@@ -93,7 +93,8 @@ class BudgetConfig(Section):
             value = getattr(self, key)
             if isinstance(value, float) and value > 1:
                 raise ValueError(
-                    f"{key} = {value} is a float, hence a share, and must be at most 1; write an int for a number of samples"
+                    f"{key} = {value} is a float, hence a share, and must be at most 1; "
+                    "write an int for a number of samples"
                 )
         return self
 

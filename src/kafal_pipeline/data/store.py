@@ -23,7 +23,7 @@ from kafal_pipeline.errors import UserError
 logger = logging.getLogger(__name__)
 
 
-def open_store(config: DatasetConfig, raw: Path, folder: Path) -> ImageData:
+def open_store(config: DatasetConfig, raw: Path, folder: Path, base: Path = Path()) -> ImageData:
     """Return a data set mapped from its store, which is made first where it is not there or out of date.
 
     Parameters
@@ -35,13 +35,15 @@ def open_store(config: DatasetConfig, raw: Path, folder: Path) -> ImageData:
     folder
         The store. It is replaced as a whole when the source's files or the parameters have changed, or when it is
         damaged; when the source is gone, a store made with the same parameters is used as it is.
+    base
+        What a relative ``dataset.path`` starts from: the project's folder.
 
     Raises
     ------
     UserError
         If the data set cannot be found or read, or its content is not allowed.
     """
-    source = find_source(config, raw)
+    source = find_source(config, raw, base)
     note = folder.with_name(f".{folder.name}.source.json")
     meta = _whole(folder)
     if meta is not None and meta["config"] == store_writer.content_config(config):
@@ -51,7 +53,7 @@ def open_store(config: DatasetConfig, raw: Path, folder: Path) -> ImageData:
         if unchanged(source, meta["source"], note):
             return read_store(folder)
     data = source.read()
-    source = find_source(config, raw)  # its files may just have been downloaded
+    source = find_source(config, raw, base)  # its files may just have been downloaded
     # Sizes and times come before the bytes: a file that changes in between is read again next time, never missed.
     stat, content = stat_digest(source), content_digest(source)
     try:

@@ -9,7 +9,9 @@ from kafal_pipeline.config import FederationConfig
 from kafal_pipeline.randomness import Purpose, numpy_generator
 
 
-def participants(clients: Sequence[int], federation: FederationConfig, *, seed: int, cycle: int, round_: int) -> list[int]:
+def participants(
+    clients: Sequence[int], federation: FederationConfig, *, seed: int, cycle: int, round_: int
+) -> list[int]:
     """Draw the clients of one round, ascending.
 
     Their number is `federation.participation` of all, rounded down or up, at least one; all of them in the last round

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -95,9 +96,9 @@ class Worker:
         self.num_classes = data.num_classes
         self.update: Update = create("update", config.update.name, config.update.options, UPDATES)
         self.query: Query = create("query", config.query.name, config.query.options, QUERIES)
-        shape = {"in_channels": data.channels, "num_classes": data.num_classes}
-        self._student = build(config.model.name, **shape).to(self.device)
-        self._teacher = build(config.model.name, **shape).to(self.device).requires_grad_(False)
+        new_network = partial(build, config.model.name, in_channels=data.channels, num_classes=data.num_classes)
+        self._student = new_network().to(self.device)
+        self._teacher = new_network().to(self.device).requires_grad_(False)
 
     def train(self, task: TrainTask) -> TrainResult:
         """Train one client from the global model of its round."""

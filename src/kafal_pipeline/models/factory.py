@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from kafal_pipeline.models.names import MODELS
+from kafal_pipeline.models.network import Network
 from kafal_pipeline.registry import check_name
 
 
@@ -35,7 +37,7 @@ def build(name: str, *, in_channels: int, num_classes: int, generator: torch.Gen
     with torch.random.fork_rng(devices=[]):
         network: nn.Module = getattr(importlib.import_module(module), cls)(in_channels, num_classes)
     if generator is not None:
-        network.initialise(generator)
+        cast(Network, network).initialise(generator)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

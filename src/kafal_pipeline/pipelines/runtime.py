@@ -62,9 +62,7 @@ class Runtime:
     def on_evaluation(self, config: Config, cycle: int, labels: int, accuracy: float) -> None:
         """Say what a cycle reached."""
         self._last_line = time.monotonic()
-        logger.info(
-            "Cycle %d of 0..%d: %d labels, accuracy %.2f %%", cycle, config.cycles - 1, labels, 100 * accuracy
-        )
+        logger.info("Cycle %d of 0..%d: %d labels, accuracy %.2f %%", cycle, config.cycles - 1, labels, 100 * accuracy)
 
     def _started(self, total: int) -> Progress | None:
         """Return the progress bar, started; None where there is no terminal."""

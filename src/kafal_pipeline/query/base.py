@@ -96,7 +96,9 @@ class Query(Protocol):
         ...
 
 
-def largest(samples: NDArray[np.int64], scores: NDArray[np.float64], budget: int, rng: np.random.Generator) -> Selection:
+def largest(
+    samples: NDArray[np.int64], scores: NDArray[np.float64], budget: int, rng: np.random.Generator
+) -> Selection:
     """Return the samples of the largest scores; ties are broken by a permutation drawn from `rng`.
 
     Parameters

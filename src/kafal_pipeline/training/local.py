@@ -89,13 +89,12 @@ def train_locally(
     Unlabelled batches are drawn afresh from a new shuffle every local epoch, one per labelled batch.
     """
     student.train()
-    parameters = list(student.parameters())
+    parameters: list[Tensor] = list(student.parameters())
     names = [name for name, _ in student.named_parameters()]
     buffers: list[Tensor | None] = [None] * len(parameters)
     if momentum is not None:
         buffers = [  # in the parameters' layout, whatever the one they were kept in: see _sgd_step
-            torch.empty_like(parameter).copy_(momentum[name])
-            for name, parameter in zip(names, parameters, strict=True)
+            torch.empty_like(parameter).copy_(momentum[name]) for name, parameter in zip(names, parameters, strict=True)
         ]
     total = torch.zeros((), dtype=torch.float64, device=pixels.device)
     steps = 0
@@ -108,9 +107,7 @@ def train_locally(
             images = pixels.augmented(samples.labelled[positions], training.augmentation, generator)
             other = next(others) if source != "none" else None
             unlabelled = (
-                None
-                if other is None
-                else pixels.augmented(samples.unlabelled[other], training.augmentation, generator)
+                None if other is None else pixels.augmented(samples.unlabelled[other], training.augmentation, generator)
             )
             step = StepView(
                 student,

@@ -31,7 +31,7 @@ class StepView:
     images, labels
         The labelled batch, augmented and normalised: ``(b, C, H, W)`` float32, ``(b,)`` int64.
     unlabelled
-        The unlabelled batch, ``(u, C, H, W)``; None if the client has no unlabelled samples or the update asks for none.
+        The unlabelled batch, ``(u, C, H, W)``; None if the client has none left or the update asks for none.
     label_counts
         The client's labelled samples of each class, ``(C,)`` int64.
     round
@@ -70,8 +70,10 @@ class Update(Protocol):
         ...
 
 
-def weighted_average(global_state: Mapping[str, Tensor], results: Sequence[tuple[Mapping[str, Tensor], float]]) -> State:
-    """Average models: parameters and batch-norm statistics by weight; integer buffers stay as the global model has them.
+def weighted_average(
+    global_state: Mapping[str, Tensor], results: Sequence[tuple[Mapping[str, Tensor], float]]
+) -> State:
+    """Average models: parameters and batch-norm statistics by weight; integer buffers stay the global model's.
 
     Parameters
     ----------

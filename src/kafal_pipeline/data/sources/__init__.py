@@ -16,7 +16,7 @@ NAMED = {"digits": digits.source, **dict.fromkeys(published.SETS, published.sour
 __all__ = ["NAMED", "RawData", "Source", "find_source"]
 
 
-def find_source(config: DatasetConfig, raw: Path) -> Source:
+def find_source(config: DatasetConfig, raw: Path, base: Path = Path()) -> Source:
     """Return the source of a data set, without reading it.
 
     ``dataset.path`` comes first, then ``<raw>/<name>.npz``, then the data sets known by name.
@@ -27,10 +27,12 @@ def find_source(config: DatasetConfig, raw: Path) -> Source:
         The section ``dataset``.
     raw
         The folder of downloaded and hand-made files, ``data/01_raw``.
+    base
+        What a relative ``dataset.path`` starts from: the project's folder.
     """
     file = raw / f"{config.name}.npz"
     if config.path is not None:
-        path = Path(config.path).expanduser()
+        path = base / Path(config.path).expanduser()
         return npz.source(path) if path.suffix == ".npz" else folder.source(path, config.image_size)
     if file.is_file():
         return npz.source(file)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData, open_store
+from kafal_pipeline.pipelines.annotations import Parameters
 
 RAW = Path("data/01_raw")
 INTERMEDIATE = Path("data/02_intermediate")
 
 
-def load_images(parameters: dict[str, Any], raw: Path = RAW, intermediate: Path = INTERMEDIATE) -> ImageData:
-    """Return the configured data set, stored in ``<intermediate>/<data set>/images``.
+def load_images(parameters: Parameters, root: Path = Path()) -> ImageData:
+    """Return the configured data set, stored in ``data/02_intermediate/<data set>/images``.
 
-    Relative folders start from the working directory, which Kedro sets to the project's.
+    Relative paths start from `root`, the project's folder: Kedro can be run from any folder inside it.
     """
     config = resolve(parameters)
-    return open_store(config.dataset, raw, intermediate / config.dataset.folder / "images")
+    return open_store(config.dataset, root / RAW, root / INTERMEDIATE / config.dataset.folder / "images", root)

@@ -53,7 +53,7 @@ def annotate_queried(cycle: int, pool: DataFrame, queried: DataFrame, images: Im
 def train(
     cycle: int, pool: DataFrame, images: ImageData, parameters: Parameters, previous_model: State | None = None
 ) -> tuple[State, States, DataFrame]:
-    """Train the federation for one cycle; the global model, what queries need of the clients, a row a round and client."""
+    """Train the federation for one cycle: the global model, what queries need of the clients, a table of the rounds."""
     import pandas as pd  # noqa: PLC0415 - as is torch, slow to import
 
     from kafal_pipeline.federation.cycle import train_cycle  # noqa: PLC0415
@@ -126,7 +126,7 @@ def _trained(cycle: int, global_model: State, local_models: States, rounds: Data
     from kafal_pipeline.federation.cycle import CycleState  # noqa: PLC0415 - torch takes seconds to import
 
     last = rounds.groupby("client")["round"].max()
-    downloaded = {int(client): int(round_) for client, round_ in last.items()}
+    downloaded = {int(client): int(last[client]) for client in last.index}
     return CycleState(
         cycle,
         int(rounds["round"].max()) + 1,
