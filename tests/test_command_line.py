@@ -1,0 +1,183 @@
+"""The program as a user runs it: `kedro run` in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A copy of the project without sources, which come from PYTHONPATH, and without data."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "src").mkdir()
+    return folder
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "kedro", "run", *arguments]
+
+
+def environment():
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "KEDRO", "DO_NOT_TRACK"))}
+    return {**kept, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"}
+
+
+def kedro(folder, *arguments, **options):
+    return subprocess.run(
+        command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(folder):
+    """The default command on the smoke preset, tracked in the folder's own store."""
+    return kedro(folder, "--pipeline", "fal", "--env", "smoke")
+
+
+def test_ends_with_the_table_and_where_to_look_next(finished, folder):
+    assert finished.returncode == 0, finished.stderr
+    lines = finished.stdout.strip().splitlines()
+    (header,) = [index for index, line in enumerate(lines) if line.startswith("cycle ")]
+    assert lines[header].split() == ["cycle", "labels", "share", "accuracy", "balanced", "accuracy", "AULC"]
+    assert len(lines) - header < 12
+    assert any("mlflow ui" in line for line in lines[header:])
+    summary = json.loads((folder / "data/08_reporting/smoke/ksas-kcfu/seed_0/summary.json").read_text())
+    last = [line for line in lines[header:] if line.split()[:1] == ["1"]]
+    assert f"{100 * summary['final_accuracy']:.2f} %" in last[0]
+    assert "Warning" not in finished.stderr
+
+
+def test_a_bare_mlflow_ui_finds_the_run(finished, folder):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("smoke")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["query"] == "ksas"
+    assert run.data.params["training.lr"] == "0.05"
+    summary = json.loads((folder / "data/08_reporting/smoke/ksas-kcfu/seed_0/summary.json").read_text())
+    history = client.get_metric_history(run.info.run_id, "accuracy")
+    assert [metric.step for metric in sorted(history, key=lambda metric: metric.step)][-1] == summary["labels"]
+    assert run.data.metrics["aulc"] == pytest.approx(summary["aulc"])
+
+
+@pytest.mark.parametrize("pipelines", [["--pipelines", "trial"], []])
+def test_other_spellings_of_the_command(finished, folder, pipelines):
+    result = kedro(folder, *pipelines, "--env", "smoke", "--params", "tracking=off,query=random")
+    assert result.returncode == 0, result.stderr
+    assert "cycle  labels" in result.stdout
+
+
+def test_without_tracking_mlflow_is_not_imported(folder):
+    script = (
+        "import sys; sys.argv = ['kedro', 'run', '--env', 'smoke', '--params', 'tracking=off,seed=5']\n"
+        "from kedro.framework.cli.cli import main\n"
+        "try: main()\n"
+        "finally: assert 'torch' in sys.modules and 'mlflow' not in sys.modules\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    assert not list((folder / "data/09_tracking/smoke/ksas-kcfu").glob("seed_5"))
+
+
+@pytest.mark.parametrize(
+    ("params", "parts"),
+    [
+        ("query=ksass", ["--params", "query", "'ksass'", "Did you mean 'ksas'"]),
+        ("partition.alpha=0", ["--params", "partition.alpha", "found 0", "greater than 0"]),
+        ("budget.per_cycle=0.99", ["budget", "larger than its pool"]),
+        ("budget.per_cycle=9999", ["budget.per_cycle", "9999"]),
+        ("traning.lr=1", ["traning", "Did you mean 'training'"]),
+        ("training.device=cuda:99", ["training.device", "cuda:99"]),
+        ("dataset.name=nowhere", ["dataset.name", "'nowhere'", "nowhere.npz"]),
+        ("dataset.name=cifar10", ["dataset.download", "cifar10.npz"]),
+        ("partition.method=file,partition.path=missing.json", ["partition.path", "missing.json"]),
+    ],
+)
+def test_bad_input_gets_one_message_and_exit_code_1(folder, params, parts):
+    before = {path: path.read_bytes() for path in (folder / "data").rglob("*") if path.is_file()}
+    result = kedro(folder, "--env", "smoke", "--params", f"tracking=off,{params}")
+    assert result.returncode == 1
+    output = result.stdout + result.stderr
+    assert "Traceback" not in output
+    (message,) = [line for line in output.splitlines() if line.startswith("Error: ")]
+    for part in parts:
+        assert part in output
+    after = {path: path.read_bytes() for path in (folder / "data").rglob("*") if path.is_file()}
+    made_before_the_mistake_is_seen = ("splits.json", "split_table.csv", ".npy", "meta.json", ".source.json")
+    for path in set(after) - set(before):
+        assert path.name.endswith(made_before_the_mistake_is_seen)
+    assert all(after[path] == before[path] for path in before if "02_intermediate" not in str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ([[0, 1], [1, 2], [3]], "more than once"),
+        ([[0], [1], [2]], "missing"),
+        ([[0], [1], [10**6]], "1000000"),
+        ("[[0, 1", "JSON"),
+    ],
+)
+def test_a_wrong_split_is_refused(folder, content, part):
+    path = folder / "split.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    params = "tracking=off,partition.method=file,partition.path=split.json,seed=9"
+    result = kedro(folder, "--env", "smoke", "--params", params)
+    output = result.stdout + result.stderr
+    assert result.returncode == 1
+    assert "Traceback" not in output
+    assert "split.json" in output
+    assert not (folder / "data/03_primary/smoke/seed_9").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interruptions_end_soon_and_are_recorded_as_killed(folder, number, code):
+    from mlflow import MlflowClient
+
+    query = {signal.SIGINT: "entropy", signal.SIGTERM: "random"}[number]
+    params = f"query={query},seed=7,federation.rounds=100000,training.processes=2"
+    process = subprocess.Popen(
+        command("--env", "smoke", "--params", params),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if "round 1 of 100000" in line:
+            break
+    start = time.monotonic()
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == code, output
+    assert "Traceback" not in output
+    assert time.monotonic() - start < 60  # most of it the tracker's import of mlflow, which a short run has not finished
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        experiment = client.get_experiment_by_name("smoke")
+        runs = client.search_runs([experiment.experiment_id], f"params.query = '{query}' and params.seed = '7'")
+        if runs and runs[0].info.status != "RUNNING":
+            break
+        time.sleep(0.5)
+    assert [run.info.status for run in runs] == ["KILLED"]
