@@ -117,7 +117,8 @@ def test_bad_input_gets_one_message_and_exit_code_1(folder, params, parts):
     assert result.returncode == 1
     output = result.stdout + result.stderr
     assert "Traceback" not in output
-    (message,) = [line for line in output.splitlines() if line.startswith("Error: ")]
+    assert output.count("Error") == output.count("Error: ") == 1
+    assert "ERROR" not in output
     for part in parts:
         assert part in output
     after = {path: path.read_bytes() for path in (folder / "data").rglob("*") if path.is_file()}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,11 +36,21 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+class _SaidOnce(logging.Filter):
+    """Drops what Kedro logs about a user's mistake: the command ends with the one message about it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether to keep a record."""
+        return not isinstance(sys.exc_info()[1], UserError)
+
+
 def _guarded(run: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(run)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         # `--pipeline` is what users know, and works; its successor `--pipelines` works too.
         warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated", category=KedroDeprecationWarning)
+        for name in ("kedro.pipeline.node", "kedro.runner.sequential_runner"):
+            logging.getLogger(name).addFilter(_SaidOnce())
         try:
             with _sigterm_raises():
                 return run(*args, **kwargs)

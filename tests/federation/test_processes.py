@@ -13,10 +13,12 @@ import torch
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import make_partition, open_store
 from kafal_pipeline.data.pools import client_pools, initial_pool
+from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.prediction import predict_test
 from kafal_pipeline.federation.querying import query_cycle
-from kafal_pipeline.federation.states import initial_state
+from kafal_pipeline.federation.states import initial_state, to_arrays
+from kafal_pipeline.federation.worker import PredictTask
 from kafal_pipeline.federation.workers import Workers
 
 
@@ -59,6 +61,15 @@ def test_the_query_asks_each_client_for_its_budget_of_unlabelled_samples(digits,
     for client, selection in chosen.items():
         assert len(selection.samples) == -(-len(split[client]) // 10)
         assert set(selection.samples.tolist()) <= set(pools[client].unlabelled.tolist())
+
+
+def test_a_process_that_dies_is_reported_to_the_user(digits, make_config):
+    state = to_arrays(initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=0))
+    with Workers(digits, make_config(training={"processes": 2})) as workers:
+        workers.map("predict", [PredictTask(state, 0, 300)] * 4)
+        os.kill(next(iter(workers._executor._processes)), signal.SIGKILL)
+        with pytest.raises(UserError, match=r"ended unexpectedly.*training\.processes=1"):
+            workers.map("predict", [PredictTask(state, 0, 300)] * 4)
 
 
 def test_threads_are_put_back(digits, make_config):

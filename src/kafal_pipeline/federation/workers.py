@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ import torch
 
 from kafal_pipeline.config import Config, resolve
 from kafal_pipeline.data import ImageData
+from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.worker import Worker
 from kafal_pipeline.training.devices import choose_device, cores, single_thread
 
@@ -69,6 +71,11 @@ class Workers:
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "A training process ended unexpectedly: killed, or out of memory. Fewer need less: "
+                f"--params training.processes={max(1, self.count // 2)} (found {self.count})."
+            ) from None
         finally:
             for future in futures:
                 future.cancel()
