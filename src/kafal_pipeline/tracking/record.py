@@ -46,7 +46,7 @@ def record_metrics(tracker: NullTracker, metrics: Mapping[str, Any]) -> None:
     values = finite_numbers(metrics)
     step = int(values.pop("labels"))
     per_class: Sequence[float] = metrics.get("per_class_accuracy") or []
-    of_classes = finite_numbers({f"class/{index}_accuracy": value for index, value in enumerate(per_class)})
+    of_classes = finite_numbers({f"per_class/{index}_accuracy": value for index, value in enumerate(per_class)})
     tracker.metrics(values | of_classes, step=step, durable=True)
 
 
