@@ -49,7 +49,7 @@ class Runtime:
         def show(state: CycleState) -> None:
             losses = [row["loss"] for row in state.rows if row["round"] == state.round - 1]
             loss = sum(losses) / len(losses)
-            text = f"cycle {state.cycle} of 0..{cycles - 1}, round {state.round} of {rounds}, loss {loss:.4f}"
+            text = f"cycle {state.cycle}/{cycles - 1}, round {state.round}/{rounds}, loss {loss:.4f}"
             progress = self._started(cycles * rounds)
             if progress is not None and self._bar is not None:
                 progress.update(self._bar, completed=state.cycle * rounds + state.round, description=text)
@@ -62,7 +62,7 @@ class Runtime:
     def on_evaluation(self, config: Config, cycle: int, labels: int, accuracy: float) -> None:
         """Say what a cycle reached."""
         self._last_line = time.monotonic()
-        logger.info("Cycle %d of 0..%d: %d labels, accuracy %.2f %%", cycle, config.cycles - 1, labels, 100 * accuracy)
+        logger.info("cycle %d/%d: %d labels, accuracy %.2f %%", cycle, config.cycles - 1, labels, 100 * accuracy)
 
     def _started(self, total: int) -> Progress | None:
         """Return the progress bar, started; None where there is no terminal."""
