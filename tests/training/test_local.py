@@ -212,6 +212,23 @@ def test_few_labels_train_to_finite_weights(pixels, labelled):
     assert all(torch.isfinite(tensor).all() for tensor in student.state_dict().values())
 
 
+def test_bf16_follows_fp32_and_keeps_float32_weights(pixels):
+    exact, fast = network(), network()
+    one_step = {"local_epochs": 1, "batch_size": 20}
+    losses = [
+        run(student, pixels, KCFU(), training=config(precision=precision, **one_step)).loss
+        for student, precision in ((exact, "fp32"), (fast, "bf16"))
+    ]
+    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.02)
+    start = network().state_dict()
+    moved, similar = (
+        torch.cat([(parameter - start[name]).detach().flatten() for name, parameter in student.named_parameters()])
+        for student in (exact, fast)
+    )
+    assert similar.dtype == torch.float32
+    assert float(nn.functional.cosine_similarity(moved, similar, dim=0)) > 0.97
+
+
 def test_same_generator_same_bits(pixels):
     first, second, other = network(), network(), network()
     run(first, pixels, KCFU(), training=config(augmentation=AugmentationConfig(flip=True, crop_padding=1)))

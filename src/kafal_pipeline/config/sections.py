@@ -134,6 +134,7 @@ class TrainingConfig(Section):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
     augmentation: AugmentationConfig = AugmentationConfig()
+    precision: Literal["fp32", "bf16"] = "fp32"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     processes: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
 

@@ -22,6 +22,7 @@ from kafal_pipeline.training.devices import choose_device
 from kafal_pipeline.training.inference import outputs, predictions
 from kafal_pipeline.training.local import ClientSamples, train_locally
 from kafal_pipeline.training.pixels import Pixels
+from kafal_pipeline.training.precision import in_precision
 from kafal_pipeline.update import UPDATES
 from kafal_pipeline.update.base import Update
 
@@ -98,6 +99,7 @@ class Worker:
         self.query: Query = create("query", config.query.name, config.query.options, QUERIES)
         new_network = partial(build, config.model.name, in_channels=data.channels, num_classes=data.num_classes)
         self._student = new_network().to(self.device)
+        self._in_use = in_precision(self._student, config.training.precision)
         self._teacher = new_network().to(self.device).requires_grad_(False)
 
     def train(self, task: TrainTask) -> TrainResult:
@@ -140,7 +142,7 @@ class Worker:
 
         def forward(kind: QueryModel, samples: NDArray[np.int64]) -> Outputs:
             self._student.load_state_dict(to_state(task.models[kind]))
-            return outputs(self._student, self.train_pixels, samples)
+            return outputs(self._in_use, self.train_pixels, samples)
 
         pool = PoolView(task.client, task.unlabelled, task.labelled, task.labels, self.num_classes, forward)
         rng = numpy_generator(self.config.seed, Purpose.QUERY, task.cycle, 0, task.client)
@@ -149,7 +151,7 @@ class Worker:
     def predict(self, task: PredictTask) -> NDArray[np.int64]:
         """Return predicted classes of a range of test images, int64 ``(stop - start,)``."""
         self._student.load_state_dict(to_state(task.state))
-        return predictions(self._student, self.test_pixels, np.arange(task.start, task.stop))
+        return predictions(self._in_use, self.test_pixels, np.arange(task.start, task.stop))
 
     def _on_device(self, array: NDArray[np.int64]) -> torch.Tensor:
         return torch.as_tensor(array, dtype=torch.int64, device=self.device)

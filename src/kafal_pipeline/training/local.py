@@ -12,6 +12,7 @@ from torch.optim.sgd import sgd
 from kafal_pipeline.config import TrainingConfig
 from kafal_pipeline.training.batches import labelled_batches, unlabelled_batches
 from kafal_pipeline.training.pixels import Pixels
+from kafal_pipeline.training.precision import in_precision
 from kafal_pipeline.update.base import StepView, Update
 
 
@@ -96,6 +97,8 @@ def train_locally(
         buffers = [  # in the parameters' layout, whatever the one they were kept in: see _sgd_step
             torch.empty_like(parameter).copy_(momentum[name]) for name, parameter in zip(names, parameters, strict=True)
         ]
+    student_in_use = in_precision(student, training.precision)
+    teacher_in_use = None if teacher is None else in_precision(teacher, training.precision)
     total = torch.zeros((), dtype=torch.float64, device=pixels.device)
     steps = 0
     source = update.unlabelled_source()
@@ -110,8 +113,8 @@ def train_locally(
                 None if other is None else pixels.augmented(samples.unlabelled[other], training.augmentation, generator)
             )
             step = StepView(
-                student,
-                teacher,
+                student_in_use,
+                teacher_in_use,
                 images,
                 samples.labels[positions],
                 unlabelled,
