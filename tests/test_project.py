@@ -55,6 +55,8 @@ def test_an_environment_leaves_the_neighbours_of_its_keys_alone(loader):
         ({"query": "ksass"}, "--params: query: found 'ksass'. Did you mean 'ksas'"),
         ({"query": {"name": "ksas", "smoothing": 1}}, "--params: query"),
         ({"update": "sgd"}, "--params: update: found 'sgd'"),
+        ({"model": {"name": "resnet.8"}}, "--params: model.name: found 'resnet.8'"),
+        ({"model": {"name": "nowhere.Net"}}, "--params: model.name: found 'nowhere.Net'"),
         ({"model": {"name": "resnet7"}}, "--params: model.name: found 'resnet7'. Did you mean 'resnet8'"),
     ],
 )

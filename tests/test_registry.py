@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from kafal_pipeline.errors import UserError
@@ -21,6 +23,12 @@ def test_a_dotted_path_needs_no_registration():
     ("name", "options", "message"),
     [
         ("ksass", {}, "Did you mean 'ksas'"),
+        (".ksas", {}, "found '.ksas'"),
+        ("ksas.", {}, "found 'ksas.'"),
+        (".a.b", {}, "found '.a.b'"),
+        ("kafal_pipeline.query.ksas.discrepancy", {}, "is no class"),
+        ("collections.OrderedDict", {}, "not a dataclass"),
+        ("ksas", {"prior_smoothing": float("inf")}, "finite"),
         ("nowhere.at.All", {}, "no module 'nowhere'"),
         ("kafal_pipeline.query.entropy.Nothing", {}, "no class 'Nothing'"),
         ("ksas", {"prior_smothing": 1}, "Did you mean 'prior_smoothing'"),
@@ -32,6 +40,22 @@ def test_a_dotted_path_needs_no_registration():
 def test_mistakes_are_answered(name, options, message):
     with pytest.raises(UserError, match=message):
         create("query", name, options, QUERIES)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = (\n", r"broken_query\.py:1"),
+        ("import no_such_package\n", "No module named 'no_such_package'"),
+        ("a = 1\nraise OSError('disk')\n", r"broken_query\.py:2: OSError"),
+    ],
+)
+def test_a_users_file_that_fails_is_named_with_its_line(tmp_path, monkeypatch, text, message):
+    (tmp_path / "broken_query.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_query", raising=False)
+    with pytest.raises(UserError, match=message):
+        create("query", "broken_query.Mine", {}, QUERIES)
 
 
 def test_every_registered_name_makes_an_instance():

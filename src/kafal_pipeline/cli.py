@@ -14,8 +14,12 @@ from typing import Any
 
 import click
 from kedro import KedroDeprecationWarning
+from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from kafal_pipeline import project
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines import runtime
 
@@ -44,8 +48,8 @@ class _SaidOnce(logging.Filter):
         return not isinstance(sys.exc_info()[1], UserError)
 
 
-def _guarded(run: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(run)
+def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         # `--pipeline` is what users know, and works; its successor `--pipelines` works too.
         warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated", category=KedroDeprecationWarning)
@@ -53,9 +57,14 @@ def _guarded(run: Callable[..., Any]) -> Callable[..., Any]:
             logging.getLogger(name).addFilter(_SaidOnce())
         try:
             with _sigterm_raises():
-                return run(*args, **kwargs)
+                return function(*args, **kwargs)
         except UserError as error:
             raise click.ClickException(str(error)) from None
+        except (ValueError, OmegaConfBaseException, MissingConfigException, YAMLError) as error:
+            if project.running():
+                raise
+            # Before the first node: a pipeline, node or environment that is not there, or a file that cannot be read.
+            raise click.ClickException(f"{error}") from None
         except (KeyboardInterrupt, Terminated) as interruption:
             _abort()
             terminated = isinstance(interruption, Terminated)
@@ -80,6 +89,6 @@ def cli() -> None:
     """Federated active learning."""
 
 
-_run = copy.copy(kedro_run)
-_run.callback = _guarded(kedro_run.callback)  # type: ignore[arg-type]
-cli.add_command(_run)
+run = copy.copy(kedro_run)
+run.callback = _guarded(kedro_run.callback)  # type: ignore[arg-type]
+cli.add_command(run)

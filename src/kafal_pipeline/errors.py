@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_USERINFO = re.compile(r"://[^/@\s]+@")
 
 
 class UserError(Exception):
@@ -28,3 +31,14 @@ def did_you_mean(found: object, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(found), names, n=1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return f"{hint}Allowed: {', '.join(names)}."
+
+
+def masked(text: str) -> str:
+    """Return `text` without the user and password of any address in it.
+
+    Examples
+    --------
+    >>> masked("https://me:secret@tracking.example.org/mlflow")
+    'https://***@tracking.example.org/mlflow'
+    """
+    return _USERINFO.sub("://***@", text)

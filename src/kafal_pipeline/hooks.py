@@ -10,10 +10,13 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from kafal_pipeline import project
+from kafal_pipeline import continuity, project
+from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines import runtime
 
 REPORTING = Path("data/08_reporting")
+FIRST_NODE = "cycle_00.initial_pool"
+FIRST_TRAINING = "cycle_00.train"
 
 
 class ProjectHooks:
@@ -26,6 +29,28 @@ class ProjectHooks:
     def after_context_created(self, context: Any) -> None:
         """Check all parameters before anything is loaded; ``context.params`` would be too late for ``cycles``."""
         project.activate(context.config_loader, Path(context.project_path))
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
+        """Refuse what would mix results: another runner than the sequential one, a part of another run."""
+        if not any(name in str(run_params.get("runner")) for name in ("SequentialRunner", "None")):
+            raise UserError(
+                "--runner: only SequentialRunner is allowed, since the cycles depend on each other. "
+                "Clients train side by side as it is: training.processes."
+            )
+        names = {node.name for node in pipeline.nodes}
+        goes_on = any(name.startswith(("cycle_", "report.")) for name in names) and FIRST_NODE not in names
+        if goes_on or run_params.get("only_missing_outputs"):
+            continuity.check(project.root(), project.active())
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Note the parameters once the first cycle's training begins: from then on results are theirs."""
+        project.start()
+        if node.name == FIRST_NODE:
+            continuity.begin(project.root(), project.active())
+        elif node.name == FIRST_TRAINING:
+            continuity.note(project.root(), project.active())
 
     @hook_impl
     def after_node_run(self, node: Node, outputs: dict[str, Any]) -> None:

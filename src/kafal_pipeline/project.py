@@ -11,10 +11,11 @@ from kafal_pipeline.config.resolve import ConfigError
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.models import MODELS
 from kafal_pipeline.query import QUERIES
-from kafal_pipeline.registry import check_name, create
+from kafal_pipeline.registry import check_name, create, load
 from kafal_pipeline.update import UPDATES
 
 _root = Path()
+_running = False
 _active: Config | None = None
 """Pipelines are registered, and paths in the catalog interpolated, without arguments: what they need stands here."""
 
@@ -41,6 +42,17 @@ def activate(config_loader: Any, root: Path = Path()) -> Config:
 def active() -> Config:
     """Return the run's configuration; the defaults where no run is under way (`kedro registry list`)."""
     return _active if _active is not None else resolve({})
+
+
+def start() -> None:
+    """Take note that the pipeline's nodes begin to run."""
+    global _running  # noqa: PLW0603 - see above
+    _running = True
+
+
+def running() -> bool:
+    """Tell whether nodes have begun to run: before that, errors are in what the user asked for."""
+    return _running
 
 
 def root() -> Path:
@@ -72,8 +84,17 @@ def _check_strategies(config: Config) -> None:
             problems.append((kind, str(error).removeprefix(f"{kind}: ")))
     try:
         check_name("model", config.model.name, MODELS)
+        if config.model.name not in MODELS:
+            load("model", config.model.name, MODELS)
     except UserError as error:
         problems.append(("model.name", str(error).removeprefix("model: ")))
+    if config.training.device not in {"auto", "cpu"}:
+        from kafal_pipeline.training.devices import choose_device  # noqa: PLC0415 - torch takes seconds to import
+
+        try:
+            choose_device(config.training.device)
+        except UserError as error:
+            problems.append(("training.device", str(error).removeprefix("training.device: ")))
     if problems:
         raise ConfigError(problems)
 

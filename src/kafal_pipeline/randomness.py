@@ -59,5 +59,6 @@ def torch_generator(
     import torch  # noqa: PLC0415 - seconds to import, and the configuration needs none of it
 
     state = seed_sequence(seed, purpose, cycle, round_, client).generate_state(1, np.uint64)[0]
-    # torch accepts seeds of 64 bits; a negative one would be remapped, so the top bit stays clear.
+    # The top bit stays clear, since torch remaps negative seeds. Its CPU generator takes 32 of these bits: two of the
+    # few thousand streams of a trial are the same with a chance of less than 1 in 1,000, and then harmlessly so.
     return torch.Generator(device=device).manual_seed(int(state) & (2**63 - 1))

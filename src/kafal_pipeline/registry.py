@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import re
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from kafal_pipeline.errors import UserError, did_you_mean
+
+DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Entry:
 
 def check_name(kind: str, name: str, entries: Mapping[str, Entry]) -> None:
     """Raise UserError unless `name` is registered or has the form of a dotted path; imports nothing."""
-    if name not in entries and "." not in name:
+    if name not in entries and not DOTTED_PATH.fullmatch(name):
         raise UserError(
             f"{kind}: found {name!r}. {did_you_mean(name, entries)} Or the dotted path of a class of your own, "
             f"such as my_package.my_module.My{kind.capitalize()}."
@@ -47,11 +51,8 @@ def create(kind: str, name: str, options: Mapping[str, Any], entries: Mapping[st
     UserError
         If the name or an option is unknown, or an option's value is not allowed.
     """
-    check_name(kind, name, entries)
-    entry = entries.get(name)
-    target = entry.target if entry else ":".join(name.rsplit(".", 1))
-    preset = entry.options if entry else {}
-    cls = _load(kind, name, target)
+    cls = load(kind, name, entries)
+    preset = entries[name].options if name in entries else {}
     values = {**preset, **options}
     if not is_dataclass(cls):
         raise UserError(f"{kind}: found {name!r}, which is not a dataclass; its fields are its options.")
@@ -66,24 +67,35 @@ def create(kind: str, name: str, options: Mapping[str, Any], entries: Mapping[st
         raise UserError("; ".join(_explain(kind, dict(problem)) for problem in error.errors())) from None
 
 
-def _load(kind: str, name: str, target: str) -> Any:
+def load(kind: str, name: str, entries: Mapping[str, Entry]) -> Any:
+    """Import and return the class that `name` stands for; UserError if there is none."""
+    check_name(kind, name, entries)
+    target = entries[name].target if name in entries else ":".join(name.rsplit(".", 1))
     module_name, class_name = target.split(":")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # Only the path itself may be missing; a broken import inside the user's file is an error of its own.
-        if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise
-        raise UserError(
-            f"{kind}: found {name!r}, but there is no module {error.name!r}. "
-            "Is its folder on PYTHONPATH, or installed in this environment?"
-        ) from None
+        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+            raise UserError(
+                f"{kind}: found {name!r}, but there is no module {error.name!r}. "
+                "Is its folder on PYTHONPATH, or installed in this environment?"
+            ) from None
+        raise UserError(f"{kind}: importing {module_name!r} failed: {error}") from error
+    except Exception as error:  # a user's file can fail in every way
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = (
+            f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else f"{where.filename}:{where.lineno}"
+        )
+        raise UserError(f"{kind}: importing {module_name!r} failed at {place}: {error!r}") from error
     try:
-        return getattr(module, class_name)
+        cls = getattr(module, class_name)
     except AttributeError:
         raise UserError(
             f"{kind}: found {name!r}, but the module {module_name!r} has no class {class_name!r}."
         ) from None
+    if not isinstance(cls, type):
+        raise UserError(f"{kind}: found {name!r}, which is no class.")
+    return cls
 
 
 def _explain(kind: str, problem: dict[str, Any]) -> str:

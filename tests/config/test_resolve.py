@@ -46,7 +46,7 @@ def test_settings_of_one_method_never_share_a_folder():
     paths = {resolve({"query": {"name": "ksas", **option}}).run_path for option in options}
     assert len(paths) == len(options)
     assert resolve({"query": {"name": "ksas", "label": "mine", "a": 1}}).query.label == "mine"
-    assert resolve({"query": "my_package.queries.Best"}).query.label == "Best"
+    assert resolve({"query": "my_package.queries.Best"}).query.label == "my_package.queries.Best"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,10 @@ def test_settings_of_one_method_never_share_a_folder():
         ({"tracking": {"url": "x"}}, "tracking.url", "Did you mean 'uri'"),
         ({"partition": {"long_tail": {"ratio": 2}}}, "partition.long_tail.ratio", "Allowed: imbalance_ratio"),
         ({"seed": "one"}, "seed", "found 'one'"),
+        ({"budget": {"initial": True}}, "budget.initial", "must be a number"),
+        ({"training": None}, "training", "must be a section with keys"),
+        ({"tracking": "maybe"}, "tracking", "allowed: on, off"),
+        ({"dataset": {"path": "x.npz"}}, "dataset", "set `name` too"),
         ({"seed": -1}, "seed", "found -1"),
         ({"cycles": 0}, "cycles", "found 0"),
         ({"cycles": 2.5}, "cycles", "found 2.5"),
@@ -75,6 +79,9 @@ def test_settings_of_one_method_never_share_a_folder():
         ({"training": {"device": "gpu"}}, "training.device", "found 'gpu'"),
         ({"query": 3}, "query", "must be a name"),
         ({"query": {"prior": 1}}, "query", "key `name`"),
+        ({"query": {"name": "ksas", "options": None}}, "query", "options must be a mapping"),
+        ({"query": {"name": "ksas", 3: 4}}, "query", "options must be a mapping"),
+        ({"training": {"device": "mps"}}, "training.device", "found 'mps'"),
         ({"query": {"name": "ksas", "label": "../up"}}, "query.label", "found '../up'"),
         ({"preset": "kafal"}, "preset", "Did you mean 'kafal_code'"),
         ({"dataset": {"name": "../x"}}, "dataset.name", "found '../x'"),

@@ -33,11 +33,12 @@ def spy(monkeypatch):
     original = worker_module.train_locally
 
     def train_locally(student, teacher, update, pixels, samples, training, **options):
+        draws = options["generator"].get_state().numpy().tobytes()
         received = {name: tensor.clone() for name, tensor in student.state_dict().items()}
         result = original(student, teacher, update, pixels, samples, training, **options)
         trained = {name: tensor.clone() for name, tensor in student.state_dict().items()}
         calls.append({**options, "teacher": teacher, "samples": samples, "received": received, "trained": trained,
-                      "result": result})  # fmt: skip
+                      "result": result, "draws": draws})  # fmt: skip
         return result
 
     monkeypatch.setattr(worker_module, "train_locally", train_locally)
@@ -127,6 +128,27 @@ def test_unlabelled_batches_come_from_the_pool_asked_for(images, make_config, po
     for call in spy:
         (client,) = [k for k, p in later.items() if p.labelled[0] == call["samples"].labelled[0]]
         assert call["samples"].unlabelled.tolist() == getattr(later[client], expected).tolist()
+
+
+def test_every_client_trains_with_its_own_counts_and_draws(images, make_config, pools, start, spy):
+    config = make_config(federation={"participation": 1.0})
+    run(images, config, pools, start)
+    run(images, config, pools, start, cycle=1)
+    for call in spy:
+        assert call["samples"].label_counts.tolist() == torch.bincount(call["samples"].labels, minlength=3).tolist()
+        assert call["samples"].labels.tolist() == images.train_labels[call["samples"].labelled.numpy()].tolist()
+    assert len({call["draws"] for call in spy}) == len(spy) == 2 * 3 * 4  # by cycle, round and client
+
+
+def test_training_without_momentum(images, make_config, pools, start, spy):
+    run(images, make_config(training={"momentum": 0.0}), pools, start)
+    assert any(call["round_"] > 0 and not call["momentum"] for call in spy)
+
+
+def test_images_too_small_for_the_network_are_refused_before_training(images, make_config):
+    tiny = dataclasses.replace(images, train_images=images.train_images[:, :4])
+    with pytest.raises(UserError, match=r"4x6 pixels.*dataset\.image_size"):
+        Workers(tiny, make_config())
 
 
 def test_local_models_are_those_of_the_last_training_before_the_next_broadcast(images, make_config, pools, start, spy):

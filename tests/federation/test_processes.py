@@ -47,9 +47,9 @@ def test_one_and_two_processes_give_the_same_bits(digits, make_config):
         assert torch.equal(tensor, two[1].global_state[name]), name
     for client, state in one[1].local_states.items():
         assert all(torch.equal(tensor, two[1].local_states[client][name]) for name, tensor in state.items())
-    for client, selection in one[2].items():
-        assert selection.samples.tolist() == two[2][client].samples.tolist()
-        assert selection.scores.tolist() == two[2][client].scores.tolist()
+    for client, selection in one[2].selections.items():
+        assert selection.samples.tolist() == two[2].selections[client].samples.tolist()
+        assert selection.scores.tolist() == two[2].selections[client].scores.tolist()
     assert one[3].tolist() == two[3].tolist()
 
 
@@ -58,7 +58,7 @@ def test_the_query_asks_each_client_for_its_budget_of_unlabelled_samples(digits,
     split = make_partition(digits.train_labels, config.partition, config.seed)
     pools = client_pools(initial_pool(split, digits.train_labels, config.budget, config.cycles, config.seed))
     _, _, chosen, _ = trial(digits, config)
-    for client, selection in chosen.items():
+    for client, selection in chosen.selections.items():
         assert len(selection.samples) == -(-len(split[client]) // 10)
         assert set(selection.samples.tolist()) <= set(pools[client].unlabelled.tolist())
 

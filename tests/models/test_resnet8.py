@@ -65,6 +65,11 @@ def test_classifier_normalises_pixels():
     torch.testing.assert_close(ImageClassifier(network, [0.5], [0.25])(images), network((images - 0.5) / 0.25))
 
 
+def test_other_classes_are_refused():
+    with pytest.raises(UserError, match="not a torch.nn.Module with the methods"):
+        build("torch.nn.Linear", in_channels=1, num_classes=2)
+
+
 def test_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'resnet8'"):
         build("resnet9", in_channels=1, num_classes=2)

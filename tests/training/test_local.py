@@ -177,6 +177,30 @@ class Spy(KCFU):
         return super().client_loss(step)
 
 
+def test_all_training_images_are_augmented_and_the_unlabelled_shuffled_anew_each_epoch(pixels, monkeypatch):
+    seen = []
+    original = pixels.augmented
+
+    def augmented(indices, augmentation, generator):
+        seen.append((indices.tolist(), augmentation))
+        return original(indices, augmentation, generator)
+
+    monkeypatch.setattr(pixels, "augmented", augmented)
+    monkeypatch.setattr(pixels, "batch", lambda indices: pytest.fail("an image was not augmented"))
+    asked = AugmentationConfig(flip=True, crop_padding=2)
+    run(network(), pixels, KCFU(), training=config(augmentation=asked, local_epochs=2, batch_size=8))
+    assert all(augmentation == asked for _, augmentation in seen)
+    labelled = [indices for indices, _ in seen[::2]]
+    others = [indices for indices, _ in seen[1::2]]
+    assert [len(indices) for indices in others] == [8] * 6  # three batches an epoch of a pool of thirty
+    for epoch in (0, 3):
+        assert sorted(sum(labelled[epoch : epoch + 3], [])) == list(range(20))
+        assert len(set(sum(others[epoch : epoch + 3], []))) == 24
+    # One shuffle going on into the next epoch would give the six that were left first.
+    left = set(range(30, 60)) - set(sum(others[:3], []))
+    assert not left <= set(others[3])
+
+
 @pytest.mark.parametrize(
     ("unlabelled", "expected"),
     [(30, [(8, 8), (8, 8), (4, 8)]), (10, [(8, 8), (8, 2), (4, 8)]), (0, [(8, None), (8, None), (4, None)])],

@@ -8,6 +8,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
+from kafal_pipeline.data import format_split
 from kafal_pipeline.files import write_text
 
 
@@ -32,8 +33,7 @@ class Splits(AbstractDataset[list[list[int]], list[list[int]]]):
 
     def save(self, data: list[list[int]]) -> None:
         """Write the lists, or nothing; the same split gives the same bytes."""
-        lines = ",\n".join(json.dumps([int(index) for index in indices]) for indices in data)
-        write_text(self._filepath, f"[\n{lines}\n]\n")
+        write_text(self._filepath, format_split(data) + "\n")
 
     def _exists(self) -> bool:
         return self._filepath.is_file()

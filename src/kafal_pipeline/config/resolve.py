@@ -85,7 +85,7 @@ def resolve(parameters: Mapping[str, Any]) -> Config:
     ConfigError
         With every problem found: unknown keys, wrong types, values out of bounds, contradictions.
     """
-    values = {key: value for key, value in parameters.items() if value is not None}
+    values = {key: value for key, value in parameters.items() if value is not None or key not in {"query", "update"}}
     preset = PRESETS.get(str(values.get("preset", "kafal_code")), {})
     for key, value in preset.items():
         if isinstance(value, dict) and isinstance(values.get(key, {}), Mapping):

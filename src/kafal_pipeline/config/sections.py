@@ -9,7 +9,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 Fraction = Annotated[float, Field(gt=0, le=1)]
 """A share of a client's samples."""
 
-Amount = Annotated[float | int, Field(gt=0)]
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+Amount = Annotated[float | int, Field(gt=0), BeforeValidator(_no_bool)]
 """A share of a client's samples (a float in (0, 1]) or a number of samples (an int)."""
 
 FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"
@@ -35,9 +42,17 @@ class DatasetConfig(Section):
     path: str | None = None
     download: bool = False
     emnist_split: Literal["balanced", "byclass", "bymerge", "digits", "letters", "mnist"] = "balanced"
-    image_size: int | None = Field(default=None, ge=4, le=1024)
+    image_size: int | None = Field(default=None, ge=5, le=1024)
     mean: list[float] | None = None
     std: list[Annotated[float, Field(gt=0)]] | None = None
+
+    @model_validator(mode="after")
+    def _own_data_has_its_own_name(self) -> DatasetConfig:
+        if self.path is not None and self.folder == "digits":
+            raise ValueError(
+                "`path` is set, so set `name` too: it names the folder of the results, and digits is taken"
+            )
+        return self
 
     @property
     def folder(self) -> str:
@@ -135,7 +150,7 @@ class TrainingConfig(Section):
     weight_decay: float = Field(default=5e-4, ge=0)
     augmentation: AugmentationConfig = AugmentationConfig()
     precision: Literal["fp32", "bf16"] = "fp32"
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     processes: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
 
 
@@ -144,6 +159,8 @@ def _as_tracking(value: Any) -> Any:
     switches = {"off": False, "false": False, "on": True, "true": True}
     if isinstance(value, str) and value.lower() in switches:
         value = switches[value.lower()]
+    if isinstance(value, str):
+        raise ValueError("allowed: on, off, or a section with keys")
     return {"enabled": value} if isinstance(value, bool) else value
 
 

@@ -41,12 +41,14 @@ class Strategy(BaseModel):
             raise ValueError("must be a name, or a mapping with the key `name` and options beside it")
         value = dict(value)
         name, label, nested = value.pop("name"), value.pop("label", None), value.pop("options", {})
+        if not isinstance(nested, dict) or not all(isinstance(key, str) for key in (*nested, *value)):
+            raise ValueError("options must be a mapping of names to values")
         options = {**nested, **value}
         return {"name": name, "label": label or _label(name, options), "options": options}
 
 
 def _label(name: str, options: dict[str, Any]) -> str:
-    stem = name.rsplit(".", 1)[-1]
+    stem = name
     if not options:
         return stem
     readable = "_".join([stem, *(f"{key}-{value}" for key, value in sorted(options.items()))])

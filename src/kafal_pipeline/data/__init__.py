@@ -2,6 +2,7 @@
 
 from kafal_pipeline.data.images import ImageData
 from kafal_pipeline.data.partition import check_split, format_split, make_partition, read_split, split_table
+from kafal_pipeline.data.partition.origin import check_origin, split_origin
 from kafal_pipeline.data.pools import ClientPool, annotate, client_pools, cycle_budget, initial_pool, label_counts
 from kafal_pipeline.data.store import open_store, read_store
 
@@ -9,6 +10,7 @@ __all__ = [
     "ClientPool",
     "ImageData",
     "annotate",
+    "check_origin",
     "check_split",
     "client_pools",
     "cycle_budget",
@@ -19,5 +21,6 @@ __all__ = [
     "open_store",
     "read_split",
     "read_store",
+    "split_origin",
     "split_table",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kafal_pipeline.config import Config
+from kafal_pipeline.errors import masked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +65,9 @@ def next_steps(config: Config, folder: Path | str) -> str:
         ("Another query", f"kedro run --pipeline fal --params query={other}   (and this run's other options)"),
     ]
     if config.tracking.enabled:
-        steps.insert(1, ("Runs side by side", _tracking_page(config.tracking.uri)))
+        steps.insert(
+            1, ("Runs side by side", _tracking_page(config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")))
+        )
     width = max(len(name) for name, _ in steps)
     return "\n".join(f"{name.ljust(width)}  {step}" for name, step in steps)
 
@@ -72,4 +76,4 @@ def _tracking_page(uri: str | None) -> str:
     """Return the address of the tracking server, or the command that shows a local store."""
     if uri is None:
         return "mlflow ui"
-    return uri if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {uri}"
+    return masked(uri) if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {masked(uri)}"

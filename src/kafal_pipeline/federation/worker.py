@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kafal_pipeline.config import Config
 from kafal_pipeline.data import ImageData
+from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.states import Arrays, to_arrays, to_state
 from kafal_pipeline.models import build
 from kafal_pipeline.query import QUERIES
@@ -25,6 +26,9 @@ from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import in_precision
 from kafal_pipeline.update import UPDATES
 from kafal_pipeline.update.base import Update
+
+SMALLEST_IMAGE = 5
+"""Pixels a side: smaller ones shrink to a single pixel, and batch norm has no variance in a batch of one."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,14 @@ class QueryTask:
 
 
 @dataclass(frozen=True)
+class QueryResult:
+    """What one client chose, and the kinds of models that its query asked for."""
+
+    selection: Selection
+    models: frozenset[QueryModel]
+
+
+@dataclass(frozen=True)
 class PredictTask:
     """Predictions of one model for test images ``start .. stop``."""
 
@@ -89,6 +101,12 @@ class Worker:
     """
 
     def __init__(self, data: ImageData, config: Config) -> None:
+        height, width = data.train_images.shape[1:3]
+        if min(height, width) < SMALLEST_IMAGE:
+            raise UserError(
+                f"dataset: the images have {height}x{width} pixels; each side needs at least {SMALLEST_IMAGE}. "
+                "Enlarge them with dataset.image_size."
+            )
         self.config = config
         self.device = choose_device(config.training.device)
         mean, std = data.mean.tolist(), data.std.tolist()
@@ -137,16 +155,18 @@ class Worker:
             task.client, trained, to_arrays(result.momentum), result.epochs, result.loss, result.steps, seconds
         )
 
-    def select(self, task: QueryTask) -> Selection:
+    def select(self, task: QueryTask) -> QueryResult:
         """Let the query choose among one client's unlabelled samples."""
+        used: set[QueryModel] = set()
 
         def forward(kind: QueryModel, samples: NDArray[np.int64]) -> Outputs:
+            used.add(kind)
             self._student.load_state_dict(to_state(task.models[kind]))
             return outputs(self._in_use, self.train_pixels, samples)
 
         pool = PoolView(task.client, task.unlabelled, task.labelled, task.labels, self.num_classes, forward)
         rng = numpy_generator(self.config.seed, Purpose.QUERY, task.cycle, 0, task.client)
-        return self.query.select(pool, task.budget, rng)
+        return QueryResult(self.query.select(pool, task.budget, rng), frozenset(used))
 
     def predict(self, task: PredictTask) -> NDArray[np.int64]:
         """Return predicted classes of a range of test images, int64 ``(stop - start,)``."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from kafal_pipeline.errors import UserError
 from kafal_pipeline.models.names import MODELS
 from kafal_pipeline.models.network import Network
-from kafal_pipeline.registry import check_name
+from kafal_pipeline.registry import load
 
 
 def build(name: str, *, in_channels: int, num_classes: int, generator: torch.Generator | None = None) -> nn.Module:
@@ -29,13 +29,19 @@ def build(name: str, *, in_channels: int, num_classes: int, generator: torch.Gen
     Raises
     ------
     UserError
-        If the name is unknown.
+        If the name is unknown, or the class is no `Network`.
     """
-    check_name("model", name, MODELS)
-    module, cls = MODELS[name].target.split(":") if name in MODELS else name.rsplit(".", 1)
+    cls = load("model", name, MODELS)
+    if not issubclass(cls, nn.Module) or not all(
+        callable(getattr(cls, part, None)) for part in ("features", "initialise")
+    ):
+        raise UserError(
+            f"model.name: found {name!r}, which is not a torch.nn.Module with the methods `features` and `initialise` "
+            "(kafal_pipeline.models.network.Network)."
+        )
     # torch's own initialisation draws from its global generator, which is put back: those weights are never used.
     with torch.random.fork_rng(devices=[]):
-        network: nn.Module = getattr(importlib.import_module(module), cls)(in_channels, num_classes)
+        network: nn.Module = cls(in_channels, num_classes)
     if generator is not None:
         cast(Network, network).initialise(generator)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -70,7 +70,7 @@ class KSAS:
     """
 
     global_model: Literal["final", "downloaded"] = "final"
-    prior_smoothing: Annotated[float, Field(ge=0)] = 0.0
+    prior_smoothing: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
         """Choose the `budget` samples of largest discrepancy."""

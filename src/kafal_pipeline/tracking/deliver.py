@@ -12,14 +12,14 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.tracking.describe import masked
+from kafal_pipeline.errors import UserError, masked
 from kafal_pipeline.tracking.journal import JOURNAL, Entry, read
 from kafal_pipeline.tracking.progress import Progress
 from kafal_pipeline.tracking.system import SYSTEM, SystemSampler
@@ -153,7 +153,7 @@ class Delivery:
 
         problem = explain(error, self.progress.store)
         if problem != self.progress.problem:
-            logger.warning("%s", problem, exc_info=error)
+            logger.warning("%s", masked("".join(traceback.format_exception(error))))
             self.progress.problem = problem
             self.progress.save(self._path.parent)
 

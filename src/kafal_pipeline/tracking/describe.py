@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
+from kafal_pipeline.errors import masked
 
 MAX_VALUE = 6000
 """Length of the longest parameter that MLflow takes; tags may be longer."""
@@ -23,7 +24,6 @@ MAX_VALUE = 6000
 PACKAGES = ("torch", "numpy", "kedro", "mlflow", "kafal_pipeline")
 """Packages whose versions are recorded."""
 
-_USERINFO = re.compile(r"://[^/@\s]+@")
 _SECRET_KEY = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
 _NOT_ALLOWED = re.compile(r"[^\w\-. /]")
 
@@ -59,17 +59,6 @@ def run_tags(config: Config, project: Path) -> dict[str, str]:
         "mlflow.source.name": project.name,
     }
     return tags | _user() | git_tags(project) | _version_tags() | hardware_tags()
-
-
-def masked(text: str) -> str:
-    """Return `text` without the user and password of any address in it.
-
-    Examples
-    --------
-    >>> masked("https://me:secret@tracking.example.org/mlflow")
-    'https://***@tracking.example.org/mlflow'
-    """
-    return _USERINFO.sub("://***@", text)
 
 
 def sha256(path: Path) -> str:

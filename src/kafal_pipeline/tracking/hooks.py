@@ -63,12 +63,11 @@ class _Run:
         after_too
             Whether to trust the cycles after this run's as well as those before.
         """
-        own = max((name for name in self.recorded if name.startswith("cycle_")), default="")
-        names = [f"cycle_{cycle:02d}.{kind}" for cycle in range(self.config.cycles) for kind in ("metrics", "rounds")]
-        for name in names:
-            wanted = name not in self.recorded and (after_too or name < own)
-            if wanted and name in catalog and catalog.exists(name):
-                self.record_output(name, catalog.load(name))
+        own = max((int(name[6:].partition(".")[0]) for name in self.recorded if name.startswith("cycle_")), default=-1)
+        for cycle in range(self.config.cycles if after_too else own):
+            for name in (f"cycle_{cycle:02d}.metrics", f"cycle_{cycle:02d}.rounds"):
+                if name not in self.recorded and name in catalog and catalog.exists(name):
+                    self.record_output(name, catalog.load(name))
 
     def record_end(self, catalog: CatalogProtocol) -> None:
         """Record the report and the final model, if the run came to its last cycle."""
@@ -100,19 +99,17 @@ class TrackingHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
-        """Start tracking, if the pipeline trains."""
+        """Take note of a run that trains; tracking starts with the first training, once all input has proved good."""
         self._run, self._run_params = None, run_params
         self._waiting = any(node.name.endswith(".train") for node in pipeline.nodes)
-        # With --only-missing-outputs there may be nothing to do, and then there is nothing to record.
-        if not run_params.get("only_missing_outputs"):
-            self._start()
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
-        """Record the split before the first training."""
-        self._start()
-        if self._run and node.name.endswith(".train"):
-            self._run.record_split()
+        """Start tracking with the first training, and record the split."""
+        if node.name.endswith(".train"):
+            self._start()
+            if self._run:
+                self._run.record_split()
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:

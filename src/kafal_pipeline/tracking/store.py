@@ -13,7 +13,8 @@ import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from kafal_pipeline.tracking.describe import masked, sha256
+from kafal_pipeline.errors import masked
+from kafal_pipeline.tracking.describe import sha256
 from kafal_pipeline.tracking.model import log_model
 
 EXECUTION = "execution"

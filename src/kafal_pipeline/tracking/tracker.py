@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import kafal_pipeline
-from kafal_pipeline.tracking.describe import masked, run_name, run_params, run_tags, sha256
+from kafal_pipeline.errors import masked
+from kafal_pipeline.tracking.describe import run_name, run_params, run_tags, sha256
 from kafal_pipeline.tracking.journal import JOURNAL, Journal, read
 from kafal_pipeline.tracking.progress import Progress
 
@@ -111,7 +112,7 @@ class Tracker(NullTracker):
                 params=params,
             )
         journal.append("tags", values=run_tags(config, project))
-        return cls(journal, _start_helper(journal.path, uri, patience))
+        return cls(journal, _start_helper(journal.path, project, uri, patience))
 
     @property
     def journal(self) -> Path:
@@ -188,7 +189,7 @@ class Tracker(NullTracker):
             self._helper.stdin.close()
 
 
-def _start_helper(journal: Path, uri: str | None, patience: float) -> subprocess.Popen[bytes]:
+def _start_helper(journal: Path, project: Path, uri: str | None, patience: float) -> subprocess.Popen[bytes]:
     """Start the helper, out of reach of Ctrl-C and on one thread."""
     # Kedro adds `src` to the path of its own process only.
     source = str(Path(kafal_pipeline.__file__).parents[1])
@@ -208,6 +209,7 @@ def _start_helper(journal: Path, uri: str | None, patience: float) -> subprocess
             stdout=log,
             stderr=log,
             env=environment,
+            cwd=project,  # where a bare `mlflow ui` is started, and where MLflow makes its default store
             start_new_session=True,
         )
 

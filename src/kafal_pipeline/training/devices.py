@@ -21,11 +21,11 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there[name.partition(":")[0]]:
-        available = ", ".join(kind for kind, is_there in there.items() if is_there)
+    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    there += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if name not in there:
         raise UserError(
-            f"training.device: found {name!r}, but this machine has only: {available}. Use 'auto' or 'cpu'."
+            f"training.device: found {name!r}, but this machine has only: {', '.join(there)}. Use 'auto' or 'cpu'."
         )
     return torch.device(name)
 

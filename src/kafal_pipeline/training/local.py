@@ -81,7 +81,7 @@ def train_locally(
     epochs_done
         Local epochs that this client has trained in this cycle: the learning rate goes by them.
     momentum
-        This client's momentum buffers from its last round in this cycle, None at its first.
+        This client's momentum buffers from its last round in this cycle; None at its first, empty without momentum.
     generator
         The only source of randomness: shuffles, augmentation, mixing.
 
@@ -93,7 +93,7 @@ def train_locally(
     parameters: list[Tensor] = list(student.parameters())
     names = [name for name, _ in student.named_parameters()]
     buffers: list[Tensor | None] = [None] * len(parameters)
-    if momentum is not None:
+    if momentum:
         buffers = [  # in the parameters' layout, whatever the one they were kept in: see _sgd_step
             torch.empty_like(parameter).copy_(momentum[name]) for name, parameter in zip(names, parameters, strict=True)
         ]

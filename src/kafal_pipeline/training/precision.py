@@ -40,4 +40,3 @@ class Autocast(nn.Module):
 def in_precision(network: nn.Module, precision: str) -> nn.Module:
     """Return `network` as it computes in `precision` (``fp32`` or ``bf16``); its parameters are shared."""
     return Autocast(network) if precision == "bf16" else network
-

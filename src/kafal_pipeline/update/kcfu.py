@@ -139,7 +139,7 @@ class KCFU:
     unlabelled_pool: Literal["initial", "current"] = "initial"
     class_reduction: Literal["mean", "sum"] = "mean"
     absent_class_weight: Literal["zero", "smoothed"] = "zero"
-    smoothing: Annotated[float, Field(gt=0)] = 1.0
+    smoothing: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
     def unlabelled_source(self) -> Literal["none", "initial", "current"]:
         """Where unlabelled batches come from; the balanced half alone needs none."""

@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 
 from kafal_pipeline.config import resolve
-from kafal_pipeline.data import ImageData
+from kafal_pipeline.data import ImageData, check_origin
 from kafal_pipeline.data.pools import annotate, client_pools, initial_pool, label_counts
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.pipelines.annotations import DataFrame, Parameters, State, States
 
 
-def draw_initial_pool(splits: list[list[int]], images: ImageData, parameters: Parameters) -> DataFrame:
-    """Have each client's first samples labelled, drawn at random."""
+def draw_initial_pool(
+    splits: list[list[int]], split_origin: dict[str, Any], images: ImageData, parameters: Parameters
+) -> DataFrame:
+    """Have each client's first samples labelled, drawn at random; the split must be the one that is asked for."""
     config = resolve(parameters)
+    check_origin(split_origin, config, images)
     return initial_pool(splits, images.train_labels, config.budget, config.cycles, config.seed)
 
 
@@ -40,9 +43,10 @@ def query(
     chosen = query_cycle(config, client_pools(pool), trained, cycle, runtime.workers(images, config))
     tables = [
         pd.DataFrame({"client": client, "sample": s.samples, "score": s.scores, "rank": np.arange(len(s.samples))})
-        for client, s in chosen.items()
+        for client, s in chosen.selections.items()
     ]
-    return pd.concat(tables, ignore_index=True), {"seconds": time.perf_counter() - start}
+    cost = {"seconds": time.perf_counter() - start, "bytes": chosen.bytes_down}
+    return pd.concat(tables, ignore_index=True), cost
 
 
 def annotate_queried(cycle: int, pool: DataFrame, queried: DataFrame, images: ImageData) -> DataFrame:
@@ -52,13 +56,14 @@ def annotate_queried(cycle: int, pool: DataFrame, queried: DataFrame, images: Im
 
 def train(
     cycle: int, pool: DataFrame, images: ImageData, parameters: Parameters, previous_model: State | None = None
-) -> tuple[State, States, DataFrame]:
-    """Train the federation for one cycle: the global model, what queries need of the clients, a table of the rounds."""
+) -> tuple[State, States, DataFrame, dict[str, float]]:
+    """Train the federation for one cycle: global model, what queries need of the clients, table of rounds, cost."""
     import pandas as pd  # noqa: PLC0415 - as is torch, slow to import
 
     from kafal_pipeline.federation.cycle import train_cycle  # noqa: PLC0415
     from kafal_pipeline.federation.states import initial_state  # noqa: PLC0415
 
+    begin = time.perf_counter()
     config = resolve(parameters)
     if previous_model is None or config.federation.between_cycles == "fresh":
         shape = {"in_channels": images.channels, "num_classes": images.num_classes}
@@ -69,7 +74,7 @@ def train(
     done = train_cycle(config, client_pools(pool), start, cycle, workers, runtime.on_round(config))
     local_models = {_client_key(client): state for client, state in sorted(done.local_states.items())}
     local_models |= {_broadcast_key(round_): state for round_, state in sorted(done.broadcasts.items())}
-    return done.global_state, local_models, pd.DataFrame(done.rows)
+    return done.global_state, local_models, pd.DataFrame(done.rows), {"seconds": time.perf_counter() - begin}
 
 
 def evaluate(
@@ -77,6 +82,7 @@ def evaluate(
     global_model: State,
     pool: DataFrame,
     rounds: DataFrame,
+    train_cost: dict[str, float],
     images: ImageData,
     parameters: Parameters,
     queried: DataFrame | None = None,
@@ -106,10 +112,10 @@ def evaluate(
         "classes": list(images.classes),
         "queried_histogram": histogram.tolist(),
         "queried_entropy": None if queried is None else entropy(histogram),
-        "train_seconds": float(rounds["seconds"].sum()),
+        "train_seconds": train_cost["seconds"],
         "query_seconds": None if query_cost is None else query_cost["seconds"],
         "evaluate_seconds": time.perf_counter() - start,
-        "bytes_sent": int(rounds["bytes_down"].sum() + rounds["bytes_up"].sum()),
+        "bytes_sent": int(rounds["bytes_down"].sum() + rounds["bytes_up"].sum() + (query_cost or {}).get("bytes", 0)),
     }
 
 

@@ -31,13 +31,16 @@ def _cycle(cycle: int) -> list[Node]:
     pool, rounds, model = f"{here}.pool", f"{here}.rounds", f"{here}.global_model"
     first = cycle == 0
     queried = [] if first else [f"{here}.queried", f"{here}.query_cost"]
+    train_cost = f"{here}.train_cost"
     trained = [f"{before}.global_model", f"{before}.local_models", f"{before}.rounds"]
 
     def make(function: Callable[..., Any], name: str, inputs: list[str], outputs: str | list[str]) -> Node:
         return node(function, inputs, outputs, name=name, namespace=here, tags=["trial", here])
 
     if first:
-        opening = [make(nodes.draw_initial_pool, "initial_pool", ["splits", "images", "parameters"], pool)]
+        opening = [
+            make(nodes.draw_initial_pool, "initial_pool", ["splits", "split_origin", "images", "parameters"], pool)
+        ]
     else:
         opening = [
             make(
@@ -54,12 +57,12 @@ def _cycle(cycle: int) -> list[Node]:
             _of(cycle, nodes.train),
             "train",
             [pool, "images", "parameters", *([] if first else [f"{before}.global_model"])],
-            [model, f"{here}.local_models", rounds],
+            [model, f"{here}.local_models", rounds, train_cost],
         ),
         make(
             _of(cycle, nodes.evaluate),
             "evaluate",
-            [model, pool, rounds, "images", "parameters", *queried],
+            [model, pool, rounds, train_cost, "images", "parameters", *queried],
             f"{here}.metrics",
         ),
     ]

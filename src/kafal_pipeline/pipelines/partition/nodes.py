@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from kafal_pipeline.config import resolve
-from kafal_pipeline.data import ImageData, make_partition, split_table
+from kafal_pipeline.data import ImageData, make_partition, split_origin, split_table
 from kafal_pipeline.pipelines.annotations import DataFrame, Parameters
 
 
-def split_clients(images: ImageData, parameters: Parameters, root: Path = Path()) -> tuple[list[list[int]], DataFrame]:
-    """Return the training indices of each client, and how many samples of each class each one holds."""
+def split_clients(
+    images: ImageData, parameters: Parameters, root: Path = Path()
+) -> tuple[list[list[int]], DataFrame, dict[str, Any]]:
+    """Return each client's training indices, how many samples of each class it holds, and what decided that."""
     config = resolve(parameters)
     split = make_partition(images.train_labels, config.partition, config.seed, images.train_clients, root)
-    return [items.tolist() for items in split], split_table(split, images.train_labels, images.num_classes)
+    table = split_table(split, images.train_labels, images.num_classes)
+    return [items.tolist() for items in split], table, split_origin(config, images)

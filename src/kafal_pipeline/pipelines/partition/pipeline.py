@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
@@ -12,9 +13,12 @@ from kafal_pipeline.pipelines.partition.nodes import split_clients
 
 
 def create_pipeline(root: Path = Path()) -> Pipeline:
-    """Return the pipeline ``images, parameters -> splits, split_table``; relative paths start from `root`."""
+    """Return the pipeline ``images, parameters -> splits, split_table, split_origin``.
 
-    def split(images: ImageData, parameters: Parameters) -> tuple[list[list[int]], DataFrame]:
+    Relative paths start from `root`, the project's folder.
+    """
+
+    def split(images: ImageData, parameters: Parameters) -> tuple[list[list[int]], DataFrame, dict[str, Any]]:
         return split_clients(images, parameters, root)
 
     return Pipeline(
@@ -22,7 +26,7 @@ def create_pipeline(root: Path = Path()) -> Pipeline:
             node(
                 split,
                 inputs=["images", "parameters"],
-                outputs=["splits", "split_table"],
+                outputs=["splits", "split_table", "split_origin"],
                 name="partition.split",
                 tags=["partition"],
             )
