@@ -159,13 +159,19 @@ def test_what_kedro_cannot_find_or_read_gets_a_message_too(folder, arguments, pa
     assert part in output
 
 
-def test_runs_as_a_module_from_a_sub_folder_and_leaves_nothing_there(folder):
+def test_runs_as_a_module(folder):
+    result = subprocess.run(
+        [sys.executable, "-m", "kafal_pipeline", "--env", "smoke", "--params", "tracking=off,seed=2"],
+        cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "cycle  labels" in result.stdout
+
+
+def test_runs_from_a_sub_folder_and_leaves_nothing_there(folder):
     below = folder / "below"
     below.mkdir()
-    result = subprocess.run(
-        [sys.executable, "-m", "kedro", "run", "--env", "smoke", "--params", "seed=8,federation.rounds=1"],
-        cwd=below, env=environment(), capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    result = kedro(below, "--env", "smoke", "--params", "seed=8,federation.rounds=1")
     assert result.returncode == 0, result.stderr
     assert not list(below.iterdir())
     assert (folder / "data/08_reporting/smoke/ksas-kcfu/seed_8/summary.json").is_file()
@@ -175,7 +181,7 @@ def test_runs_as_a_module_from_a_sub_folder_and_leaves_nothing_there(folder):
     ("content", "part"),
     [
         ([[0, 1], [1, 2], [3]], "sample 1 belongs to client 0 and to client 1"),
-        ([[0], [1], [2]], "1435 samples"),
+        ([[0], [1], [2]], "1435 of 1438 training samples belong to no client"),
         ([[0], [1], [10**6]], "1000000"),
         ("[[0, 1", "JSON"),
     ],

@@ -47,14 +47,14 @@ class ProjectHooks:
     def before_node_run(self, node: Node) -> None:
         """Note the parameters once the first cycle's training begins: from then on results are theirs."""
         project.start()
-        if node.name == FIRST_NODE:
-            continuity.begin(project.root(), project.active())
-        elif node.name == FIRST_TRAINING:
+        if node.name == FIRST_TRAINING:
             continuity.note(project.root(), project.active())
 
     @hook_impl
     def after_node_run(self, node: Node, outputs: dict[str, Any]) -> None:
-        """Keep the table until the run has ended."""
+        """Keep the table until the run has ended; before the first new result, forget what made the old ones."""
+        if node.name == FIRST_NODE:
+            continuity.begin(project.root(), project.active())
         if node.name == "report.summarise":
             from kafal_pipeline.evaluation.table import format_table, next_steps  # noqa: PLC0415 - imports pandas
 

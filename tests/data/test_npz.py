@@ -105,9 +105,9 @@ def test_damaged_file_is_refused(tmp_path, arrays, damage):
             {"truncated": whole[: len(whole) // 2], "text": b"hello" * 100, "empty": b"", "bit": flipped}[damage]
         )
     with pytest.raises(UserError, match=r"x\.npz: cannot be read"):
-        find_source(DatasetConfig(path=str(path)), tmp_path).read()
+        find_source(DatasetConfig(name="mine", path=str(path)), tmp_path).read()
 
 
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.npz: there is no such file"):
-        find_source(DatasetConfig(path=str(tmp_path / "nowhere.npz")), tmp_path).read()
+        find_source(DatasetConfig(name="mine", path=str(tmp_path / "nowhere.npz")), tmp_path).read()

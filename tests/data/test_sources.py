@@ -33,7 +33,7 @@ def test_a_file_in_the_raw_folder_comes_first(tmp_path, arrays):
 
 def test_a_path_comes_before_everything(tmp_path, arrays, image_folder):
     np.savez(tmp_path / "digits.npz", **arrays)
-    assert find_source(DatasetConfig(path=str(image_folder)), tmp_path).kind == "folder"
+    assert find_source(DatasetConfig(name="mine", path=str(image_folder)), tmp_path).kind == "folder"
 
 
 def test_unknown_name_says_what_to_do(tmp_path):
