@@ -174,7 +174,7 @@ def test_svhn_layout(tmp_path, monkeypatch):
 def test_a_torchvision_that_cannot_be_imported_says_what_to_install(tmp_path, monkeypatch):
     write_mnist(tmp_path)
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(UserError, match="pip install --force-reinstall torch torchvision"):
+    with pytest.raises(UserError, match="pip install --force-reinstall -r requirements.lock"):
         find_source(DatasetConfig(name="mnist"), tmp_path).read()
 
 

@@ -129,6 +129,7 @@ def _datasets() -> Any:
     except (ImportError, RuntimeError, OSError) as error:
         raise UserError(
             f"torchvision cannot be imported ({error}). It must match torch: install both from the same index, such as "
-            "`pip install --force-reinstall -r requirements.lock`. Or do without it: put the data set into data/01_raw/<name>.npz (docs/data.md)."
+            "`pip install --force-reinstall -r requirements.lock`. Or do without it: put the data set into "
+            "data/01_raw/<name>.npz (docs/data.md)."
         ) from error
     return datasets
