@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -61,6 +62,28 @@ def test_the_query_asks_each_client_for_its_budget_of_unlabelled_samples(digits,
     for client, selection in chosen.selections.items():
         assert len(selection.samples) == -(-len(split[client]) // 10)
         assert set(selection.samples.tolist()) <= set(pools[client].unlabelled.tolist())
+
+
+def test_ctrl_c_while_processes_start_does_not_reach_them(digits, make_config, capfd):
+    """The signal goes to every process of the group; the parent alone takes it for an interruption."""
+    state = to_arrays(initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=0))
+    with Workers(digits, make_config(training={"processes": 2})) as workers:
+        running = workers.run("predict", [PredictTask(state, 0, 300)] * 4)
+        stop = threading.Event()
+
+        def interrupt():
+            while not stop.wait(0.05):
+                for child in list(workers._executor._processes or {}):
+                    os.kill(child, signal.SIGINT)
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        try:
+            assert len(list(running)) == 4
+        finally:
+            stop.set()
+            thread.join()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_process_that_dies_is_reported_to_the_user(digits, make_config):

@@ -65,9 +65,10 @@ class Workers:
                 yield position, result
             return
         assert self._executor is not None
-        futures: dict[Future[Any], int] = {
-            self._executor.submit(_call, method, task): position for position, task in enumerate(tasks)
-        }
+        with _interrupts_held():  # the first tasks start the processes
+            futures: dict[Future[Any], int] = {
+                self._executor.submit(_call, method, task): position for position, task in enumerate(tasks)
+            }
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -104,6 +105,23 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         """End the processes."""
         self.close()
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back, so that processes started meanwhile are deaf to it from their first instruction.
+
+    It reaches the whole process group, and a child that still imports would print a traceback. What comes meanwhile
+    is delivered afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _processes(data: ImageData, config: Config) -> int:
