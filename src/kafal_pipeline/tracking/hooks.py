@@ -36,7 +36,7 @@ class _Run:
     def record_output(self, name: str, value: Any) -> None:
         """Record the data set `name`, if it is one that MLflow shows."""
         if name == "summary":
-            self.tracker.metrics(record.finite_numbers(value), step=self.labels, durable=True)
+            record.record_summary(self.tracker, value, self.labels)
         elif re.fullmatch(r"cycle_\d+\.rounds", name):
             record.record_rounds(self.tracker, value, self.config.federation.rounds)
         elif re.fullmatch(r"cycle_\d+\.metrics", name):

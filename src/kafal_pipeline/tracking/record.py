@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,25 +29,38 @@ FOLDERS = {
 }
 """Where a run's files are shown in MLflow, by their suffix; others in its top folder."""
 
+OF_ROUNDS = ("loss", "lr", "seconds")
+"""Columns of the table of rounds that are recorded. MLflow draws a chart for each; the others are in the table."""
+
+NO_MEASURES = ("cycle", "cycles", "seed")
+"""Numbers that only name a run or a cycle."""
+
 
 def record_rounds(tracker: NullTracker, rounds: pd.DataFrame, per_cycle: int) -> None:
-    """Record the mean over clients of every column of numbers as ``round/<column>``.
+    """Record the mean over clients of loss, learning rate and seconds as ``round/<column>``.
 
     The step is the number of the round counted from the run's first: ``cycle * per_cycle + round``.
     """
     means = rounds.groupby(["cycle", "round"]).mean(numeric_only=True).drop(columns="client").reset_index()
     for row in means.to_dict("records"):
         step = int(row.pop("cycle")) * per_cycle + int(row.pop("round"))
-        tracker.metrics({f"round/{column}": float(value) for column, value in row.items()}, step=step)
+        tracker.metrics({f"round/{column}": float(row[column]) for column in OF_ROUNDS if column in row}, step=step)
 
 
 def record_metrics(tracker: NullTracker, metrics: Mapping[str, Any]) -> None:
-    """Record the measures of one cycle; the step is the number of labels, so that MLflow draws learning curves."""
+    """Record the measures of one cycle; the step is the number of labels, so that MLflow draws learning curves.
+
+    Classes are left to the table of the learning curve: a hundred charts of them would hide the one that matters.
+    """
     values = finite_numbers(metrics)
     step = int(values.pop("labels"))
-    per_class: Sequence[float] = metrics.get("per_class_accuracy") or []
-    of_classes = finite_numbers({f"per_class/{index}_accuracy": value for index, value in enumerate(per_class)})
-    tracker.metrics(values | of_classes, step=step, durable=True)
+    tracker.metrics({key: value for key, value in values.items() if key not in NO_MEASURES}, step=step, durable=True)
+
+
+def record_summary(tracker: NullTracker, summary: Mapping[str, Any], step: int) -> None:
+    """Record the numbers of the whole run at its last number of labels."""
+    values = {key: value for key, value in finite_numbers(summary).items() if key not in NO_MEASURES}
+    tracker.metrics(values, step=step, durable=True)
 
 
 def record_split(tracker: NullTracker, split: Path) -> None:
