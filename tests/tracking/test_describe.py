@@ -35,6 +35,11 @@ def test_long_values_and_odd_names_fit_mlflow():
 
 def test_tags_tell_strategy_versions_and_machine(tmp_path):
     tags = run_tags(resolve({}), tmp_path)
+    assert tags["mlflow.runColor"] == run_tags(resolve({"seed": 1}), tmp_path)["mlflow.runColor"]
+    others = {
+        run_tags(resolve({"query": query}), tmp_path)["mlflow.runColor"] for query in ("random", "entropy", "ksas")
+    }
+    assert len(others) == 3
     assert tags["strategy"] == "ksas-kcfu"
     assert tags["dataset"] == "digits"
     assert tags["version.mlflow"].startswith("3.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import getpass
 import hashlib
 import importlib.metadata
@@ -49,16 +50,32 @@ def run_params(config: Config) -> dict[str, str]:
 
 def run_tags(config: Config, project: Path) -> dict[str, str]:
     """Return the tags of a run of the project in the folder `project`."""
+    strategy = f"{config.query.label}-{config.update.label}"
     tags = {
         "query": config.query.label,
         "update": config.update.label,
-        "strategy": f"{config.query.label}-{config.update.label}",
+        "strategy": strategy,
+        "mlflow.runColor": run_colour(strategy),
         "seed": str(config.seed),
         "dataset": config.dataset.folder,
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": project.name,
     }
     return tags | _user() | git_tags(project) | _version_tags() | hardware_tags()
+
+
+def run_colour(strategy: str) -> str:
+    """Return the colour of a strategy's runs in MLflow's charts, so that the seeds of one are seen to belong together.
+
+    Examples
+    --------
+    >>> run_colour("ksas-kcfu") == run_colour("ksas-kcfu") != run_colour("random-kcfu")
+    True
+    """
+    digest = hashlib.sha256(strategy.encode()).digest()
+    # Any hue; two lightnesses, both readable on white and on black.
+    red, green, blue = colorsys.hls_to_rgb(digest[0] / 256, (0.40, 0.58)[digest[1] % 2], 0.75)
+    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
 
 
 def sha256(path: Path) -> str:
