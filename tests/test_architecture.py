@@ -21,7 +21,7 @@ def test_the_federation_runs_without_kedro_mlflow_and_dvc():
     script = (
         "import sys\n"
         "for name in ('kedro', 'kedro_datasets', 'mlflow', 'dvc'): sys.modules[name] = None\n"
-        "import kafal_pipeline.federation.cycle, kafal_pipeline.federation.querying, kafal_pipeline.federation.prediction\n"
+        "import kafal_pipeline.federation.cycle, kafal_pipeline.federation.querying\n"
         "import kafal_pipeline.evaluation, kafal_pipeline.data.sources\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": str(ROOT / "src")}, timeout=120)
