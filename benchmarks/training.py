@@ -76,9 +76,8 @@ class Engine:
         parts = np.array_split(np.arange(POOL), self.workers.count)
         known = np.arange(POOL, POOL + 500)
         tasks = [QueryTask(c, 1, len(part), known, labels[known], part, models) for c, part in enumerate(parts)]
-        selections = self.workers.map("select", tasks)
         scores = np.empty(POOL)
-        for selection in selections:
+        for selection in (answer.selection for answer in self.workers.map("select", tasks)):
             scores[selection.samples] = selection.scores
         return POOL, scores
 
