@@ -14,6 +14,7 @@ from kafal_pipeline.federation import worker as worker_module
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.participants import participants
 from kafal_pipeline.federation.states import initial_state
+from kafal_pipeline.federation.worker import QueryTask
 from kafal_pipeline.federation.workers import Workers
 
 
@@ -138,6 +139,26 @@ def test_every_client_trains_with_its_own_counts_and_draws(images, make_config, 
         assert call["samples"].label_counts.tolist() == torch.bincount(call["samples"].labels, minlength=3).tolist()
         assert call["samples"].labels.tolist() == images.train_labels[call["samples"].labelled.numpy()].tolist()
     assert len({call["draws"] for call in spy}) == len(spy) == 2 * 3 * 4  # by cycle, round and client
+
+
+def test_every_client_queries_with_its_own_draws_in_every_cycle(images, make_config, monkeypatch):
+    seen = []
+    original = worker_module.numpy_generator
+
+    def numpy_generator(*key):
+        generator = original(*key)
+        seen.append(generator.bit_generator.state["state"]["state"])
+        return generator
+
+    monkeypatch.setattr(worker_module, "numpy_generator", numpy_generator)
+    config = make_config(query="random")
+    nothing = np.empty(0, dtype=np.int64)
+    with Workers(images, config) as workers:
+        tasks = [
+            QueryTask(client, cycle, 3, nothing, nothing, np.arange(9), {}) for client in (0, 1) for cycle in (1, 2)
+        ]
+        workers.map("select", tasks)
+    assert len(set(seen)) == len(seen) == 4
 
 
 def test_training_without_momentum(images, make_config, pools, start, spy):
