@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +25,9 @@ from kafal_pipeline.federation.worker import Worker
 from kafal_pipeline.training.devices import choose_device, cores, single_thread
 
 Method = Literal["train", "select", "predict"]
+
+AHEAD = 2
+"""Tasks in the hands of each process: one that it does and one that lies ready."""
 
 _worker: Worker | None = None
 """The worker of a child process."""
@@ -51,27 +56,33 @@ class Workers:
         else:
             self._executor = ProcessPoolExecutor(
                 self.count,
-                mp_context=multiprocessing.get_context("spawn"),
+                mp_context=_context(),
                 initializer=_start_child,
                 initargs=(str(data.folder), config.model_dump()),
             )
 
-    def run(self, method: Method, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """Yield ``(position of the task, result)`` as results come in."""
+    def run(self, method: Method, tasks: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield ``(position of the task, result)`` as results come in.
+
+        Tasks are taken from the iterable as processes become free, so that a thousand clients' models need not be in
+        memory at once.
+        """
         if self._local is not None:
             for position, task in enumerate(tasks):
                 with single_thread():
                     result = getattr(self._local, method)(task)
                 yield position, result
             return
-        assert self._executor is not None
-        with _interrupts_held():  # the first tasks start the processes
-            futures: dict[Future[Any], int] = {
-                self._executor.submit(_call, method, task): position for position, task in enumerate(tasks)
-            }
+        waiting = enumerate(tasks)
+        futures: dict[Future[Any], int] = {}
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            while True:
+                for position, task in itertools.islice(waiting, AHEAD * self.count - len(futures)):
+                    futures[self._submit(method, task)] = position
+                if not futures:
+                    return
+                for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                    yield futures.pop(future), future.result()
         except BrokenProcessPool:
             raise UserError(
                 "A training process ended unexpectedly: killed, or out of memory. Fewer need less: "
@@ -81,10 +92,15 @@ class Workers:
             for future in futures:
                 future.cancel()
 
-    def map(self, method: Method, tasks: Sequence[Any]) -> list[Any]:
+    def _submit(self, method: Method, task: Any) -> Future[Any]:
+        assert self._executor is not None
+        with _interrupts_held(), _main_hidden():  # a task may start a process
+            return self._executor.submit(_call, method, task)
+
+    def map(self, method: Method, tasks: Iterable[Any]) -> list[Any]:
         """Return the results in the order of the tasks."""
         results = dict(self.run(method, tasks))
-        return [results[position] for position in range(len(tasks))]
+        return [results[position] for position in range(len(results))]
 
     def close(self) -> None:
         """End the processes at once."""
@@ -105,6 +121,32 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         """End the processes."""
         self.close()
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """Return how processes start: forked off one that has imported torch, where the system can.
+
+    A started one would import torch for itself: seconds of work, and 300 MB that forked ones share. Forking off this
+    process itself is not safe, since it runs threads.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([Worker.__module__])
+    return context
+
+
+@contextlib.contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keep new processes from importing the main script: Kedro's command line, which they do not need."""
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main).pop(name) for name in ("__file__",) if name in vars(main)}
+    spec, main.__spec__ = main.__spec__, None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
+        main.__spec__ = spec
 
 
 @contextlib.contextmanager

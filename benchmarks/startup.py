@@ -1,0 +1,100 @@
+"""CPU seconds that commands take before they begin their work, tracking's helper process included.
+
+    python benchmarks/startup.py [--turns 3]
+
+Runs `kedro run --pipeline fal --env smoke` up to its first training step, with tracking on and off, `kedro registry
+list`, and a run with a wrong parameter; prints a table and writes benchmarks/results/startup.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results" / "startup.json"
+RUN = ["run", "--pipeline", "fal", "--env", "smoke", "--params"]
+COMMANDS = {
+    "first_step_tracking_on": [*RUN, "seed=987"],
+    "first_step_tracking_off": [*RUN, "seed=987,tracking=off"],
+    "registry_list": ["registry", "list"],
+    "configuration_error": [*RUN, "query=nonsense"],
+}
+STOP_AT_FIRST_STEP = """
+import importlib.abc, importlib.machinery, os, sys
+
+class Stop(importlib.abc.MetaPathFinder):
+    # Replaces train_locally as soon as its module is loaded.
+    def find_spec(self, name, path, target=None):
+        if name != "kafal_pipeline.training.local":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        load = spec.loader.exec_module
+        def exec_module(module):
+            load(module)
+            def stop(*_, **__):
+                import psutil
+                me = psutil.Process()
+                times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+                with open(os.environ["KAFAL_CPU_FILE"], "w") as file:
+                    file.write(str(sum(time.user + time.system for time in times)))
+                raise KeyboardInterrupt
+            module.train_locally = stop
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Stop())
+from kedro.framework.cli import main
+sys.argv = ["kedro", *sys.argv[1:]]
+main()
+"""
+
+
+def cpu_seconds(arguments: list[str]) -> tuple[float, float]:
+    """CPU time of the command and its children to its first training step, and to the end of all of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "seconds"
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", STOP_AT_FIRST_STEP, *arguments],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "KAFAL_CPU_FILE": str(file)},
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        whole = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+        return (float(file.read_text()) if file.exists() else whole), whole
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=3)
+    turns = parser.parse_args().turns
+    for arguments in COMMANDS.values():
+        cpu_seconds(arguments)  # warm: files cached, data prepared
+    measured: dict[str, list[float]] = {name: [] for name in (*COMMANDS, "stopped_there_tracking_on")}
+    for _ in range(turns):
+        for name, arguments in COMMANDS.items():
+            first, whole = cpu_seconds(arguments)
+            measured[name].append(first)
+            if name == "first_step_tracking_on":  # the helper process delivers beside the training
+                measured["stopped_there_tracking_on"].append(whole)
+    results = {
+        name: {"median": statistics.median(values), "min": min(values), "max": max(values)}
+        for name, values in measured.items()
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    for name, value in results.items():
+        print(f"{name:26s} {value['median']:6.2f} s CPU  ({value['min']:.2f} .. {value['max']:.2f})")
+    print(f"Written to {RESULTS}")
+
+
+if __name__ == "__main__":
+    main()
