@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -41,27 +41,28 @@ def product_peak(dtype: torch.dtype, threads: int, size: int = 1024, seconds: fl
         torch.set_num_threads(before)
 
 
-class PeakMemory:
-    """Largest memory of this process and its children while the block runs, MB; shared pages count once."""
+def peak_memory(arguments: list[str]) -> float:
+    """Largest memory of a Python program and its children while it runs, MB; pages that they share count once."""
+    program = psutil.Popen([sys.executable, "-W", "ignore", *arguments])
+    peak = 0
+    while program.poll() is None:
+        total = 0
+        for process in [program, *program.children(recursive=True)]:
+            try:
+                total += process.memory_full_info().pss
+            except (psutil.Error, OSError):
+                continue
+        peak = max(peak, total)
+        time.sleep(0.2)
+    if program.returncode:
+        raise RuntimeError(f"{arguments} ended with exit code {program.returncode}")
+    return peak / 1e6
 
-    def __enter__(self) -> PeakMemory:
-        self.megabytes = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        me = psutil.Process()
-        while not self._stop.wait(0.3):
-            total = 0
-            for process in [me, *me.children(recursive=True)]:
-                try:
-                    total += process.memory_full_info().pss
-                except psutil.Error:
-                    continue
-            self.megabytes = max(self.megabytes, total / 2**20)
+def show(results: Mapping[str, object]) -> None:
+    """Print a line a figure: the median of the turns, with the smallest and the largest."""
+    for key, value in results.items():
+        if isinstance(value, dict):
+            print(f"{key:38s} {value['median']:10.3f}  ({value['min']:.3f} .. {value['max']:.3f})")
+        else:
+            print(f"{key:38s} {value}")

@@ -6,6 +6,9 @@ epoch, ``torch.optim.SGD``. `arithmetic` does the same steps on batches that lie
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from PIL import Image
@@ -15,24 +18,44 @@ from torch.utils.data import DataLoader, Dataset
 from kafal_pipeline.models.resnet8 import ResNet8
 from kafal_pipeline.update.kcfu import balanced_loss, class_weight, compensation_weight, compensatory_loss
 
-BATCH = 128
-WORKERS = 4
+LOADER_PROCESSES = 4
 Batch = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Client:
+    """What a client trains on, as indices, and for how many epochs."""
+
+    labelled: np.ndarray
+    unlabelled: np.ndarray
+    epochs: int = 1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Batch size and augmentation of a data set."""
+
+    batch: int
+    flip: bool
+    padding: int
+    device: str = "cpu"
 
 
 class PilImages(Dataset):
     """Images through PIL and torchvision's transforms, one at a time."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(self, images: np.ndarray, labels: np.ndarray, setting: Setting) -> None:
         from torchvision import transforms
 
-        self.images, self.labels = images, labels
+        self.images, self.labels = images.squeeze(-1) if images.shape[-1] == 1 else images, labels
+        channels = images.shape[-1]
+        flip = [transforms.RandomHorizontalFlip()] if setting.flip else []
         self.transform = transforms.Compose(
             [
-                transforms.RandomHorizontalFlip(),
-                transforms.RandomCrop(images.shape[1], padding=4),
+                *flip,
+                transforms.RandomCrop(images.shape[1], padding=setting.padding),
                 transforms.ToTensor(),
-                transforms.Normalize([0.49, 0.48, 0.45], [0.25, 0.24, 0.26]),
+                transforms.Normalize([0.48] * channels, [0.25] * channels),
             ]
         )
 
@@ -43,19 +66,14 @@ class PilImages(Dataset):
         return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
 
 
-def new_network(classes: int = 10) -> nn.Module:
-    """The same network in PyTorch's default layout."""
-    return ResNet8(3, classes)
-
-
 def step(
     student: nn.Module, teacher: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, counts: Tensor
-) -> None:
-    """One step of KCFU with the published code's switches."""
+) -> Tensor:
+    """One step of KCFU with the published code's switches; returns the loss."""
     images, labels, unlabelled = batch
     size = len(unlabelled)
-    beta = torch.distributions.Beta(2.0, 2.0).sample((size,))
-    partner = torch.randint(size, (1,)).expand(size)
+    beta = torch.distributions.Beta(2.0, 2.0).sample((size,)).to(unlabelled)
+    partner = torch.randint(size, (1,), device=unlabelled.device).expand(size)
     share = beta.view(-1, 1, 1, 1)
     mixed = share * unlabelled + (1 - share) * unlabelled[partner]
     with torch.no_grad():
@@ -66,53 +84,79 @@ def step(
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
+    return loss
 
 
-def new_client() -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
-    """A student, a teacher with batch statistics, and the student's optimizer."""
-    student, teacher = new_network().train(), new_network().train()
-    optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    return student, teacher, optimizer
+class Contestant:
+    """A client's student, teacher and optimizer, as the published code makes them.
+
+    Parameters
+    ----------
+    channels, classes
+        Of the network.
+    device
+        Where it computes.
+    """
+
+    def __init__(self, channels: int = 3, classes: int = 10, device: str = "cpu") -> None:
+        self.device = device
+        self.classes = classes
+        self.student = ResNet8(channels, classes).to(device).train()
+        self.teacher = ResNet8(channels, classes).to(device).train()
+        self.optimizer = torch.optim.SGD(self.student.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+
+    def step(self, batch: Batch, counts: Tensor) -> None:
+        step(self.student, self.teacher, self.optimizer, batch, counts)
 
 
-def as_written(images: np.ndarray, labels: np.ndarray, clients: list[tuple[np.ndarray, np.ndarray]]) -> int:
-    """Train each client for one epoch; return the samples it took, labelled and unlabelled."""
-    done = 0
-    for labelled, unlabelled in clients:
-        student, teacher, optimizer = new_client()
-        counts = torch.as_tensor(np.bincount(labels[labelled], minlength=10))
-        first, second = (
-            iter(DataLoader(PilImages(images[of], labels[of]), BATCH, shuffle=True, num_workers=WORKERS))
-            for of in (labelled, unlabelled)
-        )
-        for batch_images, batch_labels in first:
-            other, _ = next(second)
-            step(student, teacher, optimizer, (batch_images, batch_labels, other), counts)
-            done += len(batch_images) + len(other)
+def as_written(images: np.ndarray, labels: np.ndarray, clients: Sequence[Client], setting: Setting) -> int:
+    """Train client after client; return the samples it took, labelled and unlabelled."""
+    done, classes = 0, int(labels.max()) + 1
+    for client in clients:
+        contestant = Contestant(images.shape[-1], classes, setting.device)
+        counts = torch.as_tensor(np.bincount(labels[client.labelled], minlength=classes), device=setting.device)
+        for _ in range(client.epochs):
+            first, second = (
+                iter(
+                    DataLoader(
+                        PilImages(images[of], labels[of], setting),
+                        setting.batch,
+                        shuffle=True,
+                        num_workers=LOADER_PROCESSES,
+                    )
+                )
+                for of in (client.labelled, client.unlabelled)
+            )
+            for batch_images, batch_labels in first:
+                other, _ = next(second)
+                batch = tuple(part.to(setting.device) for part in (batch_images, batch_labels, other))
+                contestant.step(batch, counts)
+                done += len(batch_images) + len(other)
     return done
 
 
-def ready_batches(images: np.ndarray, labels: np.ndarray, count: int) -> list[Batch]:
-    """Batches in memory for `arithmetic`."""
-    loaded = DataLoader(PilImages(images[: 2 * BATCH * count], labels[: 2 * BATCH * count]), BATCH)
-    parts = list(loaded)
+def ready_batches(images: np.ndarray, labels: np.ndarray, count: int, setting: Setting) -> list[Batch]:
+    """Batches on the device for `arithmetic`."""
+    size = 2 * setting.batch * count
+    loaded = DataLoader(PilImages(images[:size], labels[:size], setting), setting.batch)
+    parts = [tuple(part.to(setting.device) for part in batch) for batch in loaded]
     return [(*parts[2 * index], parts[2 * index + 1][0]) for index in range(count)]
 
 
-def arithmetic(batches: list[Batch]) -> int:
+def arithmetic(batches: Sequence[Batch], contestant: Contestant, times: int = 1) -> int:
     """Do the steps alone; return the samples they took."""
-    student, teacher, optimizer = new_client()
-    counts = torch.full((10,), 10)
-    for batch in batches:
-        step(student, teacher, optimizer, batch, counts)
-    return sum(len(batch[0]) + len(batch[2]) for batch in batches)
+    counts = torch.full((contestant.classes,), 10, device=contestant.device)
+    for _ in range(times):
+        for batch in batches:
+            contestant.step(batch, counts)
+    return times * sum(len(batch[0]) + len(batch[2]) for batch in batches)
 
 
 @torch.no_grad()
-def score(pixels: list[Tensor]) -> int:
+def score(batches: Sequence[Tensor]) -> int:
     """Two plain forwards, as KSAS needs them; return the samples."""
-    first, second = new_network().eval(), new_network().eval()
-    for images in pixels:
+    first, second = (Contestant().student.eval() for _ in range(2))
+    for images in batches:
         first(images)
         second(images)
-    return sum(len(images) for images in pixels)
+    return sum(len(images) for images in batches)

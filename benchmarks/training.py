@@ -4,6 +4,10 @@
 
 Prints a table and writes benchmarks/results/training.json. Without --data the images are noise of CIFAR-10's size: the
 work is the same. Ratios are taken within one turn, so that a noisy machine disturbs both contestants alike.
+
+The work of a turn is one epoch of the mean client in each of the published protocol's six cycles: 503 to 1,754 labelled
+images in batches of 128, and as many unlabelled ones. The engine does each of them twice, since it trains clients side by
+side.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import argparse
 import json
 import statistics
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,79 +24,23 @@ import torch
 from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
+import contestants
 import measure
 import published
-from kafal_pipeline.config import Config, DatasetConfig, resolve
+from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import ImageData, open_store
-from kafal_pipeline.federation.states import initial_state, to_arrays
-from kafal_pipeline.federation.worker import QueryTask, TrainTask
-from kafal_pipeline.federation.workers import Workers
 from kafal_pipeline.training.devices import cores
 
-CLIENTS = 4
-STEPS = 10
-POOL = 4000
+CIFAR = published.Setting(batch=128, flip=True, padding=4)
+DIGITS = published.Setting(batch=16, flip=False, padding=1)
+LABELLED = (503, 755, 1002, 1252, 1503, 1754)
+CLIENT = 5000
+POOL = 4096
 RESULTS = Path(__file__).parent / "results" / "training.json"
 
 
-def configuration(precision: str) -> Config:
-    return resolve(
-        {
-            "query": "ksas",
-            "partition": {"clients": CLIENTS},
-            "training": {
-                "local_epochs": 1,
-                "batch_size": published.BATCH,
-                "batches": "published",
-                "lr": 0.1,
-                "augmentation": {"flip": True, "crop_padding": 4},
-                "precision": precision,
-                "device": "cpu",
-            },
-        }
-    )
-
-
-class Engine:
-    """Worker processes that stay, as they do in a run."""
-
-    def __init__(self, data: ImageData, clients: list[tuple[np.ndarray, np.ndarray]], precision: str) -> None:
-        self.data, self.clients = data, clients
-        self.workers = Workers(data, configuration(precision))
-        self.state = to_arrays(initial_state("resnet8", in_channels=3, num_classes=10, seed=0, cycle=0))
-        self.other = to_arrays(initial_state("resnet8", in_channels=3, num_classes=10, seed=1, cycle=0))
-
-    def train(self) -> int:
-        labels = self.data.train_labels
-        tasks = [
-            TrainTask(client, 0, 1, self.state, None, 0, labelled, labels[labelled], unlabelled)
-            for client, (labelled, unlabelled) in enumerate(self.clients)
-        ]
-        return sum(result.steps for result in self.workers.map("train", tasks)) * 2 * published.BATCH
-
-    def scores(self) -> tuple[int, np.ndarray]:
-        """Score `POOL` samples, divided among as many clients as there are processes."""
-        labels = self.data.train_labels
-        models = {"local": self.state, "global": self.other, "downloaded": self.other}
-        parts = np.array_split(np.arange(POOL), self.workers.count)
-        known = np.arange(POOL, POOL + 500)
-        tasks = [QueryTask(c, 1, len(part), known, labels[known], part, models) for c, part in enumerate(parts)]
-        scores = np.empty(POOL)
-        for selection in (answer.selection for answer in self.workers.map("select", tasks)):
-            scores[selection.samples] = selection.scores
-        return POOL, scores
-
-
-def flops_a_sample() -> float:
-    """Floating-point operations of one training sample, counted by PyTorch over one step."""
-    batch = (torch.rand(8, 3, 32, 32), torch.arange(8), torch.rand(8, 3, 32, 32))
-    student, teacher, optimizer = published.new_client()
-    with FlopCounterMode(display=False) as counter:
-        published.step(student, teacher, optimizer, batch, torch.ones(10))
-    return counter.get_total_flops() / 16
-
-
 def load(path: str | None, folder: Path) -> ImageData:
+    """Return CIFAR-10, or noise of its size."""
     if path is None:
         rng = np.random.default_rng(0)
         path = str(folder / "noise.npz")
@@ -100,31 +49,76 @@ def load(path: str | None, folder: Path) -> ImageData:
     return open_store(DatasetConfig(name="benchmark", path=path), folder, folder / "images")
 
 
-def turn(data: ImageData, engines: dict[str, Engine], clients: list, batches: list) -> dict[str, float]:
-    """One measurement of every contestant, one right after the other."""
+def clients_of(size: int, labelled: tuple[int, ...], samples: int) -> list[published.Client]:
+    """Cut a shuffle of the training set into clients of `samples` images, some of them labelled."""
+    order = np.random.default_rng(0).permutation(size)
+    clients = []
+    for index, count in enumerate(labelled):
+        own = order[index * samples : (index + 1) * samples]
+        clients.append(published.Client(np.sort(own[:count]), np.sort(own[count:])))
+    return clients
+
+
+def flops_a_sample() -> float:
+    """Floating-point operations of one training sample, counted by PyTorch over one step."""
+    batch = (torch.rand(8, 3, 32, 32), torch.arange(8), torch.rand(8, 3, 32, 32))
+    with FlopCounterMode(display=False) as counter:
+        published.Contestant().step(batch, torch.ones(10))
+    return counter.get_total_flops() / 16
+
+
+def cifar_turns(data: ImageData, turns: int) -> Iterator[dict[str, float]]:
+    """Yield one measurement of every contestant on CIFAR-10's protocol, one right after the other."""
     images, labels = np.asarray(data.train_images), data.train_labels
-    plain = [batch[0] for batch in batches] * (POOL // published.BATCH // len(batches))
-    rates = {
-        "published": measure.rate(lambda: published.as_written(images, labels, clients[:2])),
-        "arithmetic": measure.rate(lambda: published.arithmetic(batches)),
-        "fp32": measure.rate(engines["fp32"].train),
-        "bf16": measure.rate(engines["bf16"].train),
-        "plain_score": measure.rate(lambda: published.score(plain)),
-        "score_fp32": measure.rate(lambda: engines["fp32"].scores()[0]),
-        "score_bf16": measure.rate(lambda: engines["bf16"].scores()[0]),
-    }
-    peak = measure.product_peak(torch.float32, cores())
+    clients = clients_of(len(labels), LABELLED, CLIENT)
+    batches = published.ready_batches(images, labels, 10, CIFAR)
+    plain = [batch[0] for batch in batches]
+    plain = (plain * (POOL // CIFAR.batch // len(plain) + 1))[: POOL // CIFAR.batch]
+    contestant = published.Contestant()
     work = flops_a_sample() * 1e-9
-    return {
-        **{f"{name}_samples_per_second": value for name, value in rates.items()},
-        "product_peak_fp32_gflops": peak,
-        "ratio_fp32_published": rates["fp32"] / rates["published"],
-        "ratio_fp32_arithmetic": rates["fp32"] / rates["arithmetic"],
-        "ratio_bf16_published": rates["bf16"] / rates["published"],
-        "peak_fraction_fp32": rates["fp32"] * work / peak,
-        "ratio_score_fp32": rates["score_fp32"] / rates["plain_score"],
-        "ratio_score_bf16": rates["score_bf16"] / rates["plain_score"],
-    }
+    with contestants.Engine(data, "fp32", CIFAR) as fp32, contestants.Engine(data, "bf16", CIFAR) as bf16:
+        for engine in (fp32, bf16):
+            engine.train(clients[:2])  # warm, as its processes stay
+        for _ in range(turns):
+            rates = {
+                "published": measure.rate(lambda: published.as_written(images, labels, clients, CIFAR)),
+                "arithmetic": measure.rate(lambda: published.arithmetic(batches, contestant, 2)),
+                "fp32": measure.rate(lambda: fp32.train(2 * clients)),
+                "bf16": measure.rate(lambda: bf16.train(2 * clients)),
+                "plain_score": measure.rate(lambda: published.score(plain)),
+                "score_fp32": measure.rate(lambda: len(fp32.scores(POOL))),
+                "score_bf16": measure.rate(lambda: len(bf16.scores(POOL))),
+            }
+            peak = measure.product_peak(torch.float32, cores())
+            spearman = stats.spearmanr(fp32.scores(POOL), bf16.scores(POOL)).statistic
+            yield {
+                **{f"{name}_samples_per_second": value for name, value in rates.items()},
+                "product_peak_fp32_gflops": peak,
+                "ratio_fp32_published": rates["fp32"] / rates["published"],
+                "ratio_fp32_arithmetic": rates["fp32"] / rates["arithmetic"],
+                "ratio_bf16_published": rates["bf16"] / rates["published"],
+                "peak_fraction_fp32": rates["fp32"] * work / peak,
+                "ratio_score_fp32": rates["score_fp32"] / rates["plain_score"],
+                "ratio_score_bf16": rates["score_bf16"] / rates["plain_score"],
+                "score_spearman_bf16": float(spearman),
+            }
+
+
+def digits_turns(folder: Path, turns: int) -> Iterator[dict[str, float]]:
+    """Yield measurements on the embedded digits: five clients with the default run's mean numbers of labels."""
+    data = open_store(DatasetConfig(), folder, folder / "digits")
+    images, labels = np.asarray(data.train_images), data.train_labels
+    clients = clients_of(len(labels), (30, 45, 60, 75, 100), 280)
+    with contestants.Engine(data, "fp32", DIGITS) as engine:
+        engine.train(clients)
+        for _ in range(turns):
+            plain = measure.rate(lambda: published.as_written(images, labels, clients, DIGITS))
+            fast = measure.rate(lambda: engine.train(10 * clients))
+            yield {
+                "digits_published_samples_per_second": plain,
+                "digits_samples_per_second": fast,
+                "ratio_digits_published": fast / plain,
+            }
 
 
 def main() -> None:
@@ -132,36 +126,23 @@ def main() -> None:
     parser.add_argument("--data", help="an .npz with MedMNIST's keys and 32x32 colour images")
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        data = load(options.data, Path(folder))
-        order = np.random.default_rng(0).permutation(len(data.train_labels))
-        size = published.BATCH * STEPS
-        clients = [(np.sort(part[:size]), np.sort(part[size:])) for part in np.array_split(order, 10)[:CLIENTS]]
-        batches = published.ready_batches(np.asarray(data.train_images), data.train_labels, STEPS)
-        with measure.PeakMemory() as memory:
-            engines = {precision: Engine(data, clients, precision) for precision in ("fp32",)}
-            engines["fp32"].train()
-        engines["bf16"] = Engine(data, clients, "bf16")
-        engines["bf16"].train()
-        turns = [turn(data, engines, clients, batches) for _ in range(options.turns)]
-        exact, fast = (engines[precision].scores()[1] for precision in ("fp32", "bf16"))
-        for engine in engines.values():
-            engine.workers.close()
-    results = {
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = load(options.data, folder)
+        memory = measure.peak_memory([str(Path(__file__).with_name("contestants.py")), str(data.folder)])
+        turns = [
+            first | second
+            for first, second in zip(cifar_turns(data, options.turns), digits_turns(folder, options.turns), strict=True)
+        ]
+    results: dict[str, object] = {
         key: {"median": statistics.median(values), "min": min(values), "max": max(values)}
         for key in turns[0]
         if (values := [item[key] for item in turns])
     }
-    results["peak_memory_mb"] = memory.megabytes
-    results["score_spearman_bf16"] = float(stats.spearmanr(exact, fast).statistic)
-    results["processes"], results["torch"], results["turns"] = cores(), torch.__version__, options.turns
+    results |= {"peak_memory_mb": memory, "processes": cores(), "torch": torch.__version__, "turns": options.turns}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    for key, value in results.items():
-        shown = (
-            f"{value['median']:10.3f}  ({value['min']:.3f} .. {value['max']:.3f})" if isinstance(value, dict) else value
-        )
-        print(f"{key:34s} {shown}")
+    measure.show(results)
     print(f"Written to {RESULTS}")
 
 
