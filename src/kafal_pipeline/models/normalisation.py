@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import nn
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def group_count(channels: int) -> int:
-    """Return the number of groups for that many channels: 32 where it divides them, never fewer than 4 channels each.
+    """Return the number of groups for that many channels: 32, or fewer so that each has at least 4 channels.
 
     Wu & He's 32 groups suit wide layers; in narrow ones a group of one or two channels would keep nothing of its input.
 
     Examples
     --------
-    >>> [group_count(channels) for channels in (16, 64, 512, 24, 3)]
-    [4, 16, 32, 2, 1]
+    >>> [group_count(channels) for channels in (16, 64, 512, 24, 7)]
+    [4, 16, 32, 4, 1]
     """
-    return math.gcd(32, channels // 4) if channels >= 4 else 1
+    return max(
+        count for count in (1, 2, 4, 8, 16, 32) if channels % count == 0 and (count == 1 or channels >= 4 * count)
+    )
 
 
 def replace_batch_norm(network: nn.Module) -> None:
