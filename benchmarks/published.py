@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from kafal_pipeline.models.resnet8 import ResNet8
-from kafal_pipeline.update.kcfu import balanced_loss, class_weight, compensation_weight, compensatory_loss
+from kafal_pipeline.update.kcfu import class_weight, compensation_weight, compensatory_loss
+from kafal_pipeline.update.losses import balanced_softmax
 
 LOADER_PROCESSES = 4
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -79,7 +80,7 @@ def step(
     with torch.no_grad():
         teacher_logits = teacher(mixed)
         gamma = compensation_weight(class_weight(counts), teacher_logits, beta, partner)
-    loss = balanced_loss(student(images), labels, counts)
+    loss = balanced_softmax(student(images), labels, counts)
     loss = loss + compensatory_loss(student(mixed), teacher_logits, gamma)
     optimizer.zero_grad()
     loss.backward()

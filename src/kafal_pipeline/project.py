@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from kafal_pipeline.config.resolve import ConfigError
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.models import MODELS
 from kafal_pipeline.query import QUERIES
-from kafal_pipeline.registry import check_name, create, load
+from kafal_pipeline.registry import check_name, create
 from kafal_pipeline.update import UPDATES
 
 _root = Path()
@@ -84,10 +85,12 @@ def _check_strategies(config: Config) -> None:
             problems.append((kind, str(error).removeprefix(f"{kind}: ")))
     try:
         check_name("model", config.model.name, MODELS)
-        if config.model.name not in MODELS:
-            load("model", config.model.name, MODELS)
+        if config.model.name not in MODELS or config.model.options or config.model.pretrained:
+            from kafal_pipeline.models.factory import check  # noqa: PLC0415 - torch takes seconds to import
+
+            check(config.model)
     except UserError as error:
-        problems.append(("model.name", str(error).removeprefix("model: ")))
+        problems.append(_keyed("model.name", str(error).removeprefix("model: ")))
     if config.training.device not in {"auto", "cpu"}:
         from kafal_pipeline.training.devices import choose_device  # noqa: PLC0415 - torch takes seconds to import
 
@@ -97,6 +100,12 @@ def _check_strategies(config: Config) -> None:
             problems.append(("training.device", str(error).removeprefix("training.device: ")))
     if problems:
         raise ConfigError(problems)
+
+
+def _keyed(key: str, message: str) -> tuple[str, str]:
+    """Split a message that names its own key, such as ``model.width: ...``."""
+    own = re.match(r"(model\.\w+): (.*)", message, re.DOTALL)
+    return (own[1], own[2]) if own else (key, message)
 
 
 def _source(config_loader: Any, key: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
 
 from kafal_pipeline.errors import UserError, did_you_mean
 
@@ -65,6 +66,55 @@ def create(kind: str, name: str, options: Mapping[str, Any], entries: Mapping[st
         return TypeAdapter(cls).validate_python(values)
     except ValidationError as error:
         raise UserError("; ".join(_explain(kind, dict(problem)) for problem in error.errors())) from None
+
+
+def keyword_options(
+    kind: str, name: str, function: Callable[..., Any], values: Mapping[str, Any], given: Collection[str]
+) -> dict[str, Any]:
+    """Return `values` as the annotations of `function` want them.
+
+    Parameters
+    ----------
+    kind, name
+        For messages: the parameter's key, and what `function` is called there.
+    function
+        A function or class whose parameters beside `given` are its options.
+    values
+        Options as the user wrote them.
+
+    Raises
+    ------
+    UserError
+        If an option is unknown or missing, or its value is not allowed.
+
+    Examples
+    --------
+    >>> def focal(logits, *, gamma: float = 2.0): ...
+    >>> keyword_options("loss", "focal", focal, {"gamma": 3}, given=["logits"])
+    {'gamma': 3.0}
+    """
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    if any(item.kind is item.VAR_KEYWORD for item in parameters):
+        return dict(values)
+    options = {
+        item.name: item for item in parameters if item.name not in given and item.kind is not item.VAR_POSITIONAL
+    }
+    unknown = [key for key in values if key not in options]
+    if unknown:
+        hint = did_you_mean(unknown[0], options) if options else f"{name} has no options."
+        raise UserError(f"{kind}.{unknown[0]}: unknown option. {hint}")
+    kinds: dict[str, Any] = {
+        key: (
+            Any if item.annotation is item.empty else item.annotation,
+            ... if item.default is item.empty else item.default,
+        )
+        for key, item in options.items()
+    }
+    try:
+        checked = create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True), **kinds)(**values)
+    except ValidationError as error:
+        raise UserError("; ".join(_explain(kind, dict(problem)) for problem in error.errors())) from None
+    return {key: getattr(checked, key) for key in values}
 
 
 def load(kind: str, name: str, entries: Mapping[str, Entry]) -> Any:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from kafal_pipeline.data.pools import ClientPool
+from kafal_pipeline.config import DatasetConfig
+from kafal_pipeline.data import make_partition, open_store
+from kafal_pipeline.data.pools import ClientPool, client_pools, initial_pool
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation import worker as worker_module
 from kafal_pipeline.federation.cycle import train_cycle
@@ -226,3 +228,118 @@ def test_initial_weights_depend_on_seed_and_cycle_alone():
     assert equal(a, b)
     for seed, cycle in ((5, 1), (4, 2)):
         assert not equal(a, initial_state("resnet8", **shape, seed=seed, cycle=cycle))
+
+
+def test_bytes_count_what_scaffold_sends_beside_the_model(images, make_config, pools, start):
+    config = make_config(update="scaffold", federation={"participation": 1.0})
+    rows = run(images, config, pools, start).rows
+    model = sum(tensor.nbytes for tensor in start.values())
+    buffers = sum(t.nbytes for name, t in start.items() if "running" in name or "num_batches" in name)
+    assert {row["bytes_up"] for row in rows} == {2 * model - buffers}
+    down = {row["round"]: row["bytes_down"] for row in rows}
+    assert down == {0: model, 1: 2 * model - buffers, 2: 2 * model - buffers}  # there are no controls in round 0
+
+
+def test_scaffolds_control_stays_the_mean_of_the_clients(images, make_config, pools, start):
+    """The identity of the algorithm, whoever takes part; clients that never did have control 0."""
+    seen = []
+
+    def check(state):
+        for name, control in state.server.items():
+            mean = sum(torch.as_tensor(c.kept[name]) for c in state.clients.values() if c.kept) / len(pools)
+            torch.testing.assert_close(control, mean, rtol=1e-4, atol=1e-6)
+        seen.append(len([c for c in state.clients.values() if c.kept]))
+
+    config = make_config(
+        update="scaffold", federation={"rounds": 5, "participation": 0.5, "all_clients_last_round": False}
+    )
+    state = run(images, config, pools, start, on_round=check)
+    assert seen[0] == 2 < seen[-1]
+    assert state.server.keys() == {name for name in start if "running" not in name and "num_batches" not in name}
+    assert any(control.any() for control in state.server.values())
+    assert run(images, config, pools, state.global_state, cycle=1).rows[0]["bytes_down"] == sum(
+        tensor.nbytes for tensor in start.values()
+    )  # a new cycle begins without controls
+
+
+def test_local_batch_norms_stay_with_their_client_and_the_global_model_has_their_average(
+    images, make_config, pools, start, spy
+):
+    config = make_config(update="fedavg", federation={"batch_norm": "local", "rounds": 4, "participation": 0.5})
+    models = [start]
+    state = run(images, config, pools, start, on_round=lambda state: models.append(state.global_state))
+    local = {name for name in start if ".bn" in name or name.startswith("bn.")} - {
+        name for name in start if "num_batches" in name
+    }
+    last = {}
+    for call in sorted(spy, key=lambda call: call["round_"]):
+        client, broadcast = int(call["samples"].labelled[0]), models[call["round_"]]
+        for name, tensor in call["received"].items():
+            expected = last[client][name] if name in local and client in last else broadcast[name]
+            assert torch.equal(tensor, expected), name
+        last[client] = call["trained"]
+    final = [call for call in spy if call["round_"] == 3]
+    for name in local:
+        weights = torch.tensor([float(len(call["samples"].labelled)) for call in final])
+        mean = sum(w * call["trained"][name] for w, call in zip(weights, final, strict=True)) / weights.sum()
+        torch.testing.assert_close(state.global_state[name], mean, rtol=1e-5, atol=1e-6)
+    model, own = (sum(start[name].nbytes for name in names) for names in (start, local))
+    first = {row["client"]: row["round"] for row in reversed(state.rows)}
+    for row in state.rows:
+        assert row["bytes_up"] == model
+        assert row["bytes_down"] == model - (own if row["round"] > first[row["client"]] else 0)
+
+
+def test_averaged_batch_norms_are_not_kept(images, make_config, pools, start):
+    state = run(images, make_config(), pools, start)
+    assert not any(client.batch_norm for client in state.clients.values())
+
+
+def test_momentum_can_restart_every_round(images, make_config, pools, start, spy):
+    config = make_config(federation={"client_momentum": "reset", "participation": 1.0})
+    run(images, config, pools, start)
+    assert all(call["momentum"] is None and call["steps_done"] == 0 for call in spy)
+    assert {call["epochs_done"] for call in spy} == {0, 1, 2}  # the learning rate still goes by the epochs
+    spy.clear()
+    run(images, make_config(federation={"participation": 1.0}), pools, start)
+    assert {call["steps_done"] for call in spy} == {0, 2, 4}
+
+
+def test_the_previous_model_is_the_clients_own_last_one(images, make_config, pools, start, monkeypatch):
+    last, seen = {}, []
+    original = worker_module.train_locally
+
+    def train_locally(student, teacher, update, pixels, samples, *args, previous, **options):
+        client = int(samples.labelled[0])
+        assert (previous is None) == (client not in last)
+        if previous is not None:
+            assert equal(last[client], previous.state_dict())
+            seen.append(client)
+        result = original(student, teacher, update, pixels, samples, *args, previous=previous, **options)
+        if previous is not None:
+            assert equal(dict(previous.named_parameters()), last[client])
+        last[client] = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+        return result
+
+    monkeypatch.setattr(worker_module, "train_locally", train_locally)
+    run(images, make_config(update="chase_alignment", federation={"rounds": 4}), pools, start)
+    assert seen
+
+
+def test_one_and_two_processes_give_the_same_bits_of_scaffold(tmp_path, make_config):
+    digits = open_store(DatasetConfig(), tmp_path / "raw", tmp_path / "images")
+    states = []
+    for processes in (1, 2):
+        config = make_config(
+            update={"name": "scaffold", "loss": "focal"}, model={"name": "cnn4", "width": 8},
+            partition={"min_size": 40}, federation={"rounds": 2, "participation": 0.75, "batch_norm": "local"},
+            training={"processes": processes},
+        )  # fmt: skip
+        split = make_partition(digits.train_labels, config.partition, config.seed)
+        mine = client_pools(initial_pool(split, digits.train_labels, config.budget, config.cycles, config.seed))
+        begin = initial_state(config.model, in_channels=1, num_classes=10, seed=0, cycle=0, image_size=(8, 8))
+        states.append(run(digits, config, mine, begin))
+    one, two = states
+    assert equal(one.global_state, two.global_state)
+    assert one.server
+    assert equal(one.server, two.server)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kafal_pipeline.update.base import StepView
-from kafal_pipeline.update.kcfu import KCFU, balanced_loss, class_weight, compensation_weight, compensatory_loss
+from kafal_pipeline.update.kcfu import KCFU, class_weight, compensation_weight, compensatory_loss
+from kafal_pipeline.update.losses import balanced_softmax
 
 CASES = ["all_classes", "absent_classes", "single_class", "extreme_logits", "hundred_classes"]
 PRECISIONS = [(torch.float64, 1e-9), (torch.float32, 1e-4)]
@@ -30,7 +31,7 @@ def test_agrees_with_golden_file(kcfu_golden, case, dtype, tolerance):
         absolute = tolerance if dtype == torch.float64 else 1e-30
         np.testing.assert_allclose(actual.detach().numpy(), expected[key], rtol=tolerance, atol=absolute, err_msg=key)
 
-    balanced = balanced_loss(logits, data["labels"], data["label_counts"])
+    balanced = balanced_softmax(logits, data["labels"], data["label_counts"])
     close(balanced, "balanced_loss")
     weight = class_weight(data["label_counts"])
     close(weight, "class_weight")
@@ -53,7 +54,7 @@ def test_agrees_with_golden_file(kcfu_golden, case, dtype, tolerance):
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**31), st.integers(2, 6), st.integers(1, 9))
-def test_balanced_loss_is_the_formula(seed, classes, size):
+def test_balanced_softmax_is_the_formula(seed, classes, size):
     rng = np.random.default_rng(seed)
     labels = rng.integers(classes, size=size)
     counts = np.bincount(np.append(labels, labels[0]), minlength=classes)
@@ -62,7 +63,7 @@ def test_balanced_loss_is_the_formula(seed, classes, size):
     for z, y in zip(logits, labels, strict=True):
         mass = [counts[c] * np.exp(z[c]) for c in range(classes)]
         losses.append(-np.log(mass[y] / sum(mass)))
-    actual = balanced_loss(torch.tensor(logits), torch.tensor(labels), torch.tensor(counts))
+    actual = balanced_softmax(torch.tensor(logits), torch.tensor(labels), torch.tensor(counts))
     assert float(actual) == pytest.approx(np.mean(losses), rel=1e-10)
 
 
@@ -87,7 +88,7 @@ def test_gradients_agree_with_finite_differences(kcfu_golden):
         lambda z: compensatory_loss(z, data["teacher_mixed_logits"][:5], gamma[:5]), (student,)
     )
     logits = data["labelled_logits"][:5].requires_grad_()
-    assert torch.autograd.gradcheck(lambda z: balanced_loss(z, data["labels"][:5], data["label_counts"]), (logits,))
+    assert torch.autograd.gradcheck(lambda z: balanced_softmax(z, data["labels"][:5], data["label_counts"]), (logits,))
 
 
 class Recorder(nn.Module):
@@ -189,7 +190,7 @@ def test_loss_is_the_formula_for_every_switch(make_step):
         student = again.student(mixed).softmax(1)
         divergence = (teacher * (teacher / student).log()).sum(1) / (1 if update.class_reduction == "sum" else 3)
         gamma = beta * weight[classes] + (1 - beta) * weight[classes[partner]]
-        expected = balanced_loss(logits, again.labels, again.label_counts) + (gamma * divergence).mean()
+        expected = balanced_softmax(logits, again.labels, again.label_counts) + (gamma * divergence).mean()
         assert float(loss) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -212,7 +213,7 @@ def test_each_half_alone(make_step):
     step = make_step()
     loss = KCFU(compensatory=False).client_loss(step)
     again = make_step()
-    assert torch.equal(loss, balanced_loss(again.student(again.images), again.labels, again.label_counts))
+    assert torch.equal(loss, balanced_softmax(again.student(again.images), again.labels, again.label_counts))
     assert len(step.student.calls) == 1
     assert KCFU(compensatory=False).unlabelled_source() == "none"
 

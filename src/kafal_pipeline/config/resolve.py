@@ -118,6 +118,14 @@ def _contradictions(config: Config) -> list[tuple[str, str]]:
                     "Lower budget.initial, budget.per_cycle or cycles.",
                 )
             )
+    if config.federation.batch_norm == "local" and config.model.normalisation == "group":
+        problems.append(
+            (
+                "federation.batch_norm",
+                "found 'local', but with model.normalisation 'group' there is no batch norm to keep local. "
+                "Set federation.batch_norm: averaged or model.normalisation: batch.",
+            )
+        )
     return problems
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 """A share of a client's samples."""
@@ -115,19 +115,49 @@ class BudgetConfig(Section):
 
 
 class ModelConfig(Section):
-    """The network that every client trains."""
+    """The network that every client trains.
+
+    Written `model: cnn4`, or `model: {name: cnn4, width: 32}` with the network's own options beside the name.
+    `normalisation: group` puts group norm in the place of every batch norm; `pretrained` is a safetensors file with the
+    weights that the first cycle begins with, and every one if they begin afresh.
+
+    Examples
+    --------
+    >>> ModelConfig.model_validate({"name": "cnn4", "width": 32}).options
+    {'width': 32}
+    """
 
     name: str = "resnet8"
+    normalisation: Literal["batch", "group"] = "batch"
+    pretrained: str | None = None
+    options: dict[str, JsonValue] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name_or_mapping(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if not isinstance(value, dict) or not isinstance(value.get("options", {}), dict):
+            return value
+        own = {key: item for key, item in value.items() if key in cls.model_fields and key != "options"}
+        others = {key: item for key, item in value.items() if key not in cls.model_fields}
+        return {**own, "options": {**value.get("options", {}), **others}}
 
 
 class FederationConfig(Section):
-    """Rounds of one cycle. A null takes the preset's value."""
+    """Rounds of one cycle. A null takes the preset's value.
+
+    `client_momentum` says whether a client's momentum survives from one round to its next within a cycle; `batch_norm:
+    local` lets every client keep its own batch norms, parameters and statistics, as in FedBN (Li et al., ICLR 2021).
+    """
 
     rounds: int = Field(default=10, ge=1)
     participation: Fraction = 0.8
     participants_rounding: Literal["floor", "ceil"] | None = None
     all_clients_last_round: bool | None = None
     between_cycles: Literal["fresh", "continue"] = "continue"
+    client_momentum: Literal["kept", "reset"] = "kept"
+    batch_norm: Literal["averaged", "local"] = "averaged"
 
 
 class AugmentationConfig(Section):

@@ -12,18 +12,23 @@ from kafal_pipeline.federation.participants import participants
 from kafal_pipeline.federation.states import Arrays, State, size_in_bytes, to_arrays, to_state
 from kafal_pipeline.federation.worker import TrainResult, TrainTask
 from kafal_pipeline.federation.workers import Workers
-from kafal_pipeline.registry import create
 from kafal_pipeline.training.local import learning_rate
-from kafal_pipeline.update import UPDATES
-from kafal_pipeline.update.base import Update
+from kafal_pipeline.update.base import ClientUpdate, Update
+from kafal_pipeline.update.factory import make_update
 
 
 @dataclass
 class ClientState:
-    """What a client keeps between the rounds of one cycle, and loses at the next cycle's start."""
+    """What a client keeps between the rounds of one cycle, and loses at the next cycle's start.
+
+    `steps` are those behind its momentum, `kept` is the update's, `batch_norm` its own where batch norms stay local.
+    """
 
     momentum: Arrays | None = None
     epochs: int = 0
+    steps: int = 0
+    kept: Arrays = field(default_factory=dict)
+    batch_norm: Arrays = field(default_factory=dict)
 
 
 @dataclass
@@ -37,7 +42,9 @@ class CycleState:
     global_state
         The aggregated model.
     clients
-        Momentum and epochs by client.
+        What each client keeps.
+    server
+        What the update keeps on the server and broadcasts beside the model.
     local_states
         Each client's model after its last training, by client.
     downloaded
@@ -52,6 +59,7 @@ class CycleState:
     round: int
     global_state: State
     clients: dict[int, ClientState] = field(default_factory=dict)
+    server: State = field(default_factory=dict)
     local_states: dict[int, State] = field(default_factory=dict)
     downloaded: dict[int, int] = field(default_factory=dict)
     broadcasts: dict[int, State] = field(default_factory=dict)
@@ -94,7 +102,7 @@ def train_cycle(
     """
     if not any(len(pool.labelled) for pool in pools.values()):
         raise UserError("budget.initial: no client has a labelled sample to train on; raise it.")
-    update: Update = create("update", config.update.name, config.update.options, UPDATES)
+    update = make_update(config.update)
     state = CycleState(cycle, 0, global_state, {client: ClientState() for client in pools})
     while state.round < config.federation.rounds:
         _train_round(state, config, pools, update, workers)
@@ -109,8 +117,8 @@ def _train_round(
     """Broadcast, train the participants, aggregate; `state` then stands after one more round."""
     chosen = participants(list(pools), config.federation, seed=config.seed, cycle=state.cycle, round_=state.round)
     training = [client for client in chosen if len(pools[client].labelled)]
-    broadcast = to_arrays(state.global_state)
-    tasks = [_task(client, pools[client], state, broadcast, update.unlabelled_source()) for client in training]
+    broadcast, server = to_arrays(state.global_state), to_arrays(state.server)
+    tasks = [_task(client, pools[client], state, update, broadcast, server) for client in training]
     # The largest clients first, so that none of them is left to the end alone; results are put back in order.
     order = sorted(range(len(tasks)), key=lambda index: -len(tasks[index].labelled))
     results: dict[int, TrainResult] = {}
@@ -118,43 +126,57 @@ def _train_round(
         results[training[order[position]]] = result
     ordered = [results[client] for client in training]
     state.broadcasts[state.round] = to_state(broadcast)
-    for result in ordered:
-        _keep(state, result, config, pools[result.client])
-    state.global_state = update.aggregate(
-        state.global_state, [(state.local_states[r.client], float(len(pools[r.client].labelled))) for r in ordered]
-    )
+    updates = [_keep(state, result, config, pools[result.client]) for result in ordered]
+    state.global_state, state.server = update.aggregate(state.global_state, state.server, updates, len(pools))
     used = set(state.downloaded.values())
     state.broadcasts = {round_: sent for round_, sent in state.broadcasts.items() if round_ in used}
     state.round += 1
 
 
-def _task(client: int, pool: ClientPool, state: CycleState, broadcast: Arrays, source: str) -> TrainTask:
-    unlabelled = {"none": pool.unlabelled[:0], "initial": pool.initial_unlabelled, "current": pool.unlabelled}[source]
-    kept = state.clients[client]
+def _task(
+    client: int, pool: ClientPool, state: CycleState, update: Update, broadcast: Arrays, server: Arrays
+) -> TrainTask:
+    sources = {"none": pool.unlabelled[:0], "initial": pool.initial_unlabelled, "current": pool.unlabelled}
+    mine = state.clients[client]
+    previous = state.local_states.get(client) if update.uses_previous() else None
     return TrainTask(
         client,
         state.cycle,
         state.round,
         broadcast,
-        kept.momentum,
-        kept.epochs,
+        mine.momentum,
+        mine.epochs,
         pool.labelled,
         pool.labels,
-        unlabelled,
+        sources[update.unlabelled_source()],
+        mine.steps,
+        mine.kept,
+        server,
+        None if previous is None else to_arrays(previous),
+        mine.batch_norm,
     )
 
 
-def _keep(state: CycleState, result: TrainResult, config: Config, pool: ClientPool) -> None:
-    trained = to_state(result.state)
-    finite = all(bool(tensor.isfinite().all()) for tensor in trained.values() if tensor.is_floating_point())
-    if not finite:
+def _keep(state: CycleState, result: TrainResult, config: Config, pool: ClientPool) -> ClientUpdate:
+    """Note what a client did and keeps; return what it sends."""
+    trained, message = to_state(result.state), to_state(result.message)
+    tensors = [*trained.values(), *message.values()]
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point()):
         raise UserError(
             f"cycle {state.cycle}, round {state.round}, client {result.client}: the model is no longer finite "
             f"(mean loss {result.loss:.4g}). Lower training.lr (found {config.training.lr})."
         )
+    before = state.clients[result.client]
     state.local_states[result.client] = trained
     state.downloaded[result.client] = state.round
-    state.clients[result.client] = ClientState(result.momentum, result.epochs)
+    kept = config.federation.client_momentum == "kept"
+    state.clients[result.client] = ClientState(
+        result.momentum if kept else None,
+        result.epochs,
+        before.steps + result.steps if kept else 0,
+        result.kept,
+        result.batch_norm,
+    )
     state.rows.append(
         {
             "cycle": state.cycle,
@@ -165,8 +187,15 @@ def _keep(state: CycleState, result: TrainResult, config: Config, pool: ClientPo
             "lr": learning_rate(config.training, result.epochs),
             "epochs": result.epochs,
             "steps": result.steps,
-            "bytes_down": size_in_bytes(state.global_state),
-            "bytes_up": size_in_bytes(trained),
+            "bytes_down": _bytes_down(state, before),
+            "bytes_up": size_in_bytes(trained) + size_in_bytes(message),
             "seconds": result.seconds,
         }
     )
+    return ClientUpdate(trained, float(len(pool.labelled)), result.travel, result.parameters, message)
+
+
+def _bytes_down(state: CycleState, client: ClientState) -> int:
+    """Return the bytes of the model and what goes with it, less the batch norms that the client has of its own."""
+    own = sum(array.nbytes for array in client.batch_norm.values())
+    return size_in_bytes(state.global_state) + size_in_bytes(state.server) - own

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kafal_pipeline.config import ModelConfig
 from kafal_pipeline.models import build
+from kafal_pipeline.models.pretrained import load_pretrained
 from kafal_pipeline.randomness import Purpose, torch_generator
 
 State = dict[str, Tensor]
@@ -26,10 +29,26 @@ def to_state(arrays: Mapping[str, NDArray[np.generic]]) -> State:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def initial_state(model: str, *, in_channels: int, num_classes: int, seed: int, cycle: int) -> State:
-    """Return freshly drawn weights; all strategies of one seed begin a cycle with the same."""
+def initial_state(
+    model: ModelConfig | str,
+    *,
+    in_channels: int,
+    num_classes: int,
+    seed: int,
+    cycle: int,
+    image_size: Sequence[int] | None = None,
+) -> State:
+    """Return freshly drawn weights, or the pretrained ones where `model` names a file.
+
+    All strategies of one seed begin a cycle with the same.
+    """
+    config = ModelConfig(name=model) if isinstance(model, str) else model
     generator = torch_generator(seed, Purpose.MODEL, cycle)
-    network = build(model, in_channels=in_channels, num_classes=num_classes, generator=generator)
+    network = build(
+        config, in_channels=in_channels, num_classes=num_classes, image_size=image_size, generator=generator
+    )
+    if config.pretrained is not None:
+        load_pretrained(network, Path(config.pretrained))
     return to_state(to_arrays(network.state_dict()))
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from kafal_pipeline.config import Config
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.states import Arrays, to_arrays, to_state
 from kafal_pipeline.models import build
+from kafal_pipeline.models.normalisation import batch_norm_names
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import Outputs, PoolView, Query, QueryModel, Selection
 from kafal_pipeline.randomness import Purpose, numpy_generator, torch_generator
@@ -24,8 +26,8 @@ from kafal_pipeline.training.inference import outputs, predictions
 from kafal_pipeline.training.local import ClientSamples, train_locally
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import in_precision
-from kafal_pipeline.update import UPDATES
-from kafal_pipeline.update.base import Update
+from kafal_pipeline.update.base import LocalOutcome
+from kafal_pipeline.update.factory import make_update
 
 SMALLEST_IMAGE = 5
 """Pixels a side: smaller ones shrink to a single pixel, and batch norm has no variance in a batch of one."""
@@ -33,7 +35,12 @@ SMALLEST_IMAGE = 5
 
 @dataclass(frozen=True)
 class TrainTask:
-    """Local training of one client in one round; `samples` are indices into the training set."""
+    """Local training of one client in one round; samples are indices into the training set.
+
+    `momentum`, `epochs` and `steps` are what the client has of this cycle; `kept` is what the update kept for it,
+    `server` what it broadcasts beside the model, `previous` the client's last model where the update wants it, and
+    `batch_norm` its own batch norms where these stay local.
+    """
 
     client: int
     cycle: int
@@ -44,11 +51,20 @@ class TrainTask:
     labelled: NDArray[np.int64]
     labels: NDArray[np.int64]
     unlabelled: NDArray[np.int64]
+    steps: int = 0
+    kept: Arrays = field(default_factory=dict)
+    server: Arrays = field(default_factory=dict)
+    previous: Arrays | None = None
+    batch_norm: Arrays = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained client: its model, momentum, local epochs in this cycle, mean loss, steps and seconds."""
+    """A trained client: its model, momentum, local epochs in this cycle, mean loss, steps and seconds.
+
+    `travel`, `kept` and `message` are the update's (`kafal_pipeline.update.base`), `parameters` the names of those
+    entries of `state` that are parameters, `batch_norm` what the client keeps of it where batch norms stay local.
+    """
 
     client: int
     state: Arrays
@@ -57,6 +73,11 @@ class TrainResult:
     loss: float
     steps: int
     seconds: float
+    travel: float
+    parameters: frozenset[str]
+    kept: Arrays
+    message: Arrays
+    batch_norm: Arrays
 
 
 @dataclass(frozen=True)
@@ -113,18 +134,27 @@ class Worker:
         self.train_pixels = Pixels(data.train_images, mean, std, self.device)
         self.test_pixels = Pixels(data.test_images, mean, std, self.device)
         self.num_classes = data.num_classes
-        self.update: Update = create("update", config.update.name, config.update.options, UPDATES)
+        self.update = make_update(config.update)
         self.query: Query = create("query", config.query.name, config.query.options, QUERIES)
-        new_network = partial(build, config.model.name, in_channels=data.channels, num_classes=data.num_classes)
-        self._student = new_network().to(self.device)
+        self._new_network = partial(
+            build,
+            config.model,
+            in_channels=data.channels,
+            num_classes=data.num_classes,
+            image_size=data.train_images.shape[1:3],
+        )
+        self._student = self._new_network().to(self.device)
         self._in_use = in_precision(self._student, config.training.precision)
-        self._teacher = new_network().to(self.device).requires_grad_(False)
+        self._teacher = self._new_network().to(self.device).requires_grad_(False)
+        self._previous: nn.Module | None = None
 
     def train(self, task: TrainTask) -> TrainResult:
         """Train one client from the global model of its round."""
         start = time.perf_counter()
         state = to_state(task.global_state)
-        self._student.load_state_dict(state)
+        begin = {**state, **to_state(task.batch_norm)}
+        self._student.load_state_dict(begin)
+        kept, server = to_state(task.kept), to_state(task.server)
         teacher = None
         if self.update.uses_teacher(task.round):
             teacher = self._teacher
@@ -148,12 +178,40 @@ class Worker:
             generator=torch_generator(
                 seed, Purpose.TRAINING, task.cycle, task.round, task.client, device=str(self.device)
             ),
+            correction=self.update.correction(kept, server),
+            previous=self._loaded_previous(task.previous),
+            steps_done=task.steps,
         )
         trained = to_arrays(self._student.state_dict())
-        seconds = time.perf_counter() - start
-        return TrainResult(
-            task.client, trained, to_arrays(result.momentum), result.epochs, result.loss, result.steps, seconds
+        end, names = to_state(trained), [name for name, _ in self._student.named_parameters()]
+        outcome = LocalOutcome(
+            {name: begin[name] for name in names}, {name: end[name] for name in names}, kept, server, result.travel
         )
+        kept, message = self.update.finish(outcome)
+        local = batch_norm_names(self._student) if self.config.federation.batch_norm == "local" else []
+        return TrainResult(
+            task.client,
+            trained,
+            to_arrays(result.momentum),
+            result.epochs,
+            result.loss,
+            result.steps,
+            time.perf_counter() - start,
+            result.travel,
+            frozenset(names),
+            to_arrays(kept),
+            to_arrays(message),
+            {name: trained[name] for name in local},
+        )
+
+    def _loaded_previous(self, arrays: Arrays | None) -> nn.Module | None:
+        """Return a network with the client's last model; made when an update first wants one."""
+        if arrays is None:
+            return None
+        if self._previous is None:
+            self._previous = self._new_network().to(self.device).requires_grad_(False)
+        self._previous.load_state_dict(to_state(arrays))
+        return self._previous
 
     def select(self, task: QueryTask) -> QueryResult:
         """Let the query choose among one client's unlabelled samples."""

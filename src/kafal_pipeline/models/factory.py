@@ -2,49 +2,84 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from kafal_pipeline.config import ModelConfig
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.models.names import MODELS
 from kafal_pipeline.models.network import Network
-from kafal_pipeline.registry import load
+from kafal_pipeline.models.normalisation import replace_batch_norm
+from kafal_pipeline.registry import keyword_options, load
+
+SHAPE = ("in_channels", "num_classes")
+"""What a network's constructor is given by position."""
 
 
-def build(name: str, *, in_channels: int, num_classes: int, generator: torch.Generator | None = None) -> nn.Module:
+def build(
+    model: ModelConfig | str,
+    *,
+    in_channels: int,
+    num_classes: int,
+    image_size: Sequence[int] | None = None,
+    generator: torch.Generator | None = None,
+) -> nn.Module:
     """Build a network in channels-last layout.
 
     Parameters
     ----------
-    name
-        A name in `MODELS`.
+    model
+        The model's section of the parameters; a name in `MODELS` stands for its defaults.
     in_channels, num_classes
         Shape of its first and last layer.
+    image_size
+        Height and width of the images, for networks whose layers depend on it; None leaves the network's default.
     generator
         Source of the initial weights; None leaves arbitrary ones, to be replaced by a state that is loaded next.
 
     Raises
     ------
     UserError
-        If the name is unknown, or the class is no `Network`.
+        If the name is unknown, the class is no `Network`, or an option is not allowed.
     """
-    cls = load("model", name, MODELS)
+    config = ModelConfig(name=model) if isinstance(model, str) else model
+    cls = network_class(config)
+    options = keyword_options("model", config.name, cls, config.options, given=(*SHAPE, "image_size"))
+    if image_size is not None and "image_size" in inspect.signature(cls).parameters:
+        options["image_size"] = (int(image_size[0]), int(image_size[1]))
+    # torch's own initialisation draws from its global generator, which is put back: those weights are never used.
+    with torch.random.fork_rng(devices=[]):
+        network: nn.Module = cls(in_channels, num_classes, **options)
+    if config.normalisation == "group":
+        replace_batch_norm(network)
+    if generator is not None:
+        cast(Network, network).initialise(generator)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def network_class(config: ModelConfig) -> Any:
+    """Return the class of the network that `config` names; UserError if it is no `Network`."""
+    cls = load("model", config.name, MODELS)
     if not issubclass(cls, nn.Module) or not all(
         callable(getattr(cls, part, None)) for part in ("features", "initialise")
     ):
         raise UserError(
-            f"model.name: found {name!r}, which is not a torch.nn.Module with the methods `features` and `initialise` "
-            "(kafal_pipeline.models.network.Network)."
+            f"model.name: found {config.name!r}, which is not a torch.nn.Module with the methods `features` and "
+            "`initialise` (kafal_pipeline.models.network.Network)."
         )
-    # torch's own initialisation draws from its global generator, which is put back: those weights are never used.
-    with torch.random.fork_rng(devices=[]):
-        network: nn.Module = cls(in_channels, num_classes)
-    if generator is not None:
-        cast(Network, network).initialise(generator)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return cls
+
+
+def check(config: ModelConfig) -> None:
+    """Check the name, the options and the file of pretrained weights without building anything; UserError if wrong."""
+    keyword_options("model", config.name, network_class(config), config.options, given=(*SHAPE, "image_size"))
+    if config.pretrained is not None and not Path(config.pretrained).is_file():
+        raise UserError(f"model.pretrained: there is no file {Path(config.pretrained).absolute()}.")
 
 
 class ImageClassifier(nn.Module):

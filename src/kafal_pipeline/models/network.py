@@ -29,7 +29,7 @@ class Network(Protocol):
 
 @torch.no_grad()
 def initialise_convolutional(network: nn.Module, generator: torch.Generator) -> None:
-    """Initialise convolutions N(0, sqrt(2 / (k k out))), batch norm 1 and 0, linear layers as PyTorch does.
+    """Initialise convolutions N(0, sqrt(2 / (k k out))), norms 1 and 0, linear layers as PyTorch does.
 
     Every draw comes from `generator`, in the order of ``network.modules()``; torch's global generator is not touched.
     """
@@ -39,10 +39,8 @@ def initialise_convolutional(network: nn.Module, generator: torch.Generator) -> 
             module.weight.normal_(0.0, math.sqrt(2.0 / fan_out), generator=generator)
             if module.bias is not None:
                 module.bias.zero_()
-        elif isinstance(module, nn.BatchNorm2d):
-            module.weight.fill_(1.0)
-            module.bias.zero_()
-            module.reset_running_stats()
+        elif isinstance(module, (nn.BatchNorm2d, nn.GroupNorm)):
+            module.reset_parameters()
         elif isinstance(module, nn.Linear):
             bound = 1.0 / math.sqrt(module.in_features)
             module.weight.uniform_(-bound, bound, generator=generator)

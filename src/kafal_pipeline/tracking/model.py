@@ -23,9 +23,10 @@ def log_model(run_id: str, experiment_id: str, event: Mapping[str, Any]) -> str:
     run_id, experiment_id
         The run. The tracking address must have been set.
     event
-        ``state``, a safetensors file; ``model`` with ``name``, ``in_channels`` and ``num_classes``; ``image_shape``
-        ``[C, H, W]``; ``mean`` and ``std``, one number a channel; ``classes``, the names. The logged model takes
-        float32 ``(N, C, H, W)`` in [0, 1] and returns logits ``(N, K)``.
+        ``state``, a safetensors file; ``model`` with ``name``, ``in_channels``, ``num_classes`` and those keys of the
+        parameters' section that are not the default; ``image_shape`` ``[C, H, W]``; ``mean`` and ``std``, one number a
+        channel; ``classes``, the names. The logged model takes float32 ``(N, C, H, W)`` in [0, 1] and returns logits
+        ``(N, K)``.
     """
     import mlflow.pytorch  # noqa: PLC0415 - seconds to import
     import numpy as np  # noqa: PLC0415 - only here
@@ -34,11 +35,17 @@ def log_model(run_id: str, experiment_id: str, event: Mapping[str, Any]) -> str:
     from mlflow.types import Schema, TensorSpec  # noqa: PLC0415 - seconds to import
     from safetensors.torch import load_file  # noqa: PLC0415 - imports torch
 
+    from kafal_pipeline.config import ModelConfig  # noqa: PLC0415 - with what uses it
     from kafal_pipeline.models import ImageClassifier, build  # noqa: PLC0415 - imports torch
+    from kafal_pipeline.models.factory import SHAPE  # noqa: PLC0415 - imports torch
 
     torch.set_num_threads(1)
     description = event["model"]
-    network = build(description["name"], in_channels=description["in_channels"], num_classes=description["num_classes"])
+    network = build(
+        ModelConfig.model_validate({key: value for key, value in description.items() if key not in SHAPE}),
+        **{key: description[key] for key in SHAPE},
+        image_size=event["image_shape"][1:],
+    )
     network.load_state_dict(load_file(Path(event["state"])))
     classifier = ImageClassifier(network, event["mean"], event["std"]).eval()
     shape = tuple(event["image_shape"])

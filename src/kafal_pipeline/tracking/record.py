@@ -82,7 +82,12 @@ def record_model(tracker: NullTracker, state: Path, config: Config, images: Imag
     height, width, channels = images.train_images.shape[1:]
     tracker.model(
         state,
-        model={"name": config.model.name, "in_channels": images.channels, "num_classes": images.num_classes},
+        model={
+            **config.model.model_dump(mode="json", exclude_defaults=True),
+            "name": config.model.name,
+            "in_channels": images.channels,
+            "num_classes": images.num_classes,
+        },
         image_shape=[int(channels), int(height), int(width)],
         mean=[float(value) for value in images.mean],
         std=[float(value) for value in images.std],

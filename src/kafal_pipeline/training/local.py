@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from kafal_pipeline.config import TrainingConfig
 from kafal_pipeline.training.batches import labelled_batches, unlabelled_batches
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import in_precision
-from kafal_pipeline.update.base import StepView, Update
+from kafal_pipeline.update.base import Correction, StepView, Update
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,17 @@ class ClientSamples:
 
 @dataclass(frozen=True)
 class LocalResult:
-    """What local training leaves behind besides the student: momentum by parameter, epochs so far, mean loss, steps."""
+    """What local training leaves behind besides the student.
+
+    Momentum by parameter; epochs so far in the cycle; of this round the mean loss, the number of steps and how far a
+    constant gradient of 1 would have moved every parameter (`kafal_pipeline.update.base.LocalOutcome.travel`).
+    """
 
     momentum: dict[str, Tensor]
     epochs: int
     loss: float
     steps: int
+    travel: float
 
 
 def learning_rate(training: TrainingConfig, epoch: int) -> float:
@@ -65,6 +70,9 @@ def train_locally(
     epochs_done: int,
     momentum: Mapping[str, Tensor] | None,
     generator: torch.Generator,
+    correction: Correction | None = None,
+    previous: nn.Module | None = None,
+    steps_done: int = 0,
 ) -> LocalResult:
     """Train `student` in place for the configured local epochs.
 
@@ -84,6 +92,12 @@ def train_locally(
         This client's momentum buffers from its last round in this cycle; None at its first, empty without momentum.
     generator
         The only source of randomness: shuffles, augmentation, mixing.
+    correction
+        What the update adds to every gradient.
+    previous
+        The client's own model after its last round, frozen; None if the update uses none, or at its first.
+    steps_done
+        Steps behind `momentum`: how often a gradient was added to it.
 
     Notes
     -----
@@ -97,8 +111,12 @@ def train_locally(
         buffers = [  # in the parameters' layout, whatever the one they were kept in: see _sgd_step
             torch.empty_like(parameter).copy_(momentum[name]) for name, parameter in zip(names, parameters, strict=True)
         ]
+    correct = _corrector(correction, names, parameters)
+    inertia = (1 - training.momentum**steps_done) / (1 - training.momentum) if momentum else 0.0
+    travel = 0.0
     student_in_use = in_precision(student, training.precision)
     teacher_in_use = None if teacher is None else in_precision(teacher, training.precision)
+    previous_in_use = None if previous is None else in_precision(previous, training.precision)
     total = torch.zeros((), dtype=torch.float64, device=pixels.device)
     steps = 0
     source = update.unlabelled_source()
@@ -121,14 +139,43 @@ def train_locally(
                 samples.label_counts,
                 round_,
                 generator,
+                previous_in_use,
             )
             loss = update.client_loss(step)
             gradients = list(torch.autograd.grad(loss, parameters, materialize_grads=True))
+            if correct is not None:
+                gradients = correct(gradients)
             _sgd_step(parameters, gradients, buffers, lr, training)
             total += loss.detach()
             steps += 1
+            inertia = training.momentum * inertia + 1
+            travel += lr * inertia
     kept = {name: buffer for name, buffer in zip(names, buffers, strict=True) if buffer is not None}
-    return LocalResult(kept, epochs_done + training.local_epochs, float(total) / max(steps, 1), steps)
+    return LocalResult(kept, epochs_done + training.local_epochs, float(total) / max(steps, 1), steps, travel)
+
+
+def _corrector(
+    correction: Correction | None, names: list[str], parameters: list[Tensor]
+) -> Callable[[list[Tensor]], list[Tensor]] | None:
+    """Return the function that corrects the gradients of a step; None if there is nothing to do."""
+    if correction is None or (correction.pull == 0 and correction.shift is None):
+        return None
+    pull = correction.pull
+    shift = None
+    if correction.shift is not None:
+        shift = [
+            torch.empty_like(parameter).copy_(correction.shift[name])
+            for name, parameter in zip(names, parameters, strict=True)
+        ]
+    broadcast = [parameter.detach().clone() for parameter in parameters] if pull else []
+
+    @torch.no_grad()
+    def correct(gradients: list[Tensor]) -> list[Tensor]:
+        if pull:
+            gradients = list(torch._foreach_add(gradients, torch._foreach_sub(parameters, broadcast), alpha=pull))
+        return gradients if shift is None else list(torch._foreach_add(gradients, shift))
+
+    return correct
 
 
 @torch.no_grad()

@@ -1,21 +1,28 @@
-"""What an update is given; every update's file documents only what is its own.
+"""What an update is given and what it may do; every update's file documents only what is its own.
 
-An update is a dataclass whose fields are its options. `client_loss` is called once a step and returns the scalar to
-minimise; it runs the student's forwards itself, since their order and number are part of a method (each one moves the
-batch-norm statistics). `aggregate` joins the participants' models.
+An update is a dataclass that derives from `Update`; its fields are its options. In every round each participant
+
+1. begins with the broadcast model,
+2. minimises `client_loss`, once a step; to each gradient is added what `correction` says,
+3. closes with `finish`: what it keeps for its next round, and what it sends beside its model,
+
+and then the server calls `aggregate`. What clients and the server keep are states, tensors by name, empty at a cycle's
+start: like the clients' momentum they restart with every cycle, since the labels change and, with ``between_cycles:
+fresh``, the model too. They survive rounds in which a client does not take part.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 State = dict[str, Tensor]
-"""A model's parameters and buffers by name."""
+"""Tensors by name: a model's parameters and buffers, or what an update keeps."""
 
 
 @dataclass
@@ -38,6 +45,9 @@ class StepView:
         Round within the cycle, from 0.
     generator
         The only source of randomness.
+    previous
+        The client's own model after its last training in this cycle, without gradients; None at its first, or unless
+        the update uses one.
     """
 
     student: nn.Module
@@ -48,26 +58,124 @@ class StepView:
     label_counts: Tensor
     round: int
     generator: torch.Generator
+    previous: nn.Module | None = None
 
 
-class Update(Protocol):
-    """A federated update; see the module's text."""
+@dataclass(frozen=True)
+class Correction:
+    """What is added to every gradient of a round: ``pull * (w - w_broadcast) + shift``.
+
+    Attributes
+    ----------
+    pull
+        Strength of the pull towards the broadcast parameters.
+    shift
+        One tensor for each parameter's name, or None.
+    """
+
+    pull: float = 0.0
+    shift: State | None = None
+
+
+@dataclass(frozen=True)
+class LocalOutcome:
+    """A client's training in one round, seen from its end.
+
+    Attributes
+    ----------
+    broadcast, trained
+        The parameters, without buffers, before and after.
+    client, server
+        What the client kept, and what the server broadcast beside the model.
+    travel
+        How far a constant gradient of 1 would have moved every parameter: the sum over steps of the learning rate, each
+        times the sum of momentum's weights. Without momentum it is (number of steps) x (learning rate).
+    """
+
+    broadcast: State
+    trained: State
+    client: State
+    server: State
+    travel: float
+
+
+@dataclass(frozen=True)
+class ClientUpdate:
+    """What one participant sends to the server.
+
+    Attributes
+    ----------
+    state
+        Its model.
+    labels
+        Its number of labelled samples.
+    travel
+        See `LocalOutcome`.
+    parameters
+        Which entries of the state are parameters; the others are buffers.
+    message
+        What `Update.finish` made.
+    """
+
+    state: State
+    labels: float
+    travel: float
+    parameters: frozenset[str]
+    message: State = field(default_factory=dict)
+
+
+class Update(ABC):
+    """A federated update; the module's text says when its methods are called."""
 
     def unlabelled_source(self) -> Literal["none", "initial", "current"]:
         """Where unlabelled batches come from: nowhere, the pool of the trial's start, or what is unlabelled now."""
-        ...
+        return "none"
 
     def uses_teacher(self, round_: int) -> bool:
         """Whether `client_loss` reads the teacher in this round."""
-        ...
+        return False
 
+    def uses_previous(self) -> bool:
+        """Whether `client_loss` reads the client's previous model."""
+        return False
+
+    @abstractmethod
     def client_loss(self, step: StepView) -> Tensor:
-        """Return the loss of one step, a scalar."""
-        ...
+        """Return the loss of one step, a scalar.
 
-    def aggregate(self, global_state: State, results: Sequence[tuple[State, float]]) -> State:
-        """Return the next global model from the participants' models and weights."""
-        ...
+        It runs the student's forwards itself, since their order and number are part of a method: each one moves the
+        batch-norm statistics. It may depend on the round, but on no tensor's value in Python.
+        """
+
+    def correction(self, client: State, server: State) -> Correction | None:
+        """Return what is added to every gradient of this round; None if nothing.
+
+        Parameters
+        ----------
+        client, server
+            What this client kept from its last round, and what the server sent; both may be empty.
+        """
+        return None
+
+    def finish(self, outcome: LocalOutcome) -> tuple[State, State]:
+        """Return what the client keeps for its next round, and its message to the server beside its model."""
+        return {}, {}
+
+    def aggregate(
+        self, global_state: State, server: State, updates: Sequence[ClientUpdate], clients: int
+    ) -> tuple[State, State]:
+        """Return the next global model, and what the server keeps and sends with it.
+
+        Parameters
+        ----------
+        global_state, server
+            The model that was broadcast, and what went with it.
+        updates
+            The participants'.
+        clients
+            Number of clients in the federation, participants or not.
+        """
+        return weighted_average(global_state, [(update.state, update.labels) for update in updates]), server
 
 
 def weighted_average(

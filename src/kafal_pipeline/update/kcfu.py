@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,30 +10,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from kafal_pipeline.update.base import State, StepView, weighted_average
-
-
-def balanced_loss(logits: Tensor, labels: Tensor, label_counts: Tensor) -> Tensor:
-    """Balanced softmax: mean cross-entropy of ``logits + log label_counts``; classes without labels get probability 0.
-
-    Parameters
-    ----------
-    logits, labels
-        ``(n, C)`` and int64 ``(n,)``; every label's class must have a positive count.
-    label_counts
-        ``(C,)``.
-
-    Returns
-    -------
-    Tensor
-        A scalar.
-
-    References
-    ----------
-    Ren et al., "Balanced Meta-Softmax", NeurIPS 2020, eq. 3; Cao et al., ICCV 2023.
-    """
-    # log 0 = -inf is safe here, unlike in a divergence: exp(-inf) = 0 in the sum, and its gradient is exactly 0.
-    return F.cross_entropy(logits + label_counts.to(logits.dtype).log(), labels)
+from kafal_pipeline.update.base import StepView, Update
+from kafal_pipeline.update.losses import CROSS_ENTROPY, LabelledLoss, Loss
 
 
 def class_weight(label_counts: Tensor) -> Tensor:
@@ -97,8 +74,11 @@ def compensatory_loss(
     return (gamma.to(divergence.dtype) * divergence).mean()
 
 
+BALANCED = LabelledLoss("balanced_softmax")
+
+
 @dataclass(frozen=True)
-class KCFU:
+class KCFU(Update):
     """Balanced softmax on labelled samples plus class-weighted distillation of mixed unlabelled ones.
 
     ``L = L_bal + L_comp``; L_comp has weight 0 in round 0 of a cycle, when the teacher is untrained. Unlabelled images
@@ -124,6 +104,8 @@ class KCFU:
         that the weakest classes get compensation at all.
     smoothing
         Pseudo-count of ``smoothed``.
+    loss
+        A labelled loss in the place of L_bal; None leaves it to `balanced`.
 
     References
     ----------
@@ -140,6 +122,7 @@ class KCFU:
     class_reduction: Literal["mean", "sum"] = "mean"
     absent_class_weight: Literal["zero", "smoothed"] = "zero"
     smoothing: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    loss: Loss | None = None
 
     def unlabelled_source(self) -> Literal["none", "initial", "current"]:
         """Where unlabelled batches come from; the balanced half alone needs none."""
@@ -151,11 +134,8 @@ class KCFU:
 
     def client_loss(self, step: StepView) -> Tensor:
         """Labelled loss, plus the compensation where there are unlabelled images."""
-        logits = step.student(step.images)
-        if self.balanced:
-            loss = balanced_loss(logits, step.labels, step.label_counts)
-        else:
-            loss = F.cross_entropy(logits, step.labels)
+        labelled_loss = self.loss or (BALANCED if self.balanced else CROSS_ENTROPY)
+        loss = labelled_loss(step.student(step.images), step.labels, step.label_counts, step.round)
         if not self.compensatory or step.unlabelled is None:
             return loss
         beta, partner = self._mixing(step.unlabelled, step.generator)
@@ -185,7 +165,3 @@ class KCFU:
         else:
             partner = torch.randperm(size, generator=generator, device=device)
         return beta, partner
-
-    def aggregate(self, global_state: State, results: Sequence[tuple[State, float]]) -> State:
-        """Average by number of labels."""
-        return weighted_average(global_state, results)

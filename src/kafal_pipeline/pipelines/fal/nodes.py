@@ -67,7 +67,8 @@ def train(
     config = resolve(parameters)
     if previous_model is None or config.federation.between_cycles == "fresh":
         shape = {"in_channels": images.channels, "num_classes": images.num_classes}
-        start = initial_state(config.model.name, **shape, seed=config.seed, cycle=cycle)
+        size = images.train_images.shape[1:3]
+        start = initial_state(config.model, **shape, seed=config.seed, cycle=cycle, image_size=size)
     else:
         start = previous_model
     workers = runtime.workers(images, config)

@@ -1,0 +1,53 @@
+"""torchvision, imported in this place only: training with the project's own networks does not need it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from kafal_pipeline.errors import UserError
+
+
+def torchvision_models(name: str) -> Any:
+    """Return the module ``torchvision.models``; `name` is the network that wants it, for the message.
+
+    Raises
+    ------
+    UserError
+        If torchvision is not installed, or does not fit the installed torch.
+    """
+    try:
+        from torchvision import models  # noqa: PLC0415 - seconds to import, and only these networks need it
+    except (ImportError, RuntimeError) as error:  # RuntimeError: its operators were built for another torch
+        raise UserError(
+            f"model.name: {name} needs torchvision, which cannot be imported ({error}). Install the torchvision that "
+            f"matches torch {torch.__version__}, from the same index as torch: pip install torchvision."
+        ) from None
+    return models
+
+
+def keep_resolution(strided: list[nn.Module], side: int, before: int) -> None:
+    """Take the stride from the blocks that would shrink the feature map to a single pixel.
+
+    Batch norm has no variance in a batch of one image of one pixel, so that small images need fewer strides; weights
+    have the same shapes either way.
+
+    Parameters
+    ----------
+    strided
+        Blocks in order, each with stride 2 somewhere.
+    side
+        The images' shorter side, in pixels.
+    before
+        Factor by which what comes before the blocks shrinks it.
+    """
+    side = -(-side // before)
+    for block in strided:
+        if side > 2:
+            side = -(-side // 2)
+            continue
+        for module in block.modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)

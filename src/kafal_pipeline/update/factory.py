@@ -1,0 +1,19 @@
+"""From the update's name and options to an instance."""
+
+from __future__ import annotations
+
+from kafal_pipeline.config import Strategy
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.registry import create
+from kafal_pipeline.update.base import Update
+from kafal_pipeline.update.names import UPDATES
+
+
+def make_update(strategy: Strategy) -> Update:
+    """Return the update that `strategy` names; UserError if there is none, or its options are not allowed."""
+    update = create("update", strategy.name, strategy.options, UPDATES)
+    if not isinstance(update, Update):
+        raise UserError(
+            f"update: found {strategy.name!r}, which does not derive from kafal_pipeline.update.base.Update."
+        )
+    return update

@@ -1,0 +1,51 @@
+"""FedNova: clients that take more steps do not count for more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from kafal_pipeline.update.base import ClientUpdate, State
+from kafal_pipeline.update.fedavg import FedAvg
+
+
+@dataclass(frozen=True)
+class FedNova(FedAvg):
+    """FedAvg of normalised changes: ``w' = w - (sum_k p_k t_k) sum_k p_k (w - w_k) / t_k``.
+
+    p_k are the participants' shares of the labels and t_k their travels, how far a constant gradient of 1 would have
+    moved each (`kafal_pipeline.update.base.LocalOutcome`; the paper's ``lr |a|_1``, momentum included). Where all
+    travel equally far this is FedAvg. Buffers are averaged by labels.
+
+    Why FedNova rather than FedDyn: in federated active learning clients hold different numbers of labels, so that equal
+    epochs are different numbers of steps; FedAvg then minimises an objective in which the well-labelled clients count
+    twice, by weight and by distance. FedNova removes exactly that, with no parameter to choose and no state, so that
+    neither rare participation nor a cycle's restart touches it. FedDyn targets the drift that SCAFFOLD treats already.
+
+    References
+    ----------
+    Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization", NeurIPS 2020,
+    eqs. 9 and 10.
+    """
+
+    def aggregate(
+        self, global_state: State, server: State, updates: Sequence[ClientUpdate], clients: int
+    ) -> tuple[State, State]:
+        """Move the parameters by the mean normalised change times the mean travel; average buffers by labels."""
+        model, server = super().aggregate(global_state, server, updates, clients)
+        total = sum(update.labels for update in updates)
+        if total <= 0:
+            return model, server
+        mean_travel = sum(update.labels * update.travel for update in updates) / total
+        for name in model:
+            if not all(name in update.parameters for update in updates):
+                continue
+            start = global_state[name].double()
+            change = torch.zeros_like(start)
+            for update in updates:
+                share = update.labels / total * mean_travel / update.travel
+                change += share * (update.state[name].double() - start)
+            model[name] = (start + change).to(global_state[name].dtype)
+        return model, server

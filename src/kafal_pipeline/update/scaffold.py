@@ -1,0 +1,66 @@
+"""SCAFFOLD: gradients corrected by how a client's differ from everybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from kafal_pipeline.update.base import ClientUpdate, Correction, LocalOutcome, State
+from kafal_pipeline.update.fedavg import FedAvg
+
+
+@dataclass(frozen=True)
+class Scaffold(FedAvg):
+    """FedAvg with control variates: every gradient g of client k becomes ``g - c_k + c``.
+
+    Controls begin at 0 and are of the parameters only. After a client's K steps (option II of the paper)::
+
+        c_k' = c_k - c + (w_broadcast - w_k) / (K lr)      c' = c + sum over participants of (c_k' - c_k) / clients
+
+    With momentum, a constant gradient moves the parameters farther than ``K lr``; that distance stands in its place, so
+    that controls stay gradients. (Published code divides by ``K lr`` with momentum 0.9 too: controls ten times too
+    large.) Models are averaged by labels, as in all updates here, and controls equally, as in the paper.
+
+    A client sends its model and the change of its control, and is sent the model and c: nearly twice FedAvg's bytes.
+
+    References
+    ----------
+    Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020, algorithm 1.
+    """
+
+    def correction(self, client: State, server: State) -> Correction | None:
+        """Return ``c - c_k``; a control that is not there yet is 0."""
+        if not server and not client:
+            return None
+        return Correction(shift=_difference(server, client))
+
+    def finish(self, outcome: LocalOutcome) -> tuple[State, State]:
+        """Return the new control of the client, and its change as the message."""
+        change = {
+            name: (before - outcome.trained[name]) / outcome.travel - outcome.server.get(name, torch.zeros_like(before))
+            for name, before in outcome.broadcast.items()
+        }
+        kept = {name: tensor + outcome.client.get(name, 0) for name, tensor in change.items()}
+        return kept, change
+
+    def aggregate(
+        self, global_state: State, server: State, updates: Sequence[ClientUpdate], clients: int
+    ) -> tuple[State, State]:
+        """Average the models by labels, and move c by the mean change over all clients."""
+        model, _ = super().aggregate(global_state, server, updates, clients)
+        control = dict(server)
+        for update in updates:
+            for name, tensor in update.message.items():
+                control[name] = control.get(name, torch.zeros_like(tensor)) + tensor / clients
+        return model, control
+
+
+def _difference(first: State, second: State) -> State:
+    """Return ``first - second``, with 0 for what is absent in one of them."""
+    names = {**first, **second}
+    return {
+        name: first.get(name, torch.zeros_like(of)) - second.get(name, torch.zeros_like(of))
+        for name, of in names.items()
+    }
