@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.optim.sgd import sgd
 
-from kafal_pipeline.config import TrainingConfig
 from kafal_pipeline.training.batches import labelled_batches, unlabelled_batches
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import in_precision
-from kafal_pipeline.update.base import Correction, StepView, Update
+from kafal_pipeline.training.recording import Recordings
+from kafal_pipeline.training.step import Step, Workspace
+from kafal_pipeline.update.base import Correction, Update
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,31 @@ class ClientSamples:
     labels: Tensor
     unlabelled: Tensor
     label_counts: Tensor
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of a client's round, and what their steps read and write.
+
+    Attributes
+    ----------
+    student
+        Holds the global model of this round; trained in place.
+    teacher
+        The same model, frozen; None if the update uses none in this round.
+    previous
+        The client's own model after its last round, frozen; None if the update uses none, or at its first.
+    workspace
+        Of the student; None makes one for this round.
+    recordings
+        Where steps are recorded and replayed; None does each as it is. They serve one set of networks and one workspace.
+    """
+
+    student: nn.Module
+    teacher: nn.Module | None = None
+    previous: nn.Module | None = None
+    workspace: Workspace | None = None
+    recordings: Recordings | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +78,7 @@ def learning_rate(training: TrainingConfig, epoch: int) -> float:
 
     Examples
     --------
+    >>> from kafal_pipeline.config import TrainingConfig
     >>> training = TrainingConfig(lr=0.1, lr_drop_epoch=260)
     >>> learning_rate(training, 259), round(learning_rate(training, 260), 6)
     (0.1, 0.01)
@@ -58,9 +88,19 @@ def learning_rate(training: TrainingConfig, epoch: int) -> float:
     return training.lr
 
 
-def train_locally(
-    student: nn.Module,
-    teacher: nn.Module | None,
+def train_locally(networks: Networks, *args: object, **options: object) -> LocalResult:
+    """Do all of `local_steps` at once; its parameters are these."""
+    steps = local_steps(networks, *args, **options)  # type: ignore[arg-type]
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: LocalResult = end.value
+            return result
+
+
+def local_steps(
+    networks: Networks,
     update: Update,
     pixels: Pixels,
     samples: ClientSamples,
@@ -71,17 +111,17 @@ def train_locally(
     momentum: Mapping[str, Tensor] | None,
     generator: torch.Generator,
     correction: Correction | None = None,
-    previous: nn.Module | None = None,
     steps_done: int = 0,
-) -> LocalResult:
-    """Train `student` in place for the configured local epochs.
+    after_epoch: Callable[[int], None] | None = None,
+) -> Generator[None, None, LocalResult]:
+    """Train the student in place for the configured local epochs, one step for each value that is asked for.
+
+    On a GPU a step is only started, so that one thread can keep several clients going.
 
     Parameters
     ----------
-    student
-        Holds the global model of this round.
-    teacher
-        The same model, frozen; None if the update uses none in this round.
+    networks
+        What is trained, and by whom it is taught.
     update
         Gives the loss of a step.
     round_
@@ -94,118 +134,57 @@ def train_locally(
         The only source of randomness: shuffles, augmentation, mixing.
     correction
         What the update adds to every gradient.
-    previous
-        The client's own model after its last round, frozen; None if the update uses none, or at its first.
     steps_done
         Steps behind `momentum`: how often a gradient was added to it.
+    after_epoch
+        Called with the number of every local epoch that ends; must leave the student in training mode.
 
     Notes
     -----
     Unlabelled batches are drawn afresh from a new shuffle every local epoch, one per labelled batch.
     """
+    student = networks.student
     student.train()
-    parameters: list[Tensor] = list(student.parameters())
-    names = [name for name, _ in student.named_parameters()]
-    buffers: list[Tensor | None] = [None] * len(parameters)
-    if momentum:
-        buffers = [  # in the parameters' layout, whatever the one they were kept in: see _sgd_step
-            torch.empty_like(parameter).copy_(momentum[name]) for name, parameter in zip(names, parameters, strict=True)
-        ]
-    correct = _corrector(correction, names, parameters)
+    space = networks.workspace or Workspace.of(
+        student, len(samples.label_counts), training.momentum, samples.label_counts.device
+    )
+    space.begin(momentum, samples.label_counts, correction)
+    step = Step(
+        in_precision(student, training.precision),
+        None if networks.teacher is None else in_precision(networks.teacher, training.precision),
+        None if networks.previous is None else in_precision(networks.previous, training.precision),
+        update,
+        pixels,
+        training,
+        space,
+        round_,
+        generator,
+    )
+    kind = (update.phase(round_), networks.teacher is None, networks.previous is None, space.kind)
     inertia = (1 - training.momentum**steps_done) / (1 - training.momentum) if momentum else 0.0
-    travel = 0.0
-    student_in_use = in_precision(student, training.precision)
-    teacher_in_use = None if teacher is None else in_precision(teacher, training.precision)
-    previous_in_use = None if previous is None else in_precision(previous, training.precision)
-    total = torch.zeros((), dtype=torch.float64, device=pixels.device)
-    steps = 0
+    travel, steps = 0.0, 0
     source = update.unlabelled_source()
     for epoch in range(epochs_done + 1, epochs_done + training.local_epochs + 1):
         lr = learning_rate(training, epoch)
+        space.set_lr(lr)
         batches = labelled_batches(len(samples.labelled), training.batch_size, training.batches, generator)
         others = unlabelled_batches(len(samples.unlabelled), training.batch_size, generator)
         for positions in batches:
-            images = pixels.augmented(samples.labelled[positions], training.augmentation, generator)
             other = next(others) if source != "none" else None
-            unlabelled = (
-                None if other is None else pixels.augmented(samples.unlabelled[other], training.augmentation, generator)
-            )
-            step = StepView(
-                student_in_use,
-                teacher_in_use,
-                images,
+            batch = (
+                samples.labelled[positions],
                 samples.labels[positions],
-                unlabelled,
-                samples.label_counts,
-                round_,
-                generator,
-                previous_in_use,
+                None if other is None else samples.unlabelled[other],
             )
-            loss = update.client_loss(step)
-            gradients = list(torch.autograd.grad(loss, parameters, materialize_grads=True))
-            if correct is not None:
-                gradients = correct(gradients)
-            _sgd_step(parameters, gradients, buffers, lr, training)
-            total += loss.detach()
+            if networks.recordings is None:
+                step(*batch)
+            else:
+                networks.recordings.call(kind, step, *batch)
             steps += 1
             inertia = training.momentum * inertia + 1
             travel += lr * inertia
-    kept = {name: buffer for name, buffer in zip(names, buffers, strict=True) if buffer is not None}
-    return LocalResult(kept, epochs_done + training.local_epochs, float(total) / max(steps, 1), steps, travel)
-
-
-def _corrector(
-    correction: Correction | None, names: list[str], parameters: list[Tensor]
-) -> Callable[[list[Tensor]], list[Tensor]] | None:
-    """Return the function that corrects the gradients of a step; None if there is nothing to do."""
-    if correction is None or (correction.pull == 0 and correction.shift is None):
-        return None
-    pull = correction.pull
-    shift = None
-    if correction.shift is not None:
-        shift = [
-            torch.empty_like(parameter).copy_(correction.shift[name])
-            for name, parameter in zip(names, parameters, strict=True)
-        ]
-    broadcast = [parameter.detach().clone() for parameter in parameters] if pull else []
-
-    @torch.no_grad()
-    def correct(gradients: list[Tensor]) -> list[Tensor]:
-        if pull:
-            gradients = list(torch._foreach_add(gradients, torch._foreach_sub(parameters, broadcast), alpha=pull))
-        return gradients if shift is None else list(torch._foreach_add(gradients, shift))
-
-    return correct
-
-
-@torch.no_grad()
-def _sgd_step(
-    parameters: list[Tensor],
-    gradients: list[Tensor],
-    buffers: list[Tensor | None],
-    lr: float,
-    training: TrainingConfig,
-) -> None:
-    """Do one step of ``torch.optim.SGD``; `buffers` is filled at the first.
-
-    The functional form: the class imports torch's compiler, four seconds of work for nothing.
-    """
-    # The fused kernel walks through memory: a gradient in another layout than its parameter's would be misread.
-    aligned = [
-        gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
-        for parameter, gradient in zip(parameters, gradients, strict=True)
-    ]
-    sgd(
-        parameters,
-        aligned,
-        buffers,
-        weight_decay=training.weight_decay,
-        momentum=training.momentum,
-        lr=lr,
-        dampening=0.0,
-        nesterov=False,
-        maximize=False,
-        has_sparse_grad=False,
-        fused=parameters[0].device.type in {"cpu", "cuda"},  # one kernel for all parameters
-        foreach=False,
-    )
+            yield
+        if after_epoch is not None:
+            after_epoch(epoch)
+    kept = {name: buffer.clone() for name, buffer in zip(space.names, space.momentum, strict=False)}
+    return LocalResult(kept, epochs_done + training.local_epochs, float(space.loss) / max(steps, 1), steps, travel)

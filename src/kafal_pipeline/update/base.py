@@ -14,7 +14,7 @@ fresh``, the model too. They survive rounds in which a client does not take part
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -146,6 +146,21 @@ class Update(ABC):
         It runs the student's forwards itself, since their order and number are part of a method: each one moves the
         batch-norm statistics. It may depend on the round, but on no tensor's value in Python.
         """
+
+    def loss_terms(self, step: StepView) -> Iterator[Tensor]:
+        """Yield scalars whose sum is the loss.
+
+        Each is differentiated before the next is asked for, so that the activations of one forward are freed before
+        those of the next are made.
+        """
+        yield self.client_loss(step)
+
+    def phase(self, round_: int) -> Hashable:
+        """Return something equal for rounds in which `client_loss` does the same arithmetic.
+
+        On a GPU the step recorded in one of them is replayed in the others.
+        """
+        return round_
 
     def correction(self, client: State, server: State) -> Correction | None:
         """Return what is added to every gradient of this round; None if nothing.

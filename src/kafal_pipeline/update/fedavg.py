@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -25,6 +26,10 @@ class FedAvg(Update):
     """
 
     loss: Loss = CROSS_ENTROPY
+
+    def phase(self, round_: int) -> Hashable:
+        """Whether there is a teacher, and the loss's own phase."""
+        return self.uses_teacher(round_), self.loss.phase(round_)
 
     def client_loss(self, step: StepView) -> Tensor:
         """Mean loss of the labelled batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -132,25 +133,37 @@ class KCFU(Update):
         """Whether the compensation has any weight in this round."""
         return self.compensatory and round_ > 0
 
+    def phase(self, round_: int) -> Hashable:
+        """Whether there is a compensation, and the labelled loss's own phase."""
+        return self.uses_teacher(round_), self._labelled_loss.phase(round_)
+
     def client_loss(self, step: StepView) -> Tensor:
         """Labelled loss, plus the compensation where there are unlabelled images."""
-        labelled_loss = self.loss or (BALANCED if self.balanced else CROSS_ENTROPY)
-        loss = labelled_loss(step.student(step.images), step.labels, step.label_counts, step.round)
+        first, *rest = self.loss_terms(step)
+        return sum(rest, first)
+
+    def loss_terms(self, step: StepView) -> Iterator[Tensor]:
+        """Yield the labelled loss, then the compensation."""
+        yield self._labelled_loss(step.student(step.images), step.labels, step.label_counts, step.round)
         if not self.compensatory or step.unlabelled is None:
-            return loss
+            return
         beta, partner = self._mixing(step.unlabelled, step.generator)
         share = beta.view(-1, 1, 1, 1)
         mixed = share * step.unlabelled + (1 - share) * step.unlabelled[partner]
         if not self.uses_teacher(step.round) or step.teacher is None:
             with torch.no_grad():
                 step.student(mixed)  # its weight is 0, but batch norm sees it, as in every other round
-            return loss
+            return
         with torch.no_grad():
             step.teacher.train(self.teacher_bn == "batch")
             teacher_logits = step.teacher(mixed)
             label_logits = teacher_logits if self.weigh_by == "mixed" else step.teacher(step.unlabelled)
             gamma = compensation_weight(self._class_weight(step.label_counts), label_logits, beta, partner)
-        return loss + compensatory_loss(step.student(mixed), teacher_logits, gamma, self.class_reduction)
+        yield compensatory_loss(step.student(mixed), teacher_logits, gamma, self.class_reduction)
+
+    @property
+    def _labelled_loss(self) -> LabelledLoss:
+        return self.loss or (BALANCED if self.balanced else CROSS_ENTROPY)
 
     def _class_weight(self, label_counts: Tensor) -> Tensor:
         return class_weight(label_counts + self.smoothing if self.absent_class_weight == "smoothed" else label_counts)

@@ -7,7 +7,7 @@ batch, a scalar. Below, n_y is the client's number of labelled samples of class 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -165,6 +165,10 @@ class LabelledLoss:
             raise UserError(f"update.loss: found {name!r}. {did_you_mean(name, LOSSES)}")
         given = ("logits", "labels", "label_counts", "round_")
         return cls(name, keyword_options("update.loss", name, LOSSES[name], options, given))
+
+    def phase(self, round_: int) -> Hashable:
+        """Return something equal for rounds in which the loss is the same function."""
+        return min(round_, int(self.options.get("annealing", 10))) if self.name == "edl" else 0
 
     def __call__(self, logits: Tensor, labels: Tensor, label_counts: Tensor, round_: int) -> Tensor:
         """Return the mean loss of a batch."""

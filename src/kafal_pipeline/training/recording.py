@@ -1,0 +1,107 @@
+"""Steps recorded once and replayed: on a GPU a step of a small network is hundreds of kernels that take longer to start
+than to run, and a CUDA graph starts them as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from kafal_pipeline.errors import UserError
+
+Inputs = tuple[Tensor | None, ...]
+Function = Callable[..., None]
+
+
+class Recording(Protocol):
+    """A recorded function; `replay` does it again on the tensors it was recorded with."""
+
+    def replay(self) -> None:
+        """Start the recorded work."""
+        ...
+
+
+Recorder = Callable[[Callable[[], None]], Recording]
+"""Records what a function does, without doing it."""
+
+
+@dataclass
+class _Recorded:
+    recording: Recording
+    inputs: Inputs
+
+
+class Recordings:
+    """Functions of tensors, each recorded at its second call and replayed from then on.
+
+    The first call of a kind is done as it is: libraries choose algorithms and make workspaces then, which cannot be
+    recorded. All tensors that the function uses besides its inputs must stay where they are in memory.
+
+    Parameters
+    ----------
+    recorder
+        Does the recording.
+    most
+        Recordings kept; the one used longest ago gives way, since each holds memory of its own.
+    """
+
+    def __init__(self, recorder: Recorder, most: int = 32) -> None:
+        self._recorder = recorder
+        self._most = most
+        self._kept: dict[Hashable, _Recorded | None] = {}
+
+    def call(self, kind: Hashable, function: Function, *inputs: Tensor | None) -> None:
+        """Do ``function(*inputs)``; calls of equal `kind` and equal shapes of inputs must do the same arithmetic."""
+        key = (kind, tuple(None if tensor is None else (tensor.shape, tensor.dtype) for tensor in inputs))
+        if key not in self._kept:
+            self._kept[key] = None
+            function(*inputs)
+            return
+        recorded = self._kept.pop(key)
+        if recorded is None:
+            own = tuple(None if tensor is None else tensor.clone() for tensor in inputs)
+            recorded = _Recorded(self._recorder(lambda: function(*own)), own)
+        self._kept[key] = recorded  # the last in the order of use
+        while len(self._kept) > self._most:
+            self._kept.pop(next(iter(self._kept)))
+        for own_input, given in zip(recorded.inputs, inputs, strict=True):
+            if own_input is not None and given is not None:
+                own_input.copy_(given)
+        recorded.recording.replay()
+
+
+def cuda_recorder(generator: torch.Generator, stream: torch.cuda.Stream) -> Recorder:
+    """Return a recorder of CUDA graphs.
+
+    Parameters
+    ----------
+    generator
+        The one that recorded functions draw from; replays go on from the state it then has.
+    stream
+        Where recorded functions run, one after another, so that they can share their memory.
+    """
+    pool = torch.cuda.graph_pool_handle()
+
+    def record(function: Callable[[], None]) -> Recording:
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(generator)
+        torch.cuda.synchronize()
+        with torch.cuda.stream(stream):
+            graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+            try:
+                function()
+            except RuntimeError as error:
+                raise UserError(
+                    f"training.cuda_graphs: a training step could not be recorded ({str(error).splitlines()[0]}). A "
+                    "query, update or model of one's own must not wait for the GPU inside a step (.item(), .cpu(), "
+                    "print of a tensor); or set training.cuda_graphs=false."
+                ) from error
+            finally:
+                graph.capture_end()
+        return graph
+
+    return record

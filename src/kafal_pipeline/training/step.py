@@ -1,0 +1,182 @@
+"""One step of local training: the same function on every device, and one that a GPU can record and replay.
+
+It waits for no result of the device and decides nothing by a tensor's value. All that changes from step to step comes
+in as tensors, and all that it reads or writes besides stays where it is in memory (`Workspace`), so that a recorded
+step (`kafal_pipeline.training.recording`) serves every later one of the same shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.optim.sgd import sgd
+
+from kafal_pipeline.training.pixels import Pixels
+from kafal_pipeline.update.base import Correction, StepView, Update
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import TrainingConfig
+
+
+@dataclass
+class Workspace:
+    """What the steps of one network read and write besides it, at addresses that stay.
+
+    Attributes
+    ----------
+    parameters, names
+        The student's.
+    momentum
+        A buffer for each parameter, zeros at the start; empty without momentum.
+    loss
+        Sum of the losses so far, float64.
+    lr
+        Learning rate: a tensor on a GPU, where a recorded step reads it, else a number.
+    label_counts
+        The client's labelled samples of each class, ``(C,)`` int64.
+    pull, shift, broadcast
+        The update's correction of gradients (`kafal_pipeline.update.base.Correction`); the parameters as broadcast.
+    """
+
+    parameters: list[Tensor]
+    names: list[str]
+    momentum: list[Tensor]
+    loss: Tensor
+    lr: Tensor | float
+    label_counts: Tensor
+    pull: float = 0.0
+    shift: list[Tensor] = field(default_factory=list)
+    broadcast: list[Tensor] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, student: nn.Module, classes: int, momentum: float, device: torch.device) -> Workspace:
+        """Make the workspace of a network."""
+        parameters: list[Tensor] = list(student.parameters())
+        return cls(
+            parameters,
+            [name for name, _ in student.named_parameters()],
+            [torch.zeros_like(parameter) for parameter in parameters] if momentum else [],
+            torch.zeros((), dtype=torch.float64, device=device),
+            torch.zeros((), device=device) if device.type == "cuda" else 0.0,
+            torch.zeros(classes, dtype=torch.int64, device=device),
+        )
+
+    @torch.no_grad()
+    def begin(
+        self, momentum: Mapping[str, Tensor] | None, label_counts: Tensor, correction: Correction | None
+    ) -> None:
+        """Take on a client's round; the student holds the broadcast model."""
+        for name, buffer in zip(self.names, self.momentum, strict=False):
+            # Copied, and hence in the parameter's layout, whatever the one it was kept in: see `sgd_step`.
+            buffer.copy_(momentum[name]) if momentum else buffer.zero_()
+        self.loss.zero_()
+        self.label_counts.copy_(label_counts)
+        self.pull = correction.pull if correction else 0.0
+        shift = correction.shift if correction else None
+        self.shift = self._filled(self.shift, None if shift is None else [shift[name] for name in self.names])
+        self.broadcast = self._filled(self.broadcast, self.parameters if self.pull else None)
+
+    def _filled(self, kept: list[Tensor], values: list[Tensor] | None) -> list[Tensor]:
+        if values is None:
+            return []
+        kept = kept or [torch.empty_like(parameter) for parameter in self.parameters]
+        for buffer, value in zip(kept, values, strict=True):
+            buffer.copy_(value)
+        return kept
+
+    def set_lr(self, lr: float) -> None:
+        """Set the learning rate of the next steps."""
+        if isinstance(self.lr, Tensor):
+            self.lr.fill_(lr)
+        else:
+            self.lr = lr
+
+    @property
+    def kind(self) -> tuple[float, bool]:
+        """Which arithmetic the correction adds to a step."""
+        return self.pull, bool(self.shift)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of one client in one round, as a function of the batch alone.
+
+    Attributes
+    ----------
+    student, teacher, previous
+        Networks as they compute in the configured precision; see `StepView`.
+    """
+
+    student: nn.Module
+    teacher: nn.Module | None
+    previous: nn.Module | None
+    update: Update
+    pixels: Pixels
+    training: TrainingConfig
+    workspace: Workspace
+    round: int
+    generator: torch.Generator
+
+    def __call__(self, labelled: Tensor, labels: Tensor, unlabelled: Tensor | None) -> None:
+        """Train on images ``labelled`` (int64 indices) with ``labels``, and on images ``unlabelled``, if any."""
+        space, augmentation = self.workspace, self.training.augmentation
+        view = StepView(
+            self.student,
+            self.teacher,
+            self.pixels.augmented(labelled, augmentation, self.generator),
+            labels,
+            None if unlabelled is None else self.pixels.augmented(unlabelled, augmentation, self.generator),
+            space.label_counts,
+            self.round,
+            self.generator,
+            self.previous,
+        )
+        gradients: list[Tensor] = []
+        for term in self.update.loss_terms(view):
+            more = torch.autograd.grad(term, space.parameters, materialize_grads=True)
+            if gradients:
+                torch._foreach_add_(gradients, list(more))
+            else:
+                gradients = list(more)
+            space.loss.add_(term.detach())
+        sgd_step(space, _corrected(gradients, space), self.training)
+
+
+@torch.no_grad()
+def _corrected(gradients: list[Tensor], space: Workspace) -> list[Tensor]:
+    """Add ``pull * (w - w_broadcast) + shift``."""
+    if space.pull:
+        away = torch._foreach_sub(space.parameters, space.broadcast)
+        gradients = list(torch._foreach_add(gradients, list(away), alpha=space.pull))
+    return list(torch._foreach_add(gradients, space.shift)) if space.shift else gradients
+
+
+@torch.no_grad()
+def sgd_step(space: Workspace, gradients: list[Tensor], training: TrainingConfig) -> None:
+    """Do one step of ``torch.optim.SGD``.
+
+    The functional form: the class imports torch's compiler, four seconds of work for nothing.
+    """
+    # The fused kernel walks through memory: a gradient in another layout than its parameter's would be misread.
+    aligned = [
+        gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
+        for parameter, gradient in zip(space.parameters, gradients, strict=True)
+    ]
+    sgd(
+        space.parameters,
+        aligned,
+        list(space.momentum) or [None] * len(aligned),  # type: ignore[arg-type]
+        weight_decay=training.weight_decay,
+        momentum=training.momentum,
+        lr=space.lr,  # type: ignore[arg-type]
+        dampening=0.0,
+        nesterov=False,
+        maximize=False,
+        has_sparse_grad=False,
+        fused=space.parameters[0].device.type in {"cpu", "cuda"},  # one kernel for all parameters
+        foreach=False,
+    )
