@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     TRAINING = 7
     QUERY = 8
     QUERY_MODEL = 9
+    WATCH = 10
 
 
 def seed_sequence(

@@ -154,6 +154,17 @@ class TrainingConfig(Section):
     processes: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
 
 
+class QueryTrainingConfig(Section):
+    """Training of models for queries alone (`local_only`, `finetuned`, `distilled`), on a client's labelled samples.
+
+    `epochs` null: as many local epochs as a client has in a cycle, at most 100. `lr` null: that of `training`.
+    Everything else is as in `training`; the rate stays constant.
+    """
+
+    epochs: int | None = Field(default=None, ge=1)
+    lr: float | None = Field(default=None, gt=0)
+
+
 def _as_tracking(value: Any) -> Any:
     """Let `tracking: off` (a bool to YAML) and `--params tracking=off` (a string) mean what they say."""
     switches = {"off": False, "false": False, "on": True, "true": True}

@@ -5,22 +5,28 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from kafal_pipeline.config import Config
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation import query_worker
+from kafal_pipeline.federation.query_models import QueryModelTrainer
+from kafal_pipeline.federation.query_worker import ClientModels, QueryResult, QueryTask, SummaryResult
 from kafal_pipeline.federation.states import Arrays, to_arrays, to_state
+from kafal_pipeline.federation.watching import Watch
 from kafal_pipeline.models import build
 from kafal_pipeline.query import QUERIES
-from kafal_pipeline.query.base import Outputs, PoolView, Query, QueryModel, Selection
-from kafal_pipeline.randomness import Purpose, numpy_generator, torch_generator
+from kafal_pipeline.query.base import Query, Summarises
+from kafal_pipeline.randomness import Purpose, torch_generator
 from kafal_pipeline.registry import create
 from kafal_pipeline.training.devices import choose_device
-from kafal_pipeline.training.inference import outputs, predictions
+from kafal_pipeline.training.inference import predictions
 from kafal_pipeline.training.local import ClientSamples, train_locally
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import in_precision
@@ -33,7 +39,10 @@ SMALLEST_IMAGE = 5
 
 @dataclass(frozen=True)
 class TrainTask:
-    """Local training of one client in one round; `samples` are indices into the training set."""
+    """Local training of one client in one round; samples are indices into the training set.
+
+    `watched` is what the query has watched while this client trains (`kafal_pipeline.federation.watching`).
+    """
 
     client: int
     cycle: int
@@ -44,6 +53,7 @@ class TrainTask:
     labelled: NDArray[np.int64]
     labels: NDArray[np.int64]
     unlabelled: NDArray[np.int64]
+    watched: Arrays | None = None
 
 
 @dataclass(frozen=True)
@@ -57,27 +67,7 @@ class TrainResult:
     loss: float
     steps: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class QueryTask:
-    """One client's query; `models` holds the states a query may ask for."""
-
-    client: int
-    cycle: int
-    budget: int
-    labelled: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    unlabelled: NDArray[np.int64]
-    models: dict[QueryModel, Arrays]
-
-
-@dataclass(frozen=True)
-class QueryResult:
-    """What one client chose, and the kinds of models that its query asked for."""
-
-    selection: Selection
-    models: frozenset[QueryModel]
+    watched: Arrays | None = None
 
 
 @dataclass(frozen=True)
@@ -115,10 +105,10 @@ class Worker:
         self.num_classes = data.num_classes
         self.update: Update = create("update", config.update.name, config.update.options, UPDATES)
         self.query: Query = create("query", config.query.name, config.query.options, QUERIES)
-        new_network = partial(build, config.model.name, in_channels=data.channels, num_classes=data.num_classes)
-        self._student = new_network().to(self.device)
+        self._new_network = partial(build, config.model.name, in_channels=data.channels, num_classes=data.num_classes)
+        self._student = self._new_network().to(self.device)
         self._in_use = in_precision(self._student, config.training.precision)
-        self._teacher = new_network().to(self.device).requires_grad_(False)
+        self._teacher = self._new_network().to(self.device).requires_grad_(False)
 
     def train(self, task: TrainTask) -> TrainResult:
         """Train one client from the global model of its round."""
@@ -129,6 +119,9 @@ class Worker:
         if self.update.uses_teacher(task.round):
             teacher = self._teacher
             teacher.load_state_dict(state)
+        watch = None
+        if task.watched is not None:
+            watch = Watch(task.watched, self._student, self._in_use, self.train_pixels)
         seed = self.config.seed
         result = train_locally(
             self._student,
@@ -148,25 +141,35 @@ class Worker:
             generator=torch_generator(
                 seed, Purpose.TRAINING, task.cycle, task.round, task.client, device=str(self.device)
             ),
+            after_epoch=None if watch is None else watch.after_epoch,
         )
         trained = to_arrays(self._student.state_dict())
         seconds = time.perf_counter() - start
         return TrainResult(
-            task.client, trained, to_arrays(result.momentum), result.epochs, result.loss, result.steps, seconds
+            task.client,
+            trained,
+            to_arrays(result.momentum),
+            result.epochs,
+            result.loss,
+            result.steps,
+            seconds,
+            None if watch is None else watch.arrays,
         )
+
+    def summarise(self, task: QueryTask) -> SummaryResult:
+        """Do the first phase of a query that has two."""
+        return query_worker.summarise(cast(Summarises, self.query), task, self.num_classes, self._models(task))
 
     def select(self, task: QueryTask) -> QueryResult:
         """Let the query choose among one client's unlabelled samples."""
-        used: set[QueryModel] = set()
+        return query_worker.select(self.query, task, self.num_classes, self._models(task), self.config.seed)
 
-        def forward(kind: QueryModel, samples: NDArray[np.int64]) -> Outputs:
-            used.add(kind)
-            self._student.load_state_dict(to_state(task.models[kind]))
-            return outputs(self._in_use, self.train_pixels, samples)
+    def _models(self, task: QueryTask) -> ClientModels:
+        trainer = QueryModelTrainer(self.config, self.train_pixels, self.num_classes, self._drawn_network)
+        return ClientModels(task, self._student, self._in_use, self.train_pixels, trainer)
 
-        pool = PoolView(task.client, task.unlabelled, task.labelled, task.labels, self.num_classes, forward)
-        rng = numpy_generator(self.config.seed, Purpose.QUERY, task.cycle, 0, task.client)
-        return QueryResult(self.query.select(pool, task.budget, rng), frozenset(used))
+    def _drawn_network(self, generator: torch.Generator) -> nn.Module:
+        return self._new_network(generator=generator)
 
     def predict(self, task: PredictTask) -> NDArray[np.int64]:
         """Return predicted classes of a range of test images, int64 ``(stop - start,)``."""

@@ -22,7 +22,7 @@ from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.worker import Worker
 from kafal_pipeline.training.devices import choose_device, cores, single_thread
 
-Method = Literal["train", "select", "predict"]
+Method = Literal["train", "summarise", "select", "predict"]
 
 _worker: Worker | None = None
 """The worker of a child process."""

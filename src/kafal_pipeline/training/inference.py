@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kafal_pipeline.query.base import Outputs
+from kafal_pipeline.query.pool import Outputs
 from kafal_pipeline.training.pixels import Pixels
 
 BATCH = 500

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -65,6 +65,7 @@ def train_locally(
     epochs_done: int,
     momentum: Mapping[str, Tensor] | None,
     generator: torch.Generator,
+    after_epoch: Callable[[int], None] | None = None,
 ) -> LocalResult:
     """Train `student` in place for the configured local epochs.
 
@@ -84,6 +85,8 @@ def train_locally(
         This client's momentum buffers from its last round in this cycle; None at its first, empty without momentum.
     generator
         The only source of randomness: shuffles, augmentation, mixing.
+    after_epoch
+        Called with the number of every local epoch that ends; must leave the student in training mode.
 
     Notes
     -----
@@ -127,6 +130,8 @@ def train_locally(
             _sgd_step(parameters, gradients, buffers, lr, training)
             total += loss.detach()
             steps += 1
+        if after_epoch is not None:
+            after_epoch(epoch)
     kept = {name: buffer for name, buffer in zip(names, buffers, strict=True) if buffer is not None}
     return LocalResult(kept, epochs_done + training.local_epochs, float(total) / max(steps, 1), steps)
 
