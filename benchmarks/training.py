@@ -23,8 +23,9 @@ import measure
 import published
 from kafal_pipeline.config import Config, DatasetConfig, resolve
 from kafal_pipeline.data import ImageData, open_store
+from kafal_pipeline.federation.query_worker import QueryTask
 from kafal_pipeline.federation.states import initial_state, to_arrays
-from kafal_pipeline.federation.worker import QueryTask, TrainTask
+from kafal_pipeline.federation.worker import TrainTask
 from kafal_pipeline.federation.workers import Workers
 from kafal_pipeline.training.devices import cores
 

@@ -10,11 +10,12 @@ import torch
 
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation import query_worker
 from kafal_pipeline.federation import worker as worker_module
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.participants import participants
+from kafal_pipeline.federation.query_worker import QueryTask
 from kafal_pipeline.federation.states import initial_state
-from kafal_pipeline.federation.worker import QueryTask
 from kafal_pipeline.federation.workers import Workers
 
 
@@ -143,14 +144,14 @@ def test_every_client_trains_with_its_own_counts_and_draws(images, make_config, 
 
 def test_every_client_queries_with_its_own_draws_in_every_cycle(images, make_config, monkeypatch):
     seen = []
-    original = worker_module.numpy_generator
+    original = query_worker.numpy_generator
 
     def numpy_generator(*key):
         generator = original(*key)
         seen.append(generator.bit_generator.state["state"]["state"])
         return generator
 
-    monkeypatch.setattr(worker_module, "numpy_generator", numpy_generator)
+    monkeypatch.setattr(query_worker, "numpy_generator", numpy_generator)
     config = make_config(query="random")
     nothing = np.empty(0, dtype=np.int64)
     with Workers(images, config) as workers:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kafal_pipeline.query.base import Scores
 from kafal_pipeline.query.k_means_pp import k_means_pp
-from kafal_pipeline.query.points import Points, blocks
+from kafal_pipeline.query.points import TILE, Points, blocks
 
 ITERATIONS = 50
 """At most so many; assignments of real features stand still long before."""
@@ -61,16 +61,19 @@ def _assign(points: Points, centres: Tensor, weight: Tensor) -> tuple[Tensor, Te
     labels = torch.empty(len(points), dtype=torch.int64, device=centres.device)
     squared = torch.empty(len(points), dtype=centres.dtype, device=centres.device)
     sums, masses = torch.zeros_like(centres), torch.zeros_like(lengths)
-    for start, stop in blocks(len(points), len(centres) + centres.shape[1]):
-        rows = points.take(np.arange(start, stop)).dense()
-        distances = lengths - 2 * rows @ centres.T
+    for start, stop in blocks(len(points), len(centres) + centres.shape[1], TILE**2):
+        rows = points.part(start, stop).dense()
+        distances = torch.addmm(lengths, rows, centres.T, alpha=-2)
         nearest, labels[start:stop] = distances.min(dim=1)
         squared[start:stop] = (nearest + rows.square().sum(dim=1)).clamp_min(0)
-        # a product instead of scattered additions, whose order is not fixed on a GPU
-        shares = torch.zeros_like(distances)
-        shares.scatter_(1, labels[start:stop].unsqueeze(1), weight[start:stop].unsqueeze(1))
-        sums += shares.T @ rows
-        masses += shares.sum(dim=0)
+        own, mass = labels[start:stop], weight[start:stop]
+        if rows.device.type == "cpu":
+            sums.index_add_(0, own, rows * mass.unsqueeze(1))
+            masses.index_add_(0, own, mass)
+        else:  # additions scattered over a GPU have no fixed order; products and sums have
+            shares = torch.zeros_like(distances).scatter_(1, own.unsqueeze(1), mass.unsqueeze(1))
+            sums += shares.T @ rows
+            masses += shares.sum(dim=0)
     return labels, squared, sums, masses
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -20,8 +21,11 @@ Space = Literal["features", "normalised", "gradients"]
 CHUNK = 2**22
 """Numbers in a block of distances (32 MB): what bounds the memory of every query."""
 
+TILE = 512
+"""Rows and columns of a tile of distances (2 MB)."""
+
 ROUNDING = 1e-12
-"""A squared distance below this share of the points' squared lengths is rounding, and counts as 0."""
+"""A squared distance below this share of the sum of the points' squared lengths is rounding, and counts as 0."""
 
 
 @dataclass(frozen=True)
@@ -62,23 +66,36 @@ class Points:
 
     def squared_distances(self, others: Points) -> Tensor:
         """Return squared distances to `others`, ``(n, len(others))``; differences that are rounding are exactly 0."""
-        products = torch.stack([a @ b.T for a, b in zip(self.factors, others.factors, strict=True)]).prod(dim=0)
-        lengths = self.squared_norms.unsqueeze(1) + others.squared_norms
-        squared = lengths - 2 * products
-        return torch.where(squared > ROUNDING * lengths, squared, 0.0)
+        first, *rest = (a @ b.T for a, b in zip(self.factors, others.factors, strict=True))
+        for product in rest:
+            first *= product
+        lengths = self.squared_norms.unsqueeze(1)
+        squared = first.mul_(-2).add_(lengths).add_(others.squared_norms)
+        return squared.masked_fill_(squared <= 2 * ROUNDING * lengths, 0.0)
 
     def nearest(self, others: Points) -> Tensor:
         """Return the squared distance of each point to the nearest of `others`, ``(n,)``; infinite if there is none."""
         nearest = torch.full_like(self.squared_norms, torch.inf)
-        for start, stop in blocks(len(others), len(self)):
-            block = self.squared_distances(others.take(np.arange(start, stop)))
-            nearest = torch.minimum(nearest, block.min(dim=1).values)
+        for rows, block in self.tiles(others):
+            nearest[rows] = torch.minimum(nearest[rows], block.min(dim=1).values)
         return nearest
 
+    def tiles(self, others: Points) -> Iterator[tuple[slice, Tensor]]:
+        """Yield squared distances to `others` in tiles that fit a processor's cache: own rows, ``(<= TILE, <= TILE)``."""
+        parts = [others.part(start, start + TILE) for start in range(0, len(others), TILE)]
+        for start in range(0, len(self), TILE):
+            own = self.part(start, start + TILE)
+            for part in parts:
+                yield slice(start, start + len(own)), own.squared_distances(part)
 
-def blocks(rows: int, columns: int) -> list[tuple[int, int]]:
-    """Return the ranges that cut `rows` so that a block of ``rows x columns`` stays within `CHUNK` numbers."""
-    step = max(1, CHUNK // max(1, columns))
+    def part(self, start: int, stop: int) -> Points:
+        """Return the points from `start` to `stop`, without a copy."""
+        return Points(tuple(factor[start:stop] for factor in self.factors))
+
+
+def blocks(rows: int, columns: int, chunk: int = CHUNK) -> list[tuple[int, int]]:
+    """Return the ranges that cut `rows` so that a block of ``rows x columns`` stays within `chunk` numbers."""
+    step = max(1, chunk // max(1, columns))
     return [(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 

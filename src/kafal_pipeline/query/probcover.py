@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kafal_pipeline.query.base import Selection
 from kafal_pipeline.query.k_means import k_means
-from kafal_pipeline.query.points import Points, blocks, points_of
+from kafal_pipeline.query.points import Points, points_of
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
 SAMPLED = 1000
@@ -79,17 +79,14 @@ class ProbCover:
             own = sampled[labels[sampled] == cluster]
             others = points.take(np.flatnonzero(labels != cluster))
             nearest_other[own] = points.take(own).nearest(others).sqrt().cpu().numpy()
-        limit = float(np.quantile(nearest_other, 1 - self.purity, method="lower"))
-        if not np.isfinite(limit):  # a single cluster: all samples are the same
-            return 1.0
-        return float(np.nextafter(limit, 0)) if limit > 0 else 0.0
+        impure = int((1 - self.purity) * len(sampled) + 1e-9)  # so many balls may be
+        limit = float(np.sort(nearest_other)[impure])
+        return limit * (1 - 1e-9) if np.isfinite(limit) else 1.0  # a single cluster: all samples are the same
 
 
 def _covering(points: Points, positions: Tensor, delta: float) -> Tensor:
     """Return for each point how many of the points at `positions` lie in its ball, int64 ``(n,)``."""
     counts = torch.zeros(len(points), dtype=torch.int64, device=positions.device)
-    covered = points.take(positions.cpu().numpy())
-    for start, stop in blocks(len(covered), len(points)):
-        block = points.squared_distances(covered.take(np.arange(start, stop)))
-        counts += (block <= delta**2).sum(dim=1)
+    for rows, block in points.tiles(points.take(positions.cpu().numpy())):
+        counts[rows] += (block <= delta**2).sum(dim=1)
     return counts
