@@ -81,7 +81,7 @@ class Points:
         return nearest
 
     def tiles(self, others: Points) -> Iterator[tuple[slice, Tensor]]:
-        """Yield squared distances to `others` in tiles that fit a processor's cache: own rows, ``(<= TILE, <= TILE)``."""
+        """Yield squared distances to `others` in tiles that fit a cache: the own rows, and at most TILE x TILE of them."""
         parts = [others.part(start, start + TILE) for start in range(0, len(others), TILE)]
         for start in range(0, len(self), TILE):
             own = self.part(start, start + TILE)
