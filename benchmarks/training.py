@@ -6,8 +6,8 @@ Prints a table and writes benchmarks/results/training.json. Without --data the i
 work is the same. Ratios are taken within one turn, so that a noisy machine disturbs both contestants alike.
 
 The work of a turn is one epoch of the mean client in each of the published protocol's six cycles: 503 to 1,754 labelled
-images in batches of 128, and as many unlabelled ones. The engine does each of them twice, since it trains clients side by
-side.
+images in batches of 128, and as many unlabelled ones. The engine does each of them twice, since it trains clients side
+by side.
 """
 
 from __future__ import annotations

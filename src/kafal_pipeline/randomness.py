@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     TRAINING = 7
     QUERY = 8
     QUERY_MODEL = 9
+    WATCH = 10
 
 
 def seed_sequence(
@@ -58,7 +59,14 @@ def torch_generator(
     """Return a fresh torch generator on `device` for one purpose."""
     import torch  # noqa: PLC0415 - seconds to import, and the configuration needs none of it
 
+    return seed_torch(torch.Generator(device=device), seed, purpose, cycle, round_, client)
+
+
+def seed_torch(
+    generator: torch.Generator, seed: int, purpose: Purpose, cycle: int = 0, round_: int = 0, client: int = 0
+) -> torch.Generator:
+    """Begin anew with a torch generator that exists, as `torch_generator` would, and return it."""
     state = seed_sequence(seed, purpose, cycle, round_, client).generate_state(1, np.uint64)[0]
     # The top bit stays clear, since torch remaps negative seeds. Its CPU generator takes 32 of these bits: two of the
     # few thousand streams of a trial are the same with a chance of less than 1 in 1,000, and then harmlessly so.
-    return torch.Generator(device=device).manual_seed(int(state) & (2**63 - 1))
+    return generator.manual_seed(int(state) & (2**63 - 1))

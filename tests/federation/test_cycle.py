@@ -12,11 +12,12 @@ from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import make_partition, open_store
 from kafal_pipeline.data.pools import ClientPool, client_pools, initial_pool
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation import worker as worker_module
+from kafal_pipeline.federation import lane as lane_module
+from kafal_pipeline.federation import query_worker
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.participants import participants
+from kafal_pipeline.federation.query_worker import QueryTask
 from kafal_pipeline.federation.states import initial_state
-from kafal_pipeline.federation.worker import QueryTask
 from kafal_pipeline.federation.workers import Workers
 
 
@@ -31,20 +32,21 @@ def equal(first, second):
 
 @pytest.fixture
 def spy(monkeypatch):
-    """All calls of `train_locally`, as dictionaries of its keyword arguments and a few more."""
+    """All calls of `local_steps`, as dictionaries of its keyword arguments and a few more."""
     calls = []
-    original = worker_module.train_locally
+    original = lane_module.local_steps
 
-    def train_locally(student, teacher, update, pixels, samples, training, **options):
+    def local_steps(networks, update, pixels, samples, training, **options):
+        student, teacher = networks.student, networks.teacher
         draws = options["generator"].get_state().numpy().tobytes()
         received = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-        result = original(student, teacher, update, pixels, samples, training, **options)
+        result = yield from original(networks, update, pixels, samples, training, **options)
         trained = {name: tensor.clone() for name, tensor in student.state_dict().items()}
         calls.append({**options, "teacher": teacher, "samples": samples, "received": received, "trained": trained,
                       "result": result, "draws": draws})  # fmt: skip
         return result
 
-    monkeypatch.setattr(worker_module, "train_locally", train_locally)
+    monkeypatch.setattr(lane_module, "local_steps", local_steps)
     return calls
 
 
@@ -101,17 +103,18 @@ def test_momentum_and_epochs_survive_rounds_and_restart_with_the_cycle(images, m
 
 def test_the_teacher_is_this_rounds_broadcast_and_absent_in_round_zero(images, make_config, pools, start, monkeypatch):
     seen = []
-    original = worker_module.train_locally
+    original = lane_module.local_steps
 
-    def train_locally(student, teacher, *args, **options):
+    def local_steps(networks, *args, **options):
+        student, teacher = networks.student, networks.teacher
         same = None
         if teacher is not None:
             same = equal(dict(teacher.named_parameters()), dict(student.named_parameters()))
             assert not any(parameter.requires_grad for parameter in teacher.parameters())
         seen.append((options["round_"], same))
-        return original(student, teacher, *args, **options)
+        return (yield from original(networks, *args, **options))
 
-    monkeypatch.setattr(worker_module, "train_locally", train_locally)
+    monkeypatch.setattr(lane_module, "local_steps", local_steps)
     run(images, make_config(), pools, start)
     assert {item for item in seen} == {(0, None), (1, True), (2, True)}
 
@@ -145,14 +148,14 @@ def test_every_client_trains_with_its_own_counts_and_draws(images, make_config, 
 
 def test_every_client_queries_with_its_own_draws_in_every_cycle(images, make_config, monkeypatch):
     seen = []
-    original = worker_module.numpy_generator
+    original = query_worker.numpy_generator
 
     def numpy_generator(*key):
         generator = original(*key)
         seen.append(generator.bit_generator.state["state"]["state"])
         return generator
 
-    monkeypatch.setattr(worker_module, "numpy_generator", numpy_generator)
+    monkeypatch.setattr(query_worker, "numpy_generator", numpy_generator)
     config = make_config(query="random")
     nothing = np.empty(0, dtype=np.int64)
     with Workers(images, config) as workers:
@@ -307,21 +310,22 @@ def test_momentum_can_restart_every_round(images, make_config, pools, start, spy
 
 def test_the_previous_model_is_the_clients_own_last_one(images, make_config, pools, start, monkeypatch):
     last, seen = {}, []
-    original = worker_module.train_locally
+    original = lane_module.local_steps
 
-    def train_locally(student, teacher, update, pixels, samples, *args, previous, **options):
+    def local_steps(networks, update, pixels, samples, *args, **options):
+        student, previous = networks.student, networks.previous
         client = int(samples.labelled[0])
         assert (previous is None) == (client not in last)
         if previous is not None:
             assert equal(last[client], previous.state_dict())
             seen.append(client)
-        result = original(student, teacher, update, pixels, samples, *args, previous=previous, **options)
+        result = yield from original(networks, update, pixels, samples, *args, **options)
         if previous is not None:
             assert equal(dict(previous.named_parameters()), last[client])
         last[client] = {name: tensor.clone() for name, tensor in student.state_dict().items()}
         return result
 
-    monkeypatch.setattr(worker_module, "train_locally", train_locally)
+    monkeypatch.setattr(lane_module, "local_steps", local_steps)
     run(images, make_config(update="chase_alignment", federation={"rounds": 4}), pools, start)
     assert seen
 

@@ -19,7 +19,7 @@ from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.prediction import predict_test
 from kafal_pipeline.federation.querying import query_cycle
 from kafal_pipeline.federation.states import initial_state, to_arrays
-from kafal_pipeline.federation.worker import PredictTask
+from kafal_pipeline.federation.tasks import PredictTask
 from kafal_pipeline.federation.workers import Workers
 
 
@@ -120,7 +120,7 @@ def test_children_end_when_the_parent_is_killed(tmp_path):
             from pathlib import Path
             from kafal_pipeline.config import DatasetConfig, resolve
             from kafal_pipeline.data import open_store
-            from kafal_pipeline.federation.worker import PredictTask
+            from kafal_pipeline.federation.tasks import PredictTask
             from kafal_pipeline.federation.workers import Workers
             from kafal_pipeline.federation.states import initial_state, to_arrays
 

@@ -34,7 +34,7 @@ def project_folder(tmp_path_factory):
     return folder
 
 
-def run(folder, pipeline="fal", env="smoke", **params):
+def run(folder, pipeline="fal", env="smoke", from_nodes=None, **params):
     bootstrap_project(folder)
     runtime_params = {"tracking": "off", **params}
     with (
@@ -42,7 +42,7 @@ def run(folder, pipeline="fal", env="smoke", **params):
         KedroSession.create(project_path=folder, env=env, runtime_params=runtime_params) as session,
     ):
         patch.chdir(folder)
-        session.run(pipeline_names=[pipeline])
+        session.run(pipeline_names=[pipeline], from_nodes=from_nodes)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_the_next_cycle_continues_the_model(finished):
 
 def test_same_seed_same_bits(finished, tmp_path_factory, project_folder):
     before = digests(finished)
-    assert len(before) == 9
+    assert len(before) == 10
     shutil.move(finished, project_folder / "earlier")
     try:
         run(project_folder)
@@ -283,3 +283,21 @@ def test_the_query_can_be_recomputed_from_what_is_saved(project_folder, preset):
         assert chosen["score"].tolist() == pytest.approx([expected[sample] for sample in chosen["sample"]], rel=1e-3)
         others = [score for sample, score in expected.items() if sample not in set(chosen["sample"])]
         assert chosen["score"].min() >= max(others) - 1e-6
+
+
+@pytest.mark.parametrize("query", ["fairfal", "chase"])
+def test_what_a_query_keeps_survives_a_restart_between_cycles(project_folder, query):
+    run(project_folder, query=query, cycles=3)
+    name = f"smoke/{query}-kcfu/seed_0"
+    folders = [project_folder / "data" / layer / name for layer in ("05_model_input", "06_models", "07_model_output")]
+    before = {folder: digests(folder) for folder in folders}
+    kept = load_file(folders[2] / "cycle_01/query_memory.safetensors")
+    watched = load_file(folders[1] / "cycle_01/local_models.safetensors")
+    assert ("client_00000/suits_global" in kept) == (query == "fairfal")
+    assert ("watched_00000/changes" in watched) == (query == "chase")
+    later = load_file(folders[2] / "cycle_02/query_memory.safetensors")
+    assert {key: value.item() for key, value in kept.items()} == {key: value.item() for key, value in later.items()}
+    for folder in folders:
+        shutil.rmtree(folder / "cycle_02")
+    run(project_folder, from_nodes=["cycle_02.query"], query=query, cycles=3)
+    assert {folder: digests(folder) for folder in folders} == before

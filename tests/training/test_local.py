@@ -11,10 +11,11 @@ from torch import nn
 
 from kafal_pipeline.config import AugmentationConfig, TrainingConfig
 from kafal_pipeline.models import build
-from kafal_pipeline.training import local
+from kafal_pipeline.training import step
 from kafal_pipeline.training.batches import labelled_batches
-from kafal_pipeline.training.local import ClientSamples, learning_rate, train_locally
+from kafal_pipeline.training.local import ClientSamples, Networks, learning_rate, train_locally
 from kafal_pipeline.training.pixels import Pixels
+from kafal_pipeline.training.step import Workspace
 from kafal_pipeline.update.fedavg import FedAvg
 from kafal_pipeline.update.kcfu import KCFU
 
@@ -46,8 +47,7 @@ def config(**changes):
 def run(student, pixels, update=None, *, training=None, round_=1, epochs_done=0, momentum=None, of=None, seed=0):
     teacher = copy.deepcopy(student).requires_grad_(False)
     return train_locally(
-        student,
-        teacher,
+        Networks(student, teacher),
         update or FedAvg(),
         pixels,
         of or samples(),
@@ -127,7 +127,8 @@ def test_gradients_in_another_layout_give_the_same_step(channels):
         parameter - 0.05 * (gradient + 5e-4 * parameter)
         for parameter, gradient in zip(parameters, gradients, strict=True)
     ]
-    local._sgd_step(parameters, gradients, [None] * len(parameters), 0.05, config())
+    space = Workspace(parameters, [], [], torch.zeros(()), 0.05, torch.zeros(4))
+    step.sgd_step(space, gradients, config(momentum=0.0))
     for parameter, wanted in zip(parameters, expected, strict=True):
         torch.testing.assert_close(parameter, wanted)
 
@@ -145,13 +146,13 @@ def test_learning_rate_drops_at_the_epoch_asked_for(pixels, monkeypatch):
     assert [learning_rate(training, epoch) for epoch in (1, 259)] == [0.1, 0.1]
     assert [learning_rate(training, epoch) for epoch in (260, 500)] == pytest.approx([0.01, 0.01])
     seen = []
-    original = local._sgd_step
+    original = step.sgd_step
 
-    def step(parameters, gradients, buffers, lr, training):
-        seen.append(lr)
-        original(parameters, gradients, buffers, lr, training)
+    def sgd_step(space, gradients, training):
+        seen.append(space.lr)
+        original(space, gradients, training)
 
-    monkeypatch.setattr(local, "_sgd_step", step)
+    monkeypatch.setattr(step, "sgd_step", sgd_step)
     run(network(), pixels, training=training, epochs_done=240)  # the seventh participation: epochs 241 .. 280
     assert seen == pytest.approx([0.1] * 19 + [0.01] * 21)
 
@@ -170,11 +171,11 @@ def test_weight_decay_acts_on_all_parameters(pixels):
 class Spy(KCFU):
     """KCFU that remembers the sizes of its batches."""
 
-    def client_loss(self, step):
+    def loss_terms(self, step):
         sizes = self.__dict__.setdefault("sizes", [])
         sizes.append((len(step.images), None if step.unlabelled is None else len(step.unlabelled)))
         assert step.student.training
-        return super().client_loss(step)
+        return super().loss_terms(step)
 
 
 def test_all_training_images_are_augmented_and_the_unlabelled_shuffled_anew_each_epoch(pixels, monkeypatch):
@@ -222,7 +223,7 @@ def test_the_teacher_stays_the_broadcast_model(pixels):
     teacher = copy.deepcopy(student).requires_grad_(False)
     before = {name: parameter.clone() for name, parameter in teacher.named_parameters()}
     train_locally(
-        student, teacher, KCFU(), pixels, samples(), config(), round_=1, epochs_done=0, momentum=None,
+        Networks(student, teacher), KCFU(), pixels, samples(), config(), round_=1, epochs_done=0, momentum=None,
         generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
     assert all(torch.equal(parameter, before[name]) for name, parameter in teacher.named_parameters())

@@ -9,7 +9,7 @@ from torch import nn
 
 from kafal_pipeline.config import AugmentationConfig, TrainingConfig
 from kafal_pipeline.training.batches import labelled_batches
-from kafal_pipeline.training.local import ClientSamples, train_locally
+from kafal_pipeline.training.local import ClientSamples, Networks, train_locally
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.update.base import ClientUpdate, LocalOutcome
 from kafal_pipeline.update.fednova import FedNova
@@ -60,7 +60,7 @@ def with_the_engine(update, data, momentum, participants):
             mine = torch.tensor(labels[members(client)])
             buffers, epochs, steps = memory[client]
             result = train_locally(
-                student, None, update, pixels,
+                Networks(student), update, pixels,
                 ClientSamples(torch.tensor(members(client)), mine, torch.empty(0, dtype=torch.int64),
                               torch.bincount(mine, minlength=CLASSES)),
                 training, round_=round_, epochs_done=epochs, momentum=buffers, steps_done=steps,

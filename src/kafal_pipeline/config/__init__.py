@@ -9,6 +9,7 @@ from kafal_pipeline.config.sections import (
     LongTailConfig,
     ModelConfig,
     PartitionConfig,
+    QueryTrainingConfig,
     TrackingConfig,
     TrainingConfig,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "LongTailConfig",
     "ModelConfig",
     "PartitionConfig",
+    "QueryTrainingConfig",
     "Strategy",
     "TrackingConfig",
     "TrainingConfig",

@@ -13,6 +13,7 @@ from kafal_pipeline.config.sections import (
     FederationConfig,
     ModelConfig,
     PartitionConfig,
+    QueryTrainingConfig,
     TrackingConfig,
     TrackingSection,
     TrainingConfig,
@@ -51,6 +52,7 @@ class Config(BaseModel):
     model: ModelConfig = ModelConfig()
     federation: FederationConfig = FederationConfig()
     training: TrainingConfig = TrainingConfig()
+    query_training: QueryTrainingConfig = QueryTrainingConfig()
     tracking: TrackingConfig = TrackingSection()
 
     @property

@@ -179,9 +179,21 @@ class TrainingConfig(Section):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
     augmentation: AugmentationConfig = AugmentationConfig()
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     processes: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    cuda_graphs: bool = True
+
+
+class QueryTrainingConfig(Section):
+    """Training of models for queries alone (`local_only`, `finetuned`, `distilled`), on a client's labelled samples.
+
+    `epochs` null: as many local epochs as a client has in a cycle, at most 100. `lr` null: that of `training`.
+    Everything else is as in `training`; the rate stays constant.
+    """
+
+    epochs: int | None = Field(default=None, ge=1)
+    lr: float | None = Field(default=None, gt=0)
 
 
 def _as_tracking(value: Any) -> Any:

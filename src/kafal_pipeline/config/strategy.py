@@ -11,6 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from kafal_pipeline.config.sections import FOLDER_NAME
 
+COMPOSE = "compose"
+"""The query that is meant where options have a `score` and no `name`."""
+
+PARTS = ("score", "quota", "diversity", "space", "space_model", "candidates", "weighted")
+"""The options of a composition itself, those of `kafal_pipeline.query.compose.Compose`; others are its score's."""
+
 
 class Strategy(BaseModel):
     """A registered name or a dotted path, with options.
@@ -24,6 +30,9 @@ class Strategy(BaseModel):
     'ksas'
     >>> Strategy.model_validate({"name": "ksas", "prior_smoothing": 1}).label
     'ksas_prior_smoothing-1'
+    >>> composed = Strategy.model_validate({"score": "ksas", "diversity": "k_centre", "prior_smoothing": 1})
+    >>> composed.name, composed.label
+    ('compose', 'compose_ksas_k_centre_prior_smoothing-1')
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +46,8 @@ class Strategy(BaseModel):
     def _from_name_or_mapping(cls, value: Any) -> Any:
         if isinstance(value, str):
             value = {"name": value}
+        if isinstance(value, dict) and "score" in value and "name" not in value:
+            value = {"name": COMPOSE, **value}
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             raise ValueError("must be a name, or a mapping with the key `name` and options beside it")
         value = dict(value)
@@ -44,11 +55,27 @@ class Strategy(BaseModel):
         if not isinstance(nested, dict) or not all(isinstance(key, str) for key in (*nested, *value)):
             raise ValueError("options must be a mapping of names to values")
         options = {**nested, **value}
+        if name == COMPOSE:
+            options = _with_score_options(options)
         return {"name": name, "label": label or _label(name, options), "options": options}
+
+
+def _with_score_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Move what is not an option of the composition to its score: ``{score: {name: ..., option: ...}}``."""
+    own = {key: value for key, value in options.items() if key in PARTS}
+    scores = {key: value for key, value in options.items() if key not in PARTS}
+    score = own.get("score")
+    if scores and isinstance(score, str):
+        own["score"] = {"name": score, **scores}
+    elif scores and isinstance(score, dict):
+        own["score"] = {**score, **scores}
+    return own
 
 
 def _label(name: str, options: dict[str, Any]) -> str:
     stem = name
+    if name == COMPOSE and isinstance(options.get("score"), str | dict):
+        stem, options = _composition(dict(options))
     if not options:
         return stem
     readable = "_".join([stem, *(f"{key}-{value}" for key, value in sorted(options.items()))])
@@ -56,3 +83,11 @@ def _label(name: str, options: dict[str, Any]) -> str:
         return readable
     digest = hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode()).hexdigest()
     return f"{stem}_{digest[:8]}"
+
+
+def _composition(options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the names of a composition's parts as a stem, and the options that are left."""
+    score = options.pop("score")
+    own = {"name": score} if isinstance(score, str) else dict(score)
+    parts = [COMPOSE, own.pop("name", None), *(options.pop(key, None) for key in ("quota", "diversity"))]
+    return "_".join(str(part) for part in parts if part is not None), {**own, **options}

@@ -10,7 +10,8 @@ from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.participants import participants
 from kafal_pipeline.federation.states import Arrays, State, size_in_bytes, to_arrays, to_state
-from kafal_pipeline.federation.worker import TrainResult, TrainTask
+from kafal_pipeline.federation.tasks import TrainResult, TrainTask
+from kafal_pipeline.federation.watching import begin_watching
 from kafal_pipeline.federation.workers import Workers
 from kafal_pipeline.training.local import learning_rate
 from kafal_pipeline.update.base import ClientUpdate, Update
@@ -51,6 +52,8 @@ class CycleState:
         The round whose broadcast each client last downloaded, by client.
     broadcasts
         Those broadcasts, by round.
+    watched
+        What queries have watched of each client's training (`kafal_pipeline.federation.watching`), by client.
     rows
         One for each round and client that trained, for the table ``rounds``.
     """
@@ -63,6 +66,7 @@ class CycleState:
     local_states: dict[int, State] = field(default_factory=dict)
     downloaded: dict[int, int] = field(default_factory=dict)
     broadcasts: dict[int, State] = field(default_factory=dict)
+    watched: dict[int, Arrays] = field(default_factory=dict)
     rows: list[dict[str, int | float]] = field(default_factory=list)
 
 
@@ -104,6 +108,7 @@ def train_cycle(
         raise UserError("budget.initial: no client has a labelled sample to train on; raise it.")
     update = make_update(config.update)
     state = CycleState(cycle, 0, global_state, {client: ClientState() for client in pools})
+    state.watched = begin_watching(config, pools, cycle)
     while state.round < config.federation.rounds:
         _train_round(state, config, pools, update, workers)
         if on_round is not None:
@@ -154,6 +159,7 @@ def _task(
         server,
         None if previous is None else to_arrays(previous),
         mine.batch_norm,
+        state.watched.get(client),
     )
 
 
@@ -169,6 +175,8 @@ def _keep(state: CycleState, result: TrainResult, config: Config, pool: ClientPo
     before = state.clients[result.client]
     state.local_states[result.client] = trained
     state.downloaded[result.client] = state.round
+    if result.watched is not None:
+        state.watched[result.client] = result.watched
     kept = config.federation.client_momentum == "kept"
     state.clients[result.client] = ClientState(
         result.momentum if kept else None,

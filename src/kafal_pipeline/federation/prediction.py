@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kafal_pipeline.federation.states import State, to_arrays
-from kafal_pipeline.federation.worker import PredictTask
+from kafal_pipeline.federation.tasks import PredictTask
 from kafal_pipeline.federation.workers import Workers
 
 CHUNK = 1000

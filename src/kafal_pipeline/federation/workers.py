@@ -24,7 +24,7 @@ from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.worker import Worker
 from kafal_pipeline.training.devices import choose_device, cores, single_thread
 
-Method = Literal["train", "select", "predict"]
+Method = Literal["train", "summarise", "select", "predict"]
 
 AHEAD = 2
 """Tasks in the hands of each process: one that it does and one that lies ready."""
@@ -67,6 +67,9 @@ class Workers:
         Tasks are taken from the iterable as processes become free, so that a thousand clients' models need not be in
         memory at once.
         """
+        if self._local is not None and method == "train" and self._local.device.type == "cuda":
+            yield from self._local.train_side_by_side(list(tasks))
+            return
         if self._local is not None:
             for position, task in enumerate(tasks):
                 with single_thread():

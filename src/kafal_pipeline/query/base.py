@@ -4,102 +4,94 @@ A query is a dataclass whose fields are its options, with one method::
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection
 
-`pool` is one client's view of its own samples, `budget` the number of samples to choose (at most the pool's size) and
-`rng` the only source of randomness. A query never sees a label of an unlabelled sample, nor another client's data.
+`pool` is one client's view of its own samples, `budget` the number of samples to choose and `rng` the only source of
+randomness. A query never sees a label of an unlabelled sample, nor another client's data.
+
+Two things a query may have besides:
+
+- ``summary(pool)``, if it must know the federation: see `Summarises`.
+- ``watched_samples``, a number: so many of each client's unlabelled samples are watched while it trains
+  (`kafal_pipeline.query.chase`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from kafal_pipeline.query.pool import Arrays, PoolView
 
-QueryModel = Literal["global", "local", "downloaded"]
-"""The aggregated global model; the client's own after its last training; the global one it last downloaded."""
-
-
-class Outputs(NamedTuple):
-    """Of one model in evaluation mode, without augmentation: logits ``(n, C)`` and penultimate features ``(n, d)``."""
-
-    logits: Tensor
-    features: Tensor
+Scores = NDArray[np.float64]
+NOTHING: Arrays = {}
+"""A default that nobody changes."""
 
 
 class Selection(NamedTuple):
-    """The chosen samples, best first, with their scores: int64 ``(budget,)`` and float64 ``(budget,)``."""
+    """The chosen samples, largest score first, with their scores: int64 ``(budget,)`` and float64 ``(budget,)``.
 
-    samples: NDArray[np.int64]
-    scores: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class PoolView:
-    """One client's pool, with model outputs that are computed on first use and kept.
-
-    Attributes
-    ----------
-    client
-        The client's number.
-    samples
-        Indices of its unlabelled samples in the training set, ascending, int64 ``(n,)``.
-    labelled, labels
-        Indices and labels of its labelled samples, int64 ``(m,)``.
-    num_classes
-        Number of classes.
-    forward
-        Computes `Outputs` of a model for given samples.
+    `memory` is given back to the same client's query at the next cycle, as ``pool.memory``.
     """
 
-    client: int
     samples: NDArray[np.int64]
-    labelled: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    num_classes: int
-    forward: Callable[[QueryModel, NDArray[np.int64]], Outputs]
-
-    @cached_property
-    def label_counts(self) -> NDArray[np.int64]:
-        """Labelled samples of each class before the query, ``(C,)``."""
-        return np.bincount(self.labels, minlength=self.num_classes)
-
-    @cached_property
-    def _outputs(self) -> dict[str, Outputs]:
-        return {}
-
-    def outputs(self, model: QueryModel) -> Outputs:
-        """Return logits and features of the unlabelled samples, in the order of `samples`."""
-        if model not in self._outputs:
-            self._outputs[model] = self.forward(model, self.samples)
-        return self._outputs[model]
-
-    def logits(self, model: QueryModel) -> Tensor:
-        """Return logits of the unlabelled samples, ``(n, C)``."""
-        return self.outputs(model).logits
-
-    def features(self, model: QueryModel) -> Tensor:
-        """Return penultimate features of the unlabelled samples, ``(n, d)``."""
-        return self.outputs(model).features
+    scores: Scores
+    memory: Arrays = NOTHING
 
 
 class Query(Protocol):
     """Chooses samples; see the module's text."""
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Return exactly ``min(budget, len(pool.samples))`` distinct samples of the pool."""
+        """Return exactly ``min(budget, len(pool))`` distinct samples of the pool."""
         ...
 
 
-def largest(
-    samples: NDArray[np.int64], scores: NDArray[np.float64], budget: int, rng: np.random.Generator
-) -> Selection:
-    """Return the samples of the largest scores; ties are broken by a permutation drawn from `rng`.
+@runtime_checkable
+class Summarises(Protocol):
+    """A query in two phases: all clients send a summary to the server; then each chooses, knowing all of them."""
+
+    def summary(self, pool: PoolView) -> Arrays:
+        """Return what this client tells the server: counts and sums, never images, sample ids or a sample's label."""
+        ...
+
+
+def summarises(query: object) -> bool:
+    """Tell whether a query has a first phase; ``summary = None`` means that it has none."""
+    return callable(getattr(query, "summary", None))
+
+
+@dataclass(frozen=True)
+class ScoreQuery(ABC):
+    """A query that takes the largest scores; it serves as the score of a composition too."""
+
+    @abstractmethod
+    def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
+        """Return a finite score of each sample of the pool, float64 ``(n,)``; the larger, the more it is wanted."""
+
+    def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
+        """Choose the samples of the largest scores; ties are broken by a permutation drawn from `rng`."""
+        return largest(pool.samples, self.scores(pool, rng), budget, rng)
+
+
+def by_score(scores: Scores, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return all positions, largest score first; ties are broken by a permutation drawn from `rng`.
+
+    Raises
+    ------
+    ValueError
+        If a score is not finite: sorted among the others it would decide silently.
+    """
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
+    shuffled = rng.permutation(len(scores))
+    return shuffled[np.argsort(-scores[shuffled], kind="stable")]
+
+
+def largest(samples: NDArray[np.int64], scores: Scores, budget: int, rng: np.random.Generator) -> Selection:
+    """Return the samples of the largest scores, ordered by `by_score`.
 
     Parameters
     ----------
@@ -108,18 +100,30 @@ def largest(
     scores
         Their finite scores, ``(n,)``.
 
-    Raises
-    ------
-    ValueError
-        If a score is not finite: sorted among the others it would decide silently.
-
     Examples
     --------
     >>> largest(np.array([3, 5, 9]), np.array([0.1, 0.7, 0.2]), 2, np.random.default_rng(0)).samples.tolist()
     [5, 9]
     """
-    if not np.isfinite(scores).all():
-        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
-    shuffled = rng.permutation(len(samples))
-    order = shuffled[np.argsort(-scores[shuffled], kind="stable")][:budget]
+    order = by_score(scores, rng)[:budget]
     return Selection(samples[order], np.asarray(scores, dtype=np.float64)[order])
+
+
+def chosen(
+    samples: NDArray[np.int64], positions: NDArray[np.int64], scores: Scores, memory: Arrays = NOTHING
+) -> Selection:
+    """Return the samples at `positions`, largest score first; `scores` are those of all samples, ``(n,)``."""
+    order = positions[np.argsort(-scores[positions], kind="stable")]
+    return Selection(samples[order], scores[order], memory)
+
+
+def filled(positions: NDArray[np.int64], order: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
+    """Return `positions`, filled up to `budget` (or all there are) with the first of `order` that are not among them.
+
+    Examples
+    --------
+    >>> filled(np.array([4, 1]), np.array([1, 3, 0, 4, 2]), 4).tolist()
+    [4, 1, 3, 0]
+    """
+    rest = order[~np.isin(order, positions)]
+    return np.concatenate([positions, rest])[:budget].astype(np.int64)

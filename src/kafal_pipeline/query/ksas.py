@@ -10,7 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from kafal_pipeline.query.base import PoolView, Selection, largest
+from kafal_pipeline.query.base import ScoreQuery, Scores
+from kafal_pipeline.query.pool import PoolView
 
 
 def discrepancy(local_logits: Tensor, global_logits: Tensor, label_counts: Tensor) -> Tensor:
@@ -54,7 +55,7 @@ def discrepancy(local_logits: Tensor, global_logits: Tensor, label_counts: Tenso
 
 
 @dataclass(frozen=True)
-class KSAS:
+class KSAS(ScoreQuery):
     """Largest `discrepancy` between the client's own model and the global one.
 
     The counts are those before the query. Ties (a client with a single labelled class has D = 0 everywhere) are broken
@@ -72,10 +73,9 @@ class KSAS:
     global_model: Literal["final", "downloaded"] = "final"
     prior_smoothing: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
-    def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose the `budget` samples of largest discrepancy."""
+    def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
+        """Return the discrepancy of each sample."""
         local_logits = pool.logits("local")
         global_logits = pool.logits("global" if self.global_model == "final" else "downloaded")
         counts = torch.as_tensor(pool.label_counts, device=local_logits.device) + self.prior_smoothing
-        scores = discrepancy(local_logits.double(), global_logits.double(), counts)
-        return largest(pool.samples, scores.cpu().numpy(), budget, rng)
+        return discrepancy(local_logits, global_logits, counts).cpu().numpy()

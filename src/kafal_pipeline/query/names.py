@@ -2,13 +2,45 @@
 
 from kafal_pipeline.registry import Entry
 
+_HERE = "kafal_pipeline.query"
+
 QUERIES = {
-    "random": Entry("kafal_pipeline.query.random:Random", "uniformly at random"),
-    "entropy": Entry("kafal_pipeline.query.entropy:Entropy", "largest predictive entropy"),
-    "ksas": Entry("kafal_pipeline.query.ksas:KSAS", "largest prior-weighted discrepancy of local and global model"),
+    "random": Entry(f"{_HERE}.random:Random", "uniformly at random"),
+    "entropy": Entry(f"{_HERE}.entropy:Entropy", "largest predictive entropy"),
+    "margin": Entry(f"{_HERE}.margin:Margin", "smallest margin between the two likeliest classes"),
+    "least_confidence": Entry(
+        f"{_HERE}.least_confidence:LeastConfidence", "smallest probability of the predicted class"
+    ),
+    "bald": Entry(
+        f"{_HERE}.bald:BALD", "largest mutual information of label and parameters, by dropout on the features"
+    ),
+    "egl": Entry(f"{_HERE}.egl:EGL", "largest expected gradient length of the last layer"),
+    "coreset": Entry(f"{_HERE}.coreset:Coreset", "greedy k-centre in features, from the labelled samples on"),
+    "badge": Entry(f"{_HERE}.badge:BADGE", "k-means++ on gradient embeddings"),
+    "cluster_margin": Entry(
+        f"{_HERE}.cluster_margin:ClusterMargin", "small margins, spread over weighted k-means clusters"
+    ),
+    "alfa_mix": Entry(f"{_HERE}.alfa_mix:ALFAMix", "label flips when features are mixed with a class's; then k-means"),
+    "qbc": Entry(f"{_HERE}.qbc:QBC", "largest disagreement of a committee of models"),
+    "logo": Entry(f"{_HERE}.logo:LoGo", "clusters of a local_only model, largest global entropy in each"),
+    "ifal": Entry(f"{_HERE}.ifal:IFAL", "inconsistent neighbour votes of three models; then k-means"),
+    "fairfal": Entry(
+        f"{_HERE}.fairfal:FairFAL", "entropy of the suiting model, equal over global-prototype classes, k-centre"
+    ),
+    "feal": Entry(f"{_HERE}.feal:FEAL", "evidential uncertainty of local and global model, without near copies"),
+    "chase": Entry(f"{_HERE}.chase:CHASe", "most changes of the prediction while the client trained"),
+    "ahfal": Entry(f"{_HERE}.ahfal:AHFAL", "entropy, under quotas that move the client's labels towards everybody's"),
+    "typiclust": Entry(
+        f"{_HERE}.typiclust:TypiClust", "most typical sample of clusters without labels, for low budgets"
+    ),
+    "probcover": Entry(f"{_HERE}.probcover:ProbCover", "balls that cover the most, for low budgets"),
+    "ksas": Entry(f"{_HERE}.ksas:KSAS", "largest prior-weighted discrepancy of local and global model"),
     "ksas_paper": Entry(
-        "kafal_pipeline.query.ksas:KSAS",
+        f"{_HERE}.ksas:KSAS",
         "ksas against the global model that each client last downloaded",
         {"global_model": "downloaded"},
     ),
+    "rank_sum": Entry(f"{_HERE}.rank_sum:RankSum", "ksas with smoothed counts and global entropy, by rank"),
+    "coverage": Entry(f"{_HERE}.coverage:Coverage", "rank_sum, equal over global-prototype classes, k-centre"),
+    "compose": Entry(f"{_HERE}.compose:Compose", "any score with any quota and any diversity"),
 }

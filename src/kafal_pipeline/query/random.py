@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kafal_pipeline.query.base import PoolView, Selection, largest
+from kafal_pipeline.query.base import ScoreQuery, Scores
+from kafal_pipeline.query.pool import PoolView
 
 
 @dataclass(frozen=True)
-class Random:
+class Random(ScoreQuery):
     """Uniform choice without replacement; the scores are the uniform numbers drawn."""
 
-    def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose `budget` samples of the pool at random."""
-        return largest(pool.samples, rng.random(len(pool.samples)), budget, rng)
+    def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
+        """Draw a number in [0, 1) for each sample."""
+        return rng.random(len(pool))

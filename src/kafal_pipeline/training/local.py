@@ -48,7 +48,7 @@ class Networks:
     workspace
         Of the student; None makes one for this round.
     recordings
-        Where steps are recorded and replayed; None does each as it is. They serve one set of networks and one workspace.
+        Where steps are recorded and replayed, for these networks and this workspace; None does each as it is.
     """
 
     student: nn.Module

@@ -1,5 +1,7 @@
-"""Steps recorded once and replayed: on a GPU a step of a small network is hundreds of kernels that take longer to start
-than to run, and a CUDA graph starts them as one.
+"""Steps recorded once and replayed.
+
+On a GPU a step of a small network is hundreds of kernels that take longer to start than to run; a CUDA graph starts them
+as one.
 """
 
 from __future__ import annotations

@@ -66,9 +66,7 @@ class Workspace:
         )
 
     @torch.no_grad()
-    def begin(
-        self, momentum: Mapping[str, Tensor] | None, label_counts: Tensor, correction: Correction | None
-    ) -> None:
+    def begin(self, momentum: Mapping[str, Tensor] | None, label_counts: Tensor, correction: Correction | None) -> None:
         """Take on a client's round; the student holds the broadcast model."""
         for name, buffer in zip(self.names, self.momentum, strict=False):
             # Copied, and hence in the parameter's layout, whatever the one it was kept in: see `sgd_step`.

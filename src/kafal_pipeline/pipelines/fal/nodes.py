@@ -31,22 +31,26 @@ def query(
     rounds: DataFrame,
     images: ImageData,
     parameters: Parameters,
-) -> tuple[DataFrame, dict[str, float]]:
-    """Let every client choose; a table (client, sample, score, rank) and what it cost."""
+    memory: States | None = None,
+) -> tuple[DataFrame, dict[str, float], States]:
+    """Let every client choose: a table (client, sample, score, rank), what it cost, and what queries keep."""
     import pandas as pd  # noqa: PLC0415 - as is torch, slow to import
 
     from kafal_pipeline.federation.querying import query_cycle  # noqa: PLC0415
+    from kafal_pipeline.federation.states import to_arrays, to_state  # noqa: PLC0415
 
     config = resolve(parameters)
     start = time.perf_counter()
     trained = _trained(cycle - 1, global_model, local_models, rounds)
-    chosen = query_cycle(config, client_pools(pool), trained, cycle, runtime.workers(images, config))
+    before = {_client_of(key): to_arrays(state) for key, state in (memory or {}).items()}
+    chosen = query_cycle(config, client_pools(pool), trained, cycle, runtime.workers(images, config), before)
     tables = [
         pd.DataFrame({"client": client, "sample": s.samples, "score": s.scores, "rank": np.arange(len(s.samples))})
         for client, s in chosen.selections.items()
     ]
-    cost = {"seconds": time.perf_counter() - start, "bytes": chosen.bytes_down}
-    return pd.concat(tables, ignore_index=True), cost
+    cost = {"seconds": time.perf_counter() - start, "bytes": chosen.bytes_down + chosen.bytes_up}
+    kept = {_client_key(client): to_state(s.memory) for client, s in chosen.selections.items() if s.memory}
+    return pd.concat(tables, ignore_index=True), cost, kept
 
 
 def annotate_queried(cycle: int, pool: DataFrame, queried: DataFrame, images: ImageData) -> DataFrame:
@@ -61,7 +65,7 @@ def train(
     import pandas as pd  # noqa: PLC0415 - as is torch, slow to import
 
     from kafal_pipeline.federation.cycle import train_cycle  # noqa: PLC0415
-    from kafal_pipeline.federation.states import initial_state  # noqa: PLC0415
+    from kafal_pipeline.federation.states import initial_state, to_state  # noqa: PLC0415
 
     begin = time.perf_counter()
     config = resolve(parameters)
@@ -75,6 +79,7 @@ def train(
     done = train_cycle(config, client_pools(pool), start, cycle, workers, runtime.on_round(config))
     local_models = {_client_key(client): state for client, state in sorted(done.local_states.items())}
     local_models |= {_broadcast_key(round_): state for round_, state in sorted(done.broadcasts.items())}
+    local_models |= {_watched_key(client): to_state(arrays) for client, arrays in sorted(done.watched.items())}
     return done.global_state, local_models, pd.DataFrame(done.rows), {"seconds": time.perf_counter() - begin}
 
 
@@ -124,6 +129,14 @@ def _client_key(client: int) -> str:
     return f"client_{client:05d}"
 
 
+def _client_of(key: str) -> int:
+    return int(key.rsplit("_", 1)[1])
+
+
+def _watched_key(client: int) -> str:
+    return f"watched_{client:05d}"
+
+
 def _broadcast_key(round_: int) -> str:
     return f"broadcast_{round_:05d}"
 
@@ -131,6 +144,7 @@ def _broadcast_key(round_: int) -> str:
 def _trained(cycle: int, global_model: State, local_models: States, rounds: DataFrame) -> Any:
     """Put together what a finished cycle left behind for queries."""
     from kafal_pipeline.federation.cycle import CycleState  # noqa: PLC0415 - torch takes seconds to import
+    from kafal_pipeline.federation.states import to_arrays  # noqa: PLC0415
 
     last = rounds.groupby("client")["round"].max()
     downloaded = {int(client): int(last[client]) for client in last.index}
@@ -141,4 +155,7 @@ def _trained(cycle: int, global_model: State, local_models: States, rounds: Data
         local_states={client: local_models[_client_key(client)] for client in downloaded},
         downloaded=downloaded,
         broadcasts={round_: local_models[_broadcast_key(round_)] for round_ in set(downloaded.values())},
+        watched={
+            _client_of(key): to_arrays(state) for key, state in local_models.items() if key.startswith("watched_")
+        },
     )

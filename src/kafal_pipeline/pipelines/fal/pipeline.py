@@ -46,8 +46,14 @@ def _cycle(cycle: int) -> list[Node]:
             make(
                 _of(cycle, nodes.query),
                 "query",
-                [f"{before}.pool", *trained, "images", "parameters"],
-                queried,
+                [
+                    f"{before}.pool",
+                    *trained,
+                    "images",
+                    "parameters",
+                    *([f"{before}.query_memory"] if cycle > 1 else []),
+                ],
+                [*queried, f"{here}.query_memory"],
             ),
             make(_of(cycle, nodes.annotate_queried), "annotate", [f"{before}.pool", queried[0], "images"], pool),
         ]

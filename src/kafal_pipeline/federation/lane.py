@@ -1,0 +1,172 @@
+"""The place of one client at a time: networks and buffers that stay in memory while client after client trains there.
+
+A process on a CPU has one lane. A GPU has several, each with a stream of its own: while the kernels of one client run,
+those of the others fill the rest of the chip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from kafal_pipeline.federation.states import Arrays, to_arrays, to_state
+from kafal_pipeline.federation.tasks import TrainResult, TrainTask
+from kafal_pipeline.federation.watching import Watch
+from kafal_pipeline.models.normalisation import batch_norm_names
+from kafal_pipeline.randomness import Purpose, seed_torch
+from kafal_pipeline.training.local import ClientSamples, Networks, local_steps
+from kafal_pipeline.training.pixels import Pixels
+from kafal_pipeline.training.precision import in_precision
+from kafal_pipeline.training.recording import Recordings, cuda_recorder
+from kafal_pipeline.training.step import Workspace
+from kafal_pipeline.update.base import LocalOutcome, Update
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import Config
+
+
+class Lane:
+    """Networks, workspace, stream and generator of the client that trains here.
+
+    Parameters
+    ----------
+    config
+        The run's configuration.
+    update
+        The federated update.
+    pixels
+        The training images, on the device.
+    classes
+        Number of classes.
+    new_network
+        Makes a network with arbitrary weights.
+    """
+
+    def __init__(
+        self, config: Config, update: Update, pixels: Pixels, classes: int, new_network: Callable[[], nn.Module]
+    ) -> None:
+        self.config, self.update, self.pixels, self.classes = config, update, pixels, classes
+        self.device = pixels.device
+        self._frozen = lambda: new_network().to(self.device).requires_grad_(False)
+        self.student = new_network().to(self.device)
+        self.in_use = in_precision(self.student, config.training.precision)
+        self._teacher: nn.Module | None = None
+        self._previous: nn.Module | None = None
+        self._workspace = Workspace.of(self.student, classes, config.training.momentum, self.device)
+        self._generator = torch.Generator(device=self.device)
+        self._stream: torch.cuda.Stream | None = None
+        self._recordings: Recordings | None = None
+        if self.device.type == "cuda":
+            self._stream = torch.cuda.Stream(self.device)
+            if config.training.cuda_graphs:
+                self._recordings = Recordings(cuda_recorder(self._generator, self._stream))
+
+    @contextlib.contextmanager
+    def stream(self) -> Generator[None]:
+        """Start this lane's work on its own stream, where there are streams."""
+        with torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext():
+            yield
+
+    def train(self, task: TrainTask) -> Generator[None, None, TrainResult]:
+        """Train one client from the global model of its round, one step for each value that is asked for."""
+        start = time.perf_counter()
+        state = to_state(task.global_state)
+        begin = {**state, **to_state(task.batch_norm)}
+        self.student.load_state_dict(begin)
+        kept, server = to_state(task.kept), to_state(task.server)
+        networks = Networks(
+            self.student,
+            self._loaded("_teacher", task.global_state if self.update.uses_teacher(task.round) else None),
+            self._loaded("_previous", task.previous),
+            self._workspace,
+            self._recordings,
+        )
+        watch = None
+        if task.watched is not None:
+            watch = Watch(task.watched, self.student, self.in_use, self.pixels)
+        seed_torch(self._generator, self.config.seed, Purpose.TRAINING, task.cycle, task.round, task.client)
+        result = yield from local_steps(
+            networks,
+            self.update,
+            self.pixels,
+            ClientSamples(
+                self._on_device(task.labelled),
+                self._on_device(task.labels),
+                self._on_device(task.unlabelled),
+                self._on_device(np.bincount(task.labels, minlength=self.classes)),
+            ),
+            self.config.training,
+            round_=task.round,
+            epochs_done=task.epochs,
+            momentum=None if task.momentum is None else to_state(task.momentum),
+            generator=self._generator,
+            correction=self.update.correction(kept, server),
+            steps_done=task.steps,
+            after_epoch=None if watch is None else watch.after_epoch,
+        )
+        trained = to_arrays(self.student.state_dict())
+        end, names = to_state(trained), self._workspace.names
+        kept, message = self.update.finish(
+            LocalOutcome(
+                {name: begin[name] for name in names}, {name: end[name] for name in names}, kept, server, result.travel
+            )
+        )
+        local = batch_norm_names(self.student) if self.config.federation.batch_norm == "local" else []
+        return TrainResult(
+            task.client,
+            trained,
+            to_arrays(result.momentum),
+            result.epochs,
+            result.loss,
+            result.steps,
+            time.perf_counter() - start,
+            result.travel,
+            frozenset(names),
+            to_arrays(kept),
+            to_arrays(message),
+            {name: trained[name] for name in local},
+            None if watch is None else watch.arrays,
+        )
+
+    def _loaded(self, which: str, arrays: Arrays | None) -> nn.Module | None:
+        """Return a frozen network with a model; made when one is first wanted, since not every update does."""
+        if arrays is None:
+            return None
+        if getattr(self, which) is None:
+            setattr(self, which, self._frozen())
+        network: nn.Module = getattr(self, which)
+        network.load_state_dict(to_state(arrays))
+        return network
+
+    def _on_device(self, array: NDArray[np.int64]) -> torch.Tensor:
+        return torch.as_tensor(array, dtype=torch.int64, device=self.device)
+
+
+def side_by_side(lanes: list[Lane], tasks: list[TrainTask]) -> Generator[tuple[int, TrainResult]]:
+    """Train clients in lanes, a step of each in turn, and yield ``(position of the task, result)`` as they end.
+
+    Tasks are given to lanes in their order; what a client computes does not depend on its lane or its neighbours.
+    """
+    waiting = list(enumerate(tasks))[::-1]
+    busy: dict[int, tuple[int, Generator[None, None, TrainResult]]] = {}
+    while waiting or busy:
+        for index, lane in enumerate(lanes):
+            if index not in busy and waiting:
+                position, task = waiting.pop()
+                busy[index] = position, lane.train(task)
+            if index not in busy:
+                continue
+            position, steps = busy[index]
+            try:
+                with lane.stream():
+                    next(steps)
+            except StopIteration as end:
+                del busy[index]
+                yield position, end.value

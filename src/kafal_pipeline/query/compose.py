@@ -1,0 +1,140 @@
+"""Queries put together from a score, a quota and a diversity step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, JsonValue
+
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.query.base import NOTHING, ScoreQuery, Scores, Selection, by_score, chosen
+from kafal_pipeline.query.parts.diversity import Best, Candidates, Diversity, KCentre, KMeans, KMeansPP
+from kafal_pipeline.query.parts.quota import QUOTAS, Quota
+from kafal_pipeline.query.points import Space
+from kafal_pipeline.query.pool import Arrays, PoolView, QueryModel
+from kafal_pipeline.registry import create
+
+DIVERSITIES = {"k_means": KMeans, "k_centre": KCentre, "k_means_pp": KMeansPP}
+
+
+def compose(
+    pool: PoolView,
+    scores: Scores,
+    quota: Quota,
+    diversity: Diversity,
+    candidates: float,
+    budget: int,
+    rng: np.random.Generator,
+    memory: Arrays = NOTHING,
+) -> Selection:
+    """Choose in each group, among its ``candidates x quota`` largest scores, by diversity.
+
+    Parameters
+    ----------
+    scores
+        Of the pool, ``(n,)``.
+    candidates
+        At least 1; 1 leaves nothing to the diversity step.
+    """
+    groups = quota.groups(pool, min(budget, len(pool)))
+    order = by_score(scores, rng)
+    taken = [np.empty(0, dtype=np.int64)]
+    for group in np.flatnonzero(groups.quotas):
+        count = int(groups.quotas[group])
+        best = order[groups.group[order] == group][: int(np.ceil(candidates * count))]
+        among = Candidates(pool, best, scores, count, int(group) if groups.classes else None)
+        taken.append(diversity.choose(among, rng))
+    return chosen(pool.samples, np.concatenate(taken), scores, memory)
+
+
+@dataclass(frozen=True)
+class Compose:
+    """Any score with any quota and any diversity.
+
+    Written ``query: {score: ksas, quota: global_prototypes, diversity: k_centre}``, without a `name`. Options of the
+    score stand beside, as in ``{score: ksas, prior_smoothing: 1}``, or below it, as in ``{score: {name: ksas,
+    prior_smoothing: 1}}``.
+
+    Parameters
+    ----------
+    score
+        Name of a registered query that is a score, or the dotted path of a `ScoreQuery` of your own.
+    quota
+        ``none``; ``global_prototypes``: the same number of each class of nearest global prototypes;
+        ``towards_global_mix``: so that the client's labels come nearer to the proportions of all clients' labels.
+    diversity
+        ``none``; ``k_means``: nearest to the centres; ``k_centre``: greedy, seeded with the client's labelled samples
+        (of the same class, under a quota); ``k_means_pp``: D^2 sampling.
+    space, space_model
+        What diversity measures distances of, and the model that says where samples lie.
+    candidates
+        The diversity step chooses among the best ``candidates x quota`` of each group.
+    weighted
+        Whether scores weigh samples in ``k_means``.
+    """
+
+    score: str | dict[str, JsonValue]
+    quota: Literal["none", "global_prototypes", "towards_global_mix"] = "none"
+    diversity: Literal["none", "k_means", "k_centre", "k_means_pp"] = "none"
+    space: Space = "gradients"
+    space_model: QueryModel = "global"
+    candidates: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 4.0
+    weighted: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what does not fit together."""
+        if self.weighted and self.diversity != "k_means":
+            raise UserError(f"query.weighted: is for diversity k_means alone; found diversity {self.diversity!r}.")
+        _ = self.score_part  # its mistakes are the user's, and are told before anything runs
+
+    @cached_property
+    def score_part(self) -> ScoreQuery:
+        """The score."""
+        from kafal_pipeline.query.names import QUERIES  # noqa: PLC0415 - which names this class
+
+        options: Mapping[str, Any] = {"name": self.score} if isinstance(self.score, str) else self.score
+        name = options.get("name")
+        if not isinstance(name, str):
+            raise UserError(f"query.score: found {self.score!r}; it must be a name, or a mapping with the key `name`.")
+        part = create("query", name, {key: value for key, value in options.items() if key != "name"}, QUERIES)
+        if not isinstance(part, ScoreQuery):
+            raise UserError(
+                f"query.score: found {name!r}, which is a query but no score. Scores are listed in docs/queries.md."
+            )
+        return part
+
+    @cached_property
+    def quota_part(self) -> Quota:
+        """The quota."""
+        return QUOTAS[self.quota]()
+
+    @cached_property
+    def diversity_part(self) -> Diversity:
+        """The diversity step."""
+        if self.diversity == "none":
+            return Best()
+        options = {"weighted": self.weighted} if self.diversity == "k_means" else {}
+        return DIVERSITIES[self.diversity](self.space, self.space_model, **options)
+
+    @property
+    def summary(self) -> Any:
+        """The quota's summary; None if it needs none."""
+        return getattr(self.quota_part, "summary", None)
+
+    @property
+    def watched_samples(self) -> int:
+        """What the score asks to be watched."""
+        return int(getattr(self.score_part, "watched_samples", 0))
+
+    def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
+        """Choose by score, quota and diversity."""
+        scores = self.score_part.scores(pool, rng)
+        return compose(pool, scores, self.quota_part, self.diversity_part, self.candidates, budget, rng)
+
+
+OPTIONS = tuple(item.name for item in fields(Compose))
+"""Keys of a composition; others beside them are the score's."""

@@ -1,0 +1,43 @@
+"""Core-set: cover the feature space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kafal_pipeline.query.base import Selection
+from kafal_pipeline.query.k_centre import k_centre
+from kafal_pipeline.query.points import Space, points_of
+from kafal_pipeline.query.pool import PoolView, QueryModel
+
+
+@dataclass(frozen=True)
+class Coreset:
+    """Greedy k-centre in penultimate features, begun with the client's labelled samples.
+
+    The score is the distance to the nearest sample labelled or taken before. The published method improves the greedy
+    solution by mixed-integer programming; as in most comparisons, that step is left out.
+
+    Parameters
+    ----------
+    model
+        The model whose features are taken.
+    space
+        Where distances are measured.
+
+    References
+    ----------
+    Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018.
+    """
+
+    model: QueryModel = "global"
+    space: Space = "features"
+
+    def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
+        """Choose the sample farthest from all taken before, again and again."""
+        seeds = points_of(pool, self.space, self.model, labelled=True) if len(pool.labelled) else None
+        points = points_of(pool, self.space, self.model)
+        positions, distances = k_centre(points, seeds, min(budget, len(pool)), rng)
+        order = np.argsort(-distances, kind="stable")  # without labels the first, drawn one has distance 0
+        return Selection(pool.samples[positions[order]], distances[order])

@@ -1,0 +1,106 @@
+"""Diversity: which of the best candidates of a group are taken together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kafal_pipeline.query.base import Scores, filled
+from kafal_pipeline.query.k_centre import k_centre
+from kafal_pipeline.query.k_means import k_means, nearest_to_centres
+from kafal_pipeline.query.k_means_pp import k_means_pp
+from kafal_pipeline.query.points import Points, Space, points_of
+from kafal_pipeline.query.pool import PoolView, QueryModel
+
+
+class Candidates(NamedTuple):
+    """What a diversity step chooses among.
+
+    `positions` are places in the pool, best first, at least `count`; `scores` those of the whole pool, ``(n,)``;
+    `group` is the class that the candidates are taken for, None if the pool is not grouped by class.
+    """
+
+    pool: PoolView
+    positions: NDArray[np.int64]
+    scores: Scores
+    count: int
+    group: int | None
+
+
+class Diversity(Protocol):
+    """Takes some of a group's candidates."""
+
+    def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return `count` distinct ones of the candidates' positions."""
+        ...
+
+
+@dataclass(frozen=True)
+class Best:
+    """No diversity: the best candidates."""
+
+    def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the first `count`."""
+        return among.positions[: among.count]
+
+
+@dataclass(frozen=True)
+class InSpace:
+    """A choice by the candidates' places in a space, as `model` sees them."""
+
+    space: Space = "features"
+    model: QueryModel = "global"
+
+    def points(self, among: Candidates) -> Points:
+        """Return the candidates as points."""
+        return points_of(among.pool, self.space, self.model).take(among.positions)
+
+
+@dataclass(frozen=True)
+class KMeans(InSpace):
+    """The candidate nearest to the mean of each of `count` clusters; empty clusters are made up for by the best left.
+
+    Parameters
+    ----------
+    weighted
+        Whether the scores weigh the candidates in the means.
+    """
+
+    weighted: bool = False
+
+    def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return one candidate a cluster."""
+        candidates, count = among.positions, among.count
+        points = self.points(among)
+        weights = among.scores[candidates].clip(min=0) if self.weighted else None
+        taken = candidates[nearest_to_centres(*k_means(points, count, rng, weights))]
+        return filled(taken, candidates, count)
+
+
+@dataclass(frozen=True)
+class KCentre(InSpace):
+    """Greedy k-centre among the candidates, seeded with the client's labelled samples, of the group's class if any."""
+
+    def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the centres."""
+        pool, candidates, points = among.pool, among.positions, self.points(among)
+        known = np.arange(len(pool.labels)) if among.group is None else np.flatnonzero(pool.labels == among.group)
+        if len(known):
+            seeds = points_of(pool, self.space, self.model, labelled=True).take(known)
+            return candidates[k_centre(points, seeds, among.count, rng)[0]]
+        # nothing to be far from: the best candidate is a better beginning than a random one
+        first, others = points.take(np.zeros(1, dtype=np.int64)), points.take(np.arange(1, len(points)))
+        rest, _ = k_centre(others, first, among.count - 1, rng)
+        return np.concatenate([candidates[:1], candidates[1:][rest]])
+
+
+@dataclass(frozen=True)
+class KMeansPP(InSpace):
+    """D^2 sampling among the candidates, begun at the one with the longest embedding."""
+
+    def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the drawn candidates."""
+        return among.positions[k_means_pp(self.points(among), among.count, rng, first="longest")[0]]

@@ -1,0 +1,36 @@
+"""Query by committee."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from kafal_pipeline.query.base import ScoreQuery, Scores
+from kafal_pipeline.query.disagreement import mutual_information
+from kafal_pipeline.query.pool import PoolView, QueryModel
+
+
+@dataclass(frozen=True)
+class QBC(ScoreQuery):
+    """Largest disagreement of a committee: the mean KL divergence of its members' predictions to their mean.
+
+    The published committees are models drawn at random; here the federation has them already.
+
+    Parameters
+    ----------
+    committee
+        Its members, at least two.
+
+    References
+    ----------
+    Seung, Opper and Sompolinsky, COLT 1992; the measure is that of McCallum and Nigam, ICML 1998.
+    """
+
+    committee: Annotated[tuple[QueryModel, ...], Field(min_length=2)] = ("global", "local")
+
+    def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
+        """Return the committee's disagreement on each sample."""
+        return mutual_information(pool.log_probabilities(model) for model in self.committee).cpu().numpy()

@@ -1,0 +1,35 @@
+"""KSAS and entropy together, by rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from kafal_pipeline.query.base import ScoreQuery, Scores
+from kafal_pipeline.query.entropy import Entropy
+from kafal_pipeline.query.ksas import KSAS
+from kafal_pipeline.query.pool import PoolView
+from kafal_pipeline.query.uncertainty import reciprocal_ranks
+
+
+@dataclass(frozen=True)
+class RankSum(ScoreQuery):
+    """Largest ``1 / (20 + rank by KSAS) + 1 / (20 + rank by global entropy)``: this project's own.
+
+    Ranks make two quantities of different scales count alike.
+
+    Parameters
+    ----------
+    prior_smoothing
+        Added to every label count in KSAS, so that classes without labels count too.
+    """
+
+    prior_smoothing: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+
+    def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
+        """Return the sum of both reciprocal ranks."""
+        parts = (KSAS(prior_smoothing=self.prior_smoothing), Entropy())
+        return sum((reciprocal_ranks(part.scores(pool, rng)) for part in parts), np.zeros(len(pool)))

@@ -1,0 +1,85 @@
+"""The table in docs/queries.md.
+
+Made by ``python -m kafal_pipeline.query.table docs/queries.md benchmarks/results/queries.json``. What a query needs is not
+written down by hand: each query chooses from a small pool that takes note of what it asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kafal_pipeline.files import write_text
+from kafal_pipeline.query import QUERIES
+from kafal_pipeline.query.base import ScoreQuery, summarises
+from kafal_pipeline.query.pool import Head, Outputs, PoolView, QueryModel
+from kafal_pipeline.registry import create
+
+BEGIN, END = "<!-- generated: python -m kafal_pipeline.query.table -->", "<!-- end -->"
+CLASSES, WIDTH, SAMPLES, LABELLED = 3, 4, 12, 6
+
+
+def needs(query: Any) -> list[str]:
+    """Return what a query asks for when it chooses, in words."""
+    models: set[str] = set()
+    labelled: set[str] = set()
+
+    def forward(kind: QueryModel, wanted: NDArray[np.int64]) -> Outputs:
+        (labelled if wanted.min() >= SAMPLES else models).add(kind)
+        values = torch.arange(len(wanted) * WIDTH, dtype=torch.float64).reshape(-1, WIDTH).sin()
+        return Outputs(values[:, :CLASSES] * (2 if kind == "local" else 1), values)
+
+    def head(kind: QueryModel) -> Head:
+        models.add(kind)
+        return Head(torch.eye(CLASSES, WIDTH), torch.zeros(CLASSES))
+
+    known = np.arange(SAMPLES, SAMPLES + LABELLED)
+    pool = PoolView(0, np.arange(SAMPLES), known, known % CLASSES, CLASSES, forward, head)
+    if summarises(query):
+        pool = replace(pool, summaries={0: query.summary(pool)})
+    query.select(pool, 3, np.random.default_rng(0))
+    found = sorted(models | labelled)
+    found += ["labelled samples' outputs"] if labelled else []
+    found += ["a summary of each client"] if summarises(query) else []
+    found += ["watched training"] if getattr(query, "watched_samples", 0) else []
+    return found
+
+
+def table(costs: dict[str, Any]) -> str:
+    """Return the table in Markdown; `costs` is what ``benchmarks/queries.py`` measured."""
+    lines = [
+        "| query | what it takes | needs | score | seconds | MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, entry in QUERIES.items():
+        query = create("query", name, {"score": "random"} if name == "compose" else {}, QUERIES)
+        asked = "what its parts need" if name == "compose" else ", ".join(needs(query)) or "nothing"
+        cost = costs["queries"].get(name, {})
+        score = "yes" if isinstance(query, ScoreQuery) else ""
+        seconds, megabytes = (f"{cost[key]:.{digits}f}" for key, digits in (("seconds", 1), ("megabytes", 0)))
+        lines.append(f"| `{name}` | {entry.summary} | {asked} | {score} | {seconds} | {megabytes} |")
+    return "\n".join(lines)
+
+
+def renewed(text: str, costs: dict[str, Any]) -> str:
+    """Return the page with its table made anew."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{table(costs)}\n{END}{rest.split(END)[1]}"
+
+
+def main(page: str, results: str) -> None:
+    """Bring the page up to date."""
+    path = Path(page)
+    costs = json.loads(Path(results).read_text(encoding="utf-8"))
+    write_text(path, renewed(path.read_text(encoding="utf-8"), costs))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

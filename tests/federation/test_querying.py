@@ -1,0 +1,181 @@
+"""Queries in the federation: two phases, memory, models trained for them, and watching."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from kafal_pipeline.config import DatasetConfig
+from kafal_pipeline.data import make_partition, open_store
+from kafal_pipeline.data.pools import client_pools, initial_pool
+from kafal_pipeline.federation import query_worker
+from kafal_pipeline.federation.cycle import train_cycle
+from kafal_pipeline.federation.query_models import Distillation, QueryModelTrainer
+from kafal_pipeline.federation.query_worker import QueryTask
+from kafal_pipeline.federation.querying import query_cycle
+from kafal_pipeline.federation.states import initial_state, size_in_bytes, to_arrays
+from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.update.base import StepView
+
+
+def trial(images, pools, start, config, memory=None):
+    with Workers(images, config) as workers:
+        state = train_cycle(config, pools, start, 0, workers)
+        return state, query_cycle(config, pools, state, 1, workers, memory)
+
+
+def test_queries_with_summaries_know_every_client(images, make_config, pools, start, monkeypatch):
+    seen = {}
+    original = query_worker.select
+
+    def select(query, task, *rest):
+        seen[task.client] = task
+        return original(query, task, *rest)
+
+    monkeypatch.setattr(query_worker, "select", select)
+    state, results = trial(images, pools, start, make_config(query="ahfal"))
+    told = {client: np.bincount(pool.labels, minlength=3).tolist() for client, pool in pools.items()}
+    for task in seen.values():
+        assert {client: s["label_counts"].tolist() for client, s in task.summaries.items()} == told
+    assert results.bytes_up == 4 * 3 * 8
+    assert results.bytes_down == 4 * size_in_bytes(state.global_state) + 4 * results.bytes_up
+
+
+def test_queries_without_summaries_send_none(images, make_config, pools, start):
+    state, results = trial(images, pools, start, make_config(query="margin"))
+    assert (results.bytes_up, results.bytes_down) == (0, 4 * size_in_bytes(state.global_state))
+
+
+def test_memory_returns_to_the_client_that_kept_it(images, make_config, pools, start):
+    _, first = trial(images, pools, start, make_config(query="fairfal"))
+    kept = {client: dict(selection.memory) for client, selection in first.selections.items()}
+    assert len({memory["suits_global"].item() for memory in kept.values()}) == len(pools)
+    changed = {client: {"suits_global": np.array([0.1 * client])} for client in pools}
+    _, second = trial(images, pools, start, make_config(query="fairfal"), changed)
+    for client, selection in second.selections.items():
+        assert selection.memory["suits_global"].tolist() == [0.1 * client]
+
+
+@pytest.fixture
+def trained(images, make_config, pools, start):
+    """A function that returns the states of query models that a worker trained."""
+
+    def train(kinds, client=1, cycle=2, **changes):
+        config = make_config(query="random", **changes)
+        task = QueryTask(
+            client, cycle, 3, pools[client].labelled, pools[client].labels, pools[client].unlabelled,
+            {"global": to_arrays(start), "local": to_arrays(start)},
+        )  # fmt: skip
+        with Workers(images, config) as workers:
+            models = workers._local._models(task)
+            for kind in kinds:
+                models.forward(kind, task.unlabelled)
+            return {kind: models.states[kind] for kind in kinds}, models.used
+
+    return train
+
+
+def test_models_for_queries_do_not_depend_on_what_came_before(trained):
+    forwards, used = trained(["local_only", "finetuned", "distilled"])
+    backwards, _ = trained(["distilled", "finetuned", "local_only"])
+    for kind, state in forwards.items():
+        assert all((state[name] == backwards[kind][name]).all() for name in state)
+    assert used == {"local_only", "finetuned", "distilled", "global"}
+    weights = [forwards[kind]["head.weight"] for kind in forwards]
+    assert not any((a == b).all() for a, b in zip(weights, [*weights[1:], weights[0]], strict=True))
+    assert not (trained(["local_only"], client=2)[0]["local_only"]["head.weight"] == weights[0]).all()
+    assert not (trained(["local_only"], cycle=1)[0]["local_only"]["head.weight"] == weights[0]).all()
+
+
+def test_local_only_learns_its_labels_and_asks_for_no_global_model(images, trained, pools, make_config):
+    states, used = trained(["local_only"], query_training={"epochs": 30})
+    assert used == {"local_only"}
+    with Workers(images, make_config(query="random")) as workers:
+        task = QueryTask(1, 1, 3, pools[1].labelled, pools[1].labels, pools[1].unlabelled, {"global": {}, **states})
+        logits = workers._local._models(task).forward("local_only", pools[1].labelled).logits
+    assert (logits.argmax(dim=1).numpy() == pools[1].labels).mean() > 0.8
+
+
+def test_epochs_and_rate_of_query_models(make_config):
+    def training(**changes):
+        return QueryModelTrainer(make_config(**changes), None, 3, None).training
+
+    assert training().local_epochs == 3
+    assert training(federation={"rounds": 1000}).local_epochs == 100
+    assert training(query_training={"epochs": 7, "lr": 0.3}, training={"lr_drop_epoch": 2}).lr == 0.3
+    assert training(query_training={"epochs": 7}, training={"lr_drop_epoch": 2}).lr_drop_epoch is None
+
+
+def test_distillation_loss_is_that_of_the_paper():
+    rng = torch.Generator().manual_seed(0)
+    student, teacher = (torch.nn.Linear(3, 4).double() for _ in range(2))
+    images, labels = torch.randn(5, 3, generator=rng, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0])
+    step = StepView(student, teacher, images, labels, None, torch.zeros(4), 0, rng)
+    loss = 0.0
+    for x, y in zip(images, labels, strict=True):
+        z, t = student(x), teacher(x)
+        soft, target = (z / 4).softmax(0), (t / 4).softmax(0)
+        loss += 0.1 * -z.log_softmax(0)[y] + 0.9 * 16 * (target * (target.log() - soft.log())).sum()
+    assert Distillation().client_loss(step).item() == pytest.approx(loss.item() / 5, rel=1e-9)
+
+
+def test_watching_counts_changes_between_epochs_and_leaves_training_alone(images, make_config, pools, start):
+    options = {"training": {"local_epochs": 2}, "federation": {"rounds": 4, "participation": 1.0}}
+    plain, _ = trial(images, pools, start, make_config(query="random", **options))
+    state, results = trial(images, pools, start, make_config(query="chase", **options))
+    assert plain.watched == {}
+    for name, tensor in plain.global_state.items():
+        assert torch.equal(tensor, state.global_state[name])
+    for client, pool in pools.items():
+        watched = state.watched[client]
+        assert watched["samples"].tolist() == pool.unlabelled.tolist()  # fewer than 500
+        assert (watched["predicted"] >= 0).all()
+        assert watched["changes"].max() <= 4 * 2 - 1
+        changes = dict(zip(watched["samples"].tolist(), watched["changes"].tolist(), strict=True))
+        selection = results.selections[client]
+        assert selection.scores.tolist() == [changes[sample] for sample in selection.samples.tolist()]
+        assert selection.scores.min() >= sorted(changes.values(), reverse=True)[3]
+    assert sum(watched["changes"].sum() for watched in state.watched.values()) > 0
+
+
+def test_a_watched_change_is_a_change_of_the_predicted_class(images, make_config, pools, start, monkeypatch):
+    from kafal_pipeline.federation import watching
+
+    seen = []
+    original = watching.predictions
+
+    def predictions(*args):
+        seen.append(original(*args))
+        return seen[-1]
+
+    monkeypatch.setattr(watching, "predictions", predictions)
+    query = {"name": "chase", "watched_samples": 5}
+    config = make_config(query=query, training={"local_epochs": 3}, federation={"rounds": 1, "participation": 0.25})
+    state, _ = trial(images, pools, start, config)
+    assert len(seen) == 3 * len(pools)
+    for client in pools:
+        first, second, third = seen[3 * client : 3 * client + 3]
+        assert state.watched[client]["changes"].tolist() == ((first != second) * 1 + (second != third)).tolist()
+
+
+@pytest.mark.parametrize("query", ["fairfal", "ifal", "chase"])
+def test_one_and_two_processes_choose_the_same(tmp_path, make_config, query):
+    digits = open_store(DatasetConfig(), tmp_path / "raw", tmp_path / "images")
+    options = {"partition": {"clients": 2, "min_size": 40}, "federation": {"rounds": 1, "participation": 1.0}}
+    config = make_config(query=query, **options, budget={"initial": 20, "per_cycle": 8})
+    split = make_partition(digits.train_labels, config.partition, config.seed)
+    pools = client_pools(initial_pool(split, digits.train_labels, config.budget, config.cycles, config.seed))
+    start = initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=0)
+    one, two = (
+        trial(
+            digits,
+            pools,
+            start,
+            make_config(query=query, **options, budget={"initial": 20, "per_cycle": 8}, training={"processes": n}),
+        )[1]
+        for n in (1, 2)
+    )
+    for client, selection in one.selections.items():
+        assert selection.samples.tolist() == two.selections[client].samples.tolist()
+        assert selection.scores.tolist() == two.selections[client].scores.tolist()
