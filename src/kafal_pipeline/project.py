@@ -82,7 +82,7 @@ def _check_strategies(config: Config) -> None:
             if strategy.options or strategy.name not in entries:
                 create(kind, strategy.name, strategy.options, entries)
         except UserError as error:
-            problems.append((kind, str(error).removeprefix(f"{kind}: ")))
+            problems.append(_keyed(kind, str(error).removeprefix(f"{kind}: ")))
     try:
         check_name("model", config.model.name, MODELS)
         if config.model.name not in MODELS or config.model.options or config.model.pretrained:
@@ -103,8 +103,8 @@ def _check_strategies(config: Config) -> None:
 
 
 def _keyed(key: str, message: str) -> tuple[str, str]:
-    """Split a message that names its own key, such as ``model.width: ...``."""
-    own = re.match(r"(model\.\w+): (.*)", message, re.DOTALL)
+    """Return the message with its key: its own where it begins with one, such as ``model.width: ...``."""
+    own = re.match(r"((?:query|update|model)(?:\.\w+)+): (.*)", message, re.DOTALL)
     return (own[1], own[2]) if own else (key, message)
 
 

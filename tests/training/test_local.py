@@ -16,6 +16,7 @@ from kafal_pipeline.training.batches import labelled_batches
 from kafal_pipeline.training.local import ClientSamples, Networks, learning_rate, train_locally
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.step import Workspace
+from kafal_pipeline.update.base import Correction
 from kafal_pipeline.update.fedavg import FedAvg
 from kafal_pipeline.update.kcfu import KCFU
 
@@ -44,7 +45,9 @@ def config(**changes):
     return TrainingConfig(**{**values, **changes})
 
 
-def run(student, pixels, update=None, *, training=None, round_=1, epochs_done=0, momentum=None, of=None, seed=0):
+def run(
+    student, pixels, update=None, *, training=None, round_=1, epochs_done=0, momentum=None, of=None, seed=0, **more
+):
     teacher = copy.deepcopy(student).requires_grad_(False)
     return train_locally(
         Networks(student, teacher),
@@ -56,6 +59,7 @@ def run(student, pixels, update=None, *, training=None, round_=1, epochs_done=0,
         epochs_done=epochs_done,
         momentum=momentum,
         generator=torch.Generator().manual_seed(seed),
+        **more,
     )
 
 
@@ -81,6 +85,50 @@ def test_equals_plain_sgd_in_float64(pixels, batches):
     assert result.loss == pytest.approx(np.mean(losses), rel=1e-4)
     for name, tensor in reference.state_dict().items():
         torch.testing.assert_close(student.state_dict()[name].double(), tensor.double(), rtol=2e-3, atol=2e-4, msg=name)
+
+
+def test_corrected_gradients_equal_plain_sgd_in_float64(pixels):
+    """What an update adds to the gradients, in the network's memory layout, whatever the one it came in."""
+    student, reference = network(), network().double()
+    drawn = torch.Generator().manual_seed(3)
+    shift = {name: 0.1 * torch.randn(p.shape, generator=drawn) for name, p in student.named_parameters()}
+    begin = {name: p.detach().clone() for name, p in reference.named_parameters()}
+    result = run(student, pixels, correction=Correction(pull=0.7, shift=shift))
+
+    reference.train()
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    generator, of = torch.Generator().manual_seed(0), samples()
+    for _ in range(2):
+        for batch in labelled_batches(20, 8, "equal", generator):
+            optimizer.zero_grad()
+            logits = reference(pixels.batch(of.labelled[batch]).double())
+            loss = nn.functional.cross_entropy(logits, of.labels[batch])
+            for name, parameter in reference.named_parameters():
+                difference = parameter - begin[name]
+                loss = loss + 0.35 * difference.square().sum() + (shift[name].double() * parameter).sum()
+            loss.backward()
+            optimizer.step()
+    assert result.steps == 6
+    for name, tensor in reference.state_dict().items():
+        torch.testing.assert_close(student.state_dict()[name].double(), tensor.double(), rtol=2e-3, atol=2e-4, msg=name)
+
+
+def test_travel_is_how_far_a_constant_gradient_moves_the_parameters(pixels):
+    """Also in a later round, and where the rate drops within it."""
+
+    class Constant(FedAvg):
+        def client_loss(self, step):
+            return sum(parameter.sum() for parameter in step.student.parameters())
+
+    training = config(weight_decay=0.0, lr_drop_epoch=4)
+    student, momentum, steps, epochs = network(), None, 0, 0
+    for _ in range(3):
+        before = student.head.bias.detach().clone()
+        result = run(
+            student, pixels, Constant(), training=training, momentum=momentum, steps_done=steps, epochs_done=epochs
+        )
+        assert result.travel == pytest.approx(float((before - student.head.bias.detach()).mean()), rel=1e-4)
+        momentum, steps, epochs = result.momentum, steps + result.steps, result.epochs
 
 
 def test_momentum_continues_where_it_stopped(pixels):

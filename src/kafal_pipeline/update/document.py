@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kafal_pipeline.files import write_text
 from kafal_pipeline.registry import create
@@ -57,7 +57,7 @@ def renewed(page: str) -> str:
 
 def _options(update: Update) -> str:
     values = {}
-    for item in fields(update):  # type: ignore[arg-type] - every registered update is a dataclass
+    for item in fields(cast(Any, update)):  # `create` has seen that it is a dataclass
         value = getattr(update, item.name)
         values[item.name] = value.name if isinstance(value, LabelledLoss) else value
     return _listed(values)
