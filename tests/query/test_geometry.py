@@ -118,6 +118,6 @@ def test_k_means_is_as_good_as_scikit_learns_and_its_labels_are_the_nearest_mean
 
 
 def test_weights_pull_the_means():
-    points = Points((torch.tensor([[0.0], [1.0]], dtype=torch.float64),))
+    points = Points((torch.tensor([[1.0], [3.0]], dtype=torch.float64),))
     _, squared = k_means(points, 1, np.random.default_rng(0), np.array([3.0, 1.0]))
-    assert squared == pytest.approx([0.0625, 0.5625])
+    assert squared == pytest.approx([0.25, 2.25])

@@ -39,7 +39,7 @@ def test_returns_exactly_the_budget_of_distinct_own_samples_best_first(name, mak
 
 
 @every_query
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=st.integers(1, 40),
     budget=st.integers(1, 45),

@@ -61,7 +61,8 @@ class Watch:
     def __init__(self, watched: Arrays, network: nn.Module, in_use: nn.Module, pixels: Pixels) -> None:
         self.network, self.in_use, self.pixels = network, in_use, pixels
         self.samples: NDArray[np.int64] = watched["samples"]  # type: ignore[assignment]
-        self.changes, self.predicted = watched["changes"], watched["predicted"]
+        self.changes: NDArray[np.int64] = watched["changes"]  # type: ignore[assignment]
+        self.predicted: NDArray[np.int64] = watched["predicted"]  # type: ignore[assignment]
 
     def after_epoch(self, epoch: int) -> None:
         """Predict the watched samples, and put the network back into training mode."""

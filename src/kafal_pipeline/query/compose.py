@@ -77,7 +77,7 @@ class Compose:
         Whether scores weigh samples in ``k_means``.
     """
 
-    score: str | dict[str, JsonValue]
+    score: str | dict[str, JsonValue] = "entropy"
     quota: Literal["none", "global_prototypes", "towards_global_mix"] = "none"
     diversity: Literal["none", "k_means", "k_centre", "k_means_pp"] = "none"
     space: Space = "gradients"

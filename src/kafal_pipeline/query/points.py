@@ -81,7 +81,7 @@ class Points:
         return nearest
 
     def tiles(self, others: Points) -> Iterator[tuple[slice, Tensor]]:
-        """Yield squared distances to `others` in tiles that fit a cache: the own rows, and at most TILE x TILE of them."""
+        """Yield squared distances to `others` in tiles of at most TILE x TILE, with the rows that each is of."""
         parts = [others.part(start, start + TILE) for start in range(0, len(others), TILE)]
         for start in range(0, len(self), TILE):
             own = self.part(start, start + TILE)

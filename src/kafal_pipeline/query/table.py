@@ -1,7 +1,7 @@
 """The table in docs/queries.md.
 
-Made by ``python -m kafal_pipeline.query.table docs/queries.md benchmarks/results/queries.json``. What a query needs is not
-written down by hand: each query chooses from a small pool that takes note of what it asks for.
+Made by ``python -m kafal_pipeline.query.table docs/queries.md benchmarks/results/queries.json``. What a query needs is
+not written down by hand: each query chooses from a small pool that takes note of what it asks for.
 """
 
 from __future__ import annotations

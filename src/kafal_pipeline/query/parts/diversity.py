@@ -19,14 +19,14 @@ from kafal_pipeline.query.pool import PoolView, QueryModel
 class Candidates(NamedTuple):
     """What a diversity step chooses among.
 
-    `positions` are places in the pool, best first, at least `count`; `scores` those of the whole pool, ``(n,)``;
+    `positions` are places in the pool, best first, at least `number`; `scores` those of the whole pool, ``(n,)``;
     `group` is the class that the candidates are taken for, None if the pool is not grouped by class.
     """
 
     pool: PoolView
     positions: NDArray[np.int64]
     scores: Scores
-    count: int
+    number: int
     group: int | None
 
 
@@ -34,7 +34,7 @@ class Diversity(Protocol):
     """Takes some of a group's candidates."""
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return `count` distinct ones of the candidates' positions."""
+        """Return `number` distinct ones of the candidates' positions."""
         ...
 
 
@@ -43,8 +43,8 @@ class Best:
     """No diversity: the best candidates."""
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the first `count`."""
-        return among.positions[: among.count]
+        """Return the first."""
+        return among.positions[: among.number]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class InSpace:
 
 @dataclass(frozen=True)
 class KMeans(InSpace):
-    """The candidate nearest to the mean of each of `count` clusters; empty clusters are made up for by the best left.
+    """The candidate nearest to the mean of each of as many clusters; empty clusters are made up for by the best left.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class KMeans(InSpace):
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return one candidate a cluster."""
-        candidates, count = among.positions, among.count
+        candidates, count = among.positions, among.number
         points = self.points(among)
         weights = among.scores[candidates].clip(min=0) if self.weighted else None
         taken = candidates[nearest_to_centres(*k_means(points, count, rng, weights))]
@@ -90,10 +90,10 @@ class KCentre(InSpace):
         known = np.arange(len(pool.labels)) if among.group is None else np.flatnonzero(pool.labels == among.group)
         if len(known):
             seeds = points_of(pool, self.space, self.model, labelled=True).take(known)
-            return candidates[k_centre(points, seeds, among.count, rng)[0]]
+            return candidates[k_centre(points, seeds, among.number, rng)[0]]
         # nothing to be far from: the best candidate is a better beginning than a random one
         first, others = points.take(np.zeros(1, dtype=np.int64)), points.take(np.arange(1, len(points)))
-        rest, _ = k_centre(others, first, among.count - 1, rng)
+        rest, _ = k_centre(others, first, among.number - 1, rng)
         return np.concatenate([candidates[:1], candidates[1:][rest]])
 
 
@@ -103,4 +103,4 @@ class KMeansPP(InSpace):
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the drawn candidates."""
-        return among.positions[k_means_pp(self.points(among), among.count, rng, first="longest")[0]]
+        return among.positions[k_means_pp(self.points(among), among.number, rng, first="longest")[0]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -71,7 +72,11 @@ class TowardsGlobalMix:
         return Groups(group, mix_quotas(capacity, pool.label_counts, mix, budget), classes=True)
 
 
-QUOTAS = {"none": NoQuota, "global_prototypes": GlobalPrototypes, "towards_global_mix": TowardsGlobalMix}
+QUOTAS: dict[str, Callable[[], Quota]] = {
+    "none": NoQuota,
+    "global_prototypes": GlobalPrototypes,
+    "towards_global_mix": TowardsGlobalMix,
+}
 
 
 def equal_quotas(capacity: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
@@ -85,7 +90,7 @@ def equal_quotas(capacity: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
     Examples
     --------
     >>> equal_quotas(np.array([9, 1, 5, 0]), 9).tolist()
-    [5, 1, 3, 0]
+    [4, 1, 4, 0]
     """
     quotas = np.minimum(capacity, budget // len(capacity))
     return one_by_one(quotas, capacity, budget)
