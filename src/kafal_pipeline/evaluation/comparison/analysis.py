@@ -37,8 +37,8 @@ class Comparison:
         See `against_baselines`, `all_pairs` and `win_matrix`.
     ranking
         Mean ranks with Friedman's test.
-    curves, labels
-        See `mean_curves` and `labels_table`.
+    curves, gains, labels
+        See `mean_curves`, `gains` and `labels_table`.
     queried, class_accuracy
         Strategies by classes.
     clients
@@ -56,6 +56,7 @@ class Comparison:
     wins: pd.DataFrame
     ranking: Ranking
     curves: pd.DataFrame
+    gains: pd.DataFrame
     labels: pd.DataFrame
     queried: pd.DataFrame
     class_accuracy: pd.DataFrame
@@ -109,6 +110,7 @@ def compare(
         wins=pairs.win_matrix(table, order),
         ranking=ranking,
         curves=curves.mean_curves(cycles, confidence=confidence),
+        gains=curves.gains(cycles, baselines, confidence),
         labels=curves.labels_table(cycles, targets, baselines),
         queried=classes.queried_classes(tables.classes).loc[order],
         class_accuracy=classes.class_accuracy(tables.classes).loc[order],

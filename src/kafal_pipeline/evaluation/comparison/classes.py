@@ -36,7 +36,7 @@ def queried_classes(classes: pd.DataFrame) -> pd.DataFrame:
 
 
 def balance(shares: pd.DataFrame) -> pd.Series:
-    """Return how even each row's shares are: entropy over the largest possible one, 1 for equal shares, 0 for one class.
+    """Return how even each row's shares are, as entropy over the largest possible one: 1 if equal, 0 for one class.
 
     Examples
     --------

@@ -46,6 +46,31 @@ def mean_curves(cycles: pd.DataFrame, measure: str = "accuracy", confidence: flo
     return table.assign(low=table["mean"] - half, high=table["mean"] + half)
 
 
+def gains(cycles: pd.DataFrame, baselines: Mapping[str, str], confidence: float = 0.95) -> pd.DataFrame:
+    """Average the differences in accuracy between each strategy and its baseline, paired by seed and cycle.
+
+    Parameters
+    ----------
+    cycles
+        As for `mean_curves`.
+    baselines
+        The baseline of each strategy that has one; the others are left out.
+    confidence
+        Of the interval of the mean difference (Student's t).
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `mean_curves`, with the differences in `mean`, `std`, `low` and `high`.
+    """
+    paired = cycles[cycles["strategy"].isin(list(baselines))]
+    paired = paired.assign(baseline=paired["strategy"].map(dict(baselines)))
+    other = cycles[["strategy", "seed", "cycle", "accuracy"]]
+    other = other.rename(columns={"strategy": "baseline", "accuracy": "baseline_accuracy"})
+    paired = paired.merge(other, on=["baseline", "seed", "cycle"])
+    return mean_curves(paired.assign(gain=paired["accuracy"] - paired["baseline_accuracy"]), "gain", confidence)
+
+
 def half_width(std: float, n: int, confidence: float = 0.95) -> float:
     """Return half the width of Student's interval of a mean; NaN for fewer than two values.
 

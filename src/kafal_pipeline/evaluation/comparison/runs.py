@@ -185,7 +185,7 @@ def _clients(splits: Mapping[int, Path], seeds: set[int]) -> pd.DataFrame:
     missing = sorted(seed for seed in seeds & set(splits) if not splits[seed].is_file())
     if missing:
         raise UserError(
-            f"{splits[missing[0]]}: the split of seed {missing[0]} is not there. Make it: kedro run --pipeline partition."
+            f"{splits[missing[0]]}: there is no split of seed {missing[0]}. Make it: kedro run --pipeline partition."
         )
     tables = [pd.read_csv(splits[seed]).assign(seed=seed) for seed in sorted(seeds & set(splits))]
     columns = ["seed", "client", "class", "count"]

@@ -1,8 +1,8 @@
 """Wilcoxon's signed-rank test and the estimate that belongs to it, exact for every number of pairs and with ties.
 
-SciPy's exact p-values hold without ties, and it has neither the Hodges-Lehmann estimate nor its interval; here all of them
-come from one exact distribution. Differences that agree to `DECIMALS` decimals count as equal, so that rounding errors of
-means neither make nor break ties.
+SciPy's exact p-values hold without ties, and it has neither the Hodges-Lehmann estimate nor its interval; here all of
+them come from one exact distribution. Differences that agree to `DECIMALS` decimals count as equal, so that rounding
+errors neither make nor break ties.
 
 References
 ----------
@@ -29,7 +29,7 @@ class Estimate(NamedTuple):
 
 
 def p_greater(differences: ArrayLike) -> float:
-    """Return the exact p-value of the one-sided test: are the differences greater than 0 by chance alone?
+    """Return the exact p-value of the one-sided test of whether the differences are greater than 0 by chance alone.
 
     Zeros are dropped (Wilcoxon's way, also R's), ties get the mean of their ranks, and the p-value is the share of the
     2^n equally likely assignments of signs whose rank sum is at least as large as the one found.
@@ -63,9 +63,9 @@ def p_greater(differences: ArrayLike) -> float:
 def hodges_lehmann(differences: ArrayLike, confidence: float = 0.95) -> Estimate:
     """Return the median of the Walsh averages and its exact two-sided confidence interval.
 
-    The Walsh averages are the means of all pairs of differences, each with itself included. The interval is the smallest
-    one between two of them, equally far from both ends, that covers the centre of symmetry with at least the confidence
-    asked for (as R's ``wilcox.test(conf.int=TRUE)``). With ties or zeros it covers at least as often.
+    The Walsh averages are the means of all pairs of differences, each with itself included. The interval is the
+    smallest one between two of them, equally far from both ends, that covers the centre of symmetry with at least the
+    confidence asked for (as R's ``wilcox.test(conf.int=TRUE)``). With ties or zeros it covers at least as often.
 
     Parameters
     ----------
