@@ -10,6 +10,7 @@ import numpy as np
 
 from kafal_pipeline.evaluation.comparison.analysis import Comparison
 from kafal_pipeline.evaluation.comparison.appearance import BASELINE, FAINT, INK, MUTED, OTHER, Look, new_chart
+from kafal_pipeline.evaluation.comparison.verdict import points
 from kafal_pipeline.evaluation.style import short
 
 if TYPE_CHECKING:
@@ -17,25 +18,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 6.2
+WIDTH = 4.7
 ROW = 0.27
 """Inches a strategy takes in the figures that list them."""
 
-MOST_NUMBERS, MOST_BANDS, MOST_TICKS = 12, 4, 9
-"""Up to so many strategies have numbers in the win matrix, or all of them bands; up to so many cycles have a tick each."""
+MOST_NUMBERS, MOST_BANDS, MOST_TICKS = 12, 4, 7
+"""The most strategies with numbers in the win matrix, the most with a band each, the most cycles with a tick each."""
 
 DASHES = (0, (4, 2))
 
 
 def learning_curves_figure(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
     """Draw mean accuracy over mean number of labels, with the intervals of the means as bands."""
-    return _curves_figure(comparison.curves, comparison.strategies, looks, "Accuracy on the test set", percent="{:g}%")
+    return _curves_figure(comparison.curves, comparison.strategies, looks, "Accuracy on the test set")
 
 
 def gains_figure(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
     """Draw the mean difference to the baseline, paired by seed, over mean number of labels."""
     strategies = [name for name in comparison.strategies if name in comparison.baselines]
-    return _curves_figure(comparison.gains, strategies, looks, "Points above the baseline", percent="{:+g}", zero=True)
+    return _curves_figure(comparison.gains, strategies, looks, "Points above the baseline", zero=True)
 
 
 def _curves_figure(
@@ -44,7 +45,6 @@ def _curves_figure(
     looks: Mapping[str, Look],
     what: str,
     *,
-    percent: str,
     zero: bool = False,
 ) -> Figure:
     """Draw `mean` over `labels` for each strategy: the highlighted ones in colour, the others thin and grey.
@@ -55,7 +55,7 @@ def _curves_figure(
     grey = [name for name in strategies if not looks[name].highlighted]
     shown = [name for name in strategies if looks[name].highlighted]
     banded = [name for name in shown if len(shown) <= MOST_BANDS or name == shown[0] or looks[name].dashed]
-    with new_chart(WIDTH, 4.0 + 0.2 * math.ceil((len(shown) + bool(grey)) / 2)) as (figure, axes):
+    with new_chart(WIDTH, 3.3 + 0.2 * math.ceil((len(shown) + bool(grey)) / 2)) as (figure, axes):
         for name in grey:
             label = f"{len(grey)} others" if name == grey[0] else None
             axes.plot(curves[name]["labels"], curves[name]["mean"], color=OTHER, linewidth=0.8, zorder=1, label=label)
@@ -78,7 +78,8 @@ def _curves_figure(
         axes.set_ylabel(what)
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
-        axes.yaxis.set_major_formatter(lambda y, _: percent.format(round(100 * y, 6)))
+        axes.yaxis.set_major_formatter(lambda y, _: points(y).removesuffix(".0") if zero else f"{100 * y:g}%")
+        axes.set_ylim(*_limits(table))
         labels = table.groupby("cycle")["labels"].mean()
         if len(labels) <= MOST_TICKS:
             axes.set_xticks(labels.round())
@@ -86,7 +87,7 @@ def _curves_figure(
         best_first = list(zip(handles, names, strict=True))[::-1]
         figure.legend(
             *([handle for handle, _ in best_first], [name for _, name in best_first]),
-            **{"loc": "outside lower center", "ncols": 2, "labelcolor": INK, "handlelength": 3},
+            **{"loc": "outside lower center", "ncols": 2, "labelcolor": INK, "handlelength": 2.6, "fontsize": 9},
         )
     return figure
 
@@ -102,7 +103,7 @@ def scores_figure(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
             axes.plot([line["aulc_low"], line["aulc_high"]], [row, row], color=look.colour, linewidth=2.2, zorder=3)
             axes.scatter([line["aulc"]], [row], s=44, color=look.colour, marker=look.marker, linewidths=0, zorder=4)
         _rows(axes, names)
-        axes.set_xlabel("AULC: bar and large mark the mean and its interval, dots the seeds")
+        axes.set_xlabel("AULC of the seeds, their mean and its interval")
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     return figure
 
@@ -156,6 +157,16 @@ def win_matrix_figure(comparison: Comparison) -> Figure:
                     axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=9, color=colour)
         figure.colorbar(image, ax=axes, shrink=0.8, format=lambda share, _: f"{100 * share:.0f}%")
     return figure
+
+
+def _limits(table: pd.DataFrame) -> tuple[float, float]:
+    """Return what to show of the vertical axis: all lines, and of the bands no more than leaves the lines legible."""
+    low, high = table["mean"].min(), table["mean"].max()
+    room = max(0.6 * (high - low), 0.01)
+    bottom = max(low - room, table[["low", "mean"]].min().min())
+    top = min(high + room, table[["high", "mean"]].max().max())
+    margin = 0.04 * (top - bottom) + 1e-3
+    return bottom - margin, top + margin
 
 
 def _rows(axes: Axes, names: list[str]) -> None:

@@ -13,97 +13,115 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Strength = Literal["shown", "open", "too few seeds", "alone"]
-SPACE = "\N{NO-BREAK SPACE}"
 
-BADGES: dict[Strength, str] = {
-    "shown": "More than luck",
-    "open": "May be luck",
-    "too few seeds": "Too few seeds to tell",
-    "alone": "Nothing to compare with",
-}
+SPACE = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The winner by mean AULC, how sure that is, and the sentences that say it."""
+    """The strategy that leads by mean AULC, and how sure it is that it leads.
+
+    Attributes
+    ----------
+    winner
+        The leader.
+    measured_by
+        What its lead is measured by: its baseline, or else the runner-up. Itself if it is alone.
+    strength
+        Whether the lead over `measured_by` is shown to be more than luck.
+    title, badge, sentences
+        The same for people.
+    """
 
     winner: str
+    measured_by: str
     strength: Strength
     title: str
+    badge: str
     sentences: tuple[str, ...]
-
-    @property
-    def badge(self) -> str:
-        """The strength in words."""
-        return BADGES[self.strength]
 
 
 def verdict(comparison: Comparison) -> Verdict:
-    """Say who won: measured by its baseline where it has one, or else by the runner-up."""
+    """Say who leads, by how much, and whether that is more than luck."""
     winner, *others = comparison.strategies
     score = percent(comparison.summary.loc[winner, "aulc"])
     if not others:
-        return Verdict(winner, "alone", f"{winner}: AULC {score}", ("Only one strategy has finished runs.",))
-    ahead = _pair(comparison.pairs, winner, others[0])
-    pairs = len(comparison.pairs)
-    closest = (
-        f"The runner-up {others[0]} is {_gap(ahead)} behind{_interval(ahead)}; {winner} is better on "
-        f"{_seeds(ahead)}, {_p(ahead)}. {_consequence(_strength(ahead, pairs, comparison.alpha))}"
-    )
+        only = ("Only one strategy has finished runs.",)
+        return Verdict(winner, winner, "alone", f"{winner}: AULC {score}", "Nothing to compare with", only)
+    second = others[0]
+    closest, second_strength = _runner_up(comparison, winner, second)
     baseline = comparison.baselines.get(winner)
-    if baseline is None:
-        strength = _strength(ahead, pairs, comparison.alpha)
-        is_baseline = winner in comparison.baselines.values()
-        title = f"{winner}{', the baseline,' if is_baseline else ''} is best: AULC {score}"
-        lead = ("No strategy beat the baseline on average.",) if is_baseline else ()
-        return Verdict(winner, strength, title, (*lead, closest))
-    row = _pair(comparison.against_baseline, winner, baseline)
-    strength = _strength(row, len(comparison.against_baseline), comparison.alpha)
-    title = f"{winner} is best: AULC {score}, {_gap(row)} above {baseline}"
-    measured = (
-        f"Against the baseline it is better on {_seeds(row)}{_interval(row)}, {_p(row)}, counting "
-        f"{_tests(len(comparison.against_baseline))}."
+    if baseline is not None:
+        family = comparison.against_baseline
+        row = _pair(family, winner, baseline)
+        strength = _strength(row, family, comparison.alpha)
+        gap = f"{_size(row)} above {baseline}" if row["difference"] > 0 else f"level with {baseline} on a typical seed"
+        measured = f"Against the baseline {baseline} it is better on {_seeds(row)}{_interval(row)}, {_p(row, family)}."
+        sentences = (measured,) if second == baseline else (measured, closest)
+        title = f"{winner} leads: AULC {score}, {gap}"
+        return Verdict(winner, baseline, strength, title, _badge(strength, baseline), sentences)
+    if winner in comparison.baselines.values():
+        title = f"{winner}, the baseline, leads: AULC {score}"
+        sentences = ("No strategy is above the baseline on average.", closest)
+    else:
+        title, sentences = f"{winner} leads: AULC {score}", (closest,)
+    return Verdict(winner, second, second_strength, title, _badge(second_strength, second), sentences)
+
+
+def _runner_up(comparison: Comparison, winner: str, second: str) -> tuple[str, Strength]:
+    """Return the sentence on the two best strategies, and how sure their order is."""
+    row = _pair(comparison.pairs, winner, second)
+    strength = _strength(row, comparison.pairs, comparison.alpha)
+    behind = f"{_size(row)} behind" if row["difference"] > 0 else "not behind on a typical seed"
+    sentence = (
+        f"The runner-up {second} is {behind}{_interval(row)}; {winner} is better on {_seeds(row)}, "
+        f"{_p(row, comparison.pairs)}. {_TOLD_APART[strength]}"
     )
-    return Verdict(winner, strength, title, (measured, closest) if others[0] != baseline else (measured,))
+    return sentence, strength
+
+
+_TOLD_APART: dict[Strength, str] = {
+    "shown": "That is more than luck.",
+    "open": "The two are not told apart.",
+    "too few seeds": "These are too few seeds to tell the two apart.",
+}
+
+
+def _badge(strength: Strength, other: str) -> str:
+    badges: dict[Strength, str] = {
+        "shown": f"Above {other} by more than luck",
+        "open": f"The lead over {other} may be luck",
+        "too few seeds": "Too few seeds to tell",
+    }
+    return badges[strength]
 
 
 def _pair(table: pd.DataFrame, strategy: str, against: str) -> Any:
     return table[(table["strategy"] == strategy) & (table["against"] == against)].iloc[0]
 
 
-def _strength(row: Any, comparisons: int, alpha: float) -> Strength:
+def _strength(row: Any, family: pd.DataFrame, alpha: float) -> Strength:
     if row["p_holm"] <= alpha:
         return "shown"
-    return "too few seeds" if row["n"] < pairs_needed(comparisons, alpha) else "open"
+    return "too few seeds" if row["n"] < pairs_needed(int(family["p"].notna().sum()), alpha) else "open"
 
 
-def _consequence(strength: Strength) -> str:
-    return {
-        "shown": "That is more than luck.",
-        "open": "The two are not told apart.",
-        "too few seeds": "That is too few seeds to tell the two apart.",
-        "alone": "",
-    }[strength]
-
-
-def _gap(row: Any) -> str:
-    return f"{100 * row['difference']:.1f} points"
+def _size(row: Any) -> str:
+    return f"{100 * row['difference']:.1f}{SPACE}points"
 
 
 def _seeds(row: Any) -> str:
     return f"{row['wins']} of {row['n']} {'seed' if row['n'] == 1 else 'seeds'}"
 
 
-def _tests(count: int) -> str:
-    return "this one test" if count == 1 else f"{count} such tests"
-
-
 def _interval(row: Any) -> str:
     return "" if math.isnan(row["low"]) else f" (interval {points(row['low'])} to {points(row['high'])})"
 
 
-def _p(row: Any) -> str:
-    return f"adjusted {p_value(row['p_holm'], equals=True)}"
+def _p(row: Any, family: pd.DataFrame) -> str:
+    tests = int(family["p"].notna().sum())
+    adjusted = "" if tests == 1 else f", adjusted for {tests} tests"
+    return p_value(row["p_holm"], equals=True) + adjusted
 
 
 def percent(fraction: float, digits: int = 1) -> str:
