@@ -25,6 +25,9 @@ ROW = 0.27
 MOST_NUMBERS, MOST_BANDS, MOST_TICKS = 12, 4, 7
 """The most strategies with numbers in the win matrix, the most with a band each, the most cycles with a tick each."""
 
+FEWEST_SEEDS = 3
+"""With fewer seeds no interval is drawn: of two values it is 18 times as wide as they lie apart."""
+
 DASHES = (0, (4, 2))
 
 
@@ -54,7 +57,8 @@ def _curves_figure(
     curves = {str(name): curve for name, curve in table.groupby("strategy")}
     grey = [name for name in strategies if not looks[name].highlighted]
     shown = [name for name in strategies if looks[name].highlighted]
-    banded = [name for name in shown if len(shown) <= MOST_BANDS or name == shown[0] or looks[name].dashed]
+    banded = [name for name in shown if curves[name]["n"].min() >= FEWEST_SEEDS]
+    banded = [name for name in banded if len(shown) <= MOST_BANDS or name == shown[0] or looks[name].dashed]
     with new_chart(WIDTH, 3.3 + 0.2 * math.ceil((len(shown) + bool(grey)) / 2)) as (figure, axes):
         for name in grey:
             label = f"{len(grey)} others" if name == grey[0] else None
@@ -79,7 +83,8 @@ def _curves_figure(
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
         axes.yaxis.set_major_formatter(lambda y, _: points(y).removesuffix(".0") if zero else f"{100 * y:g}%")
-        axes.set_ylim(*_limits(table))
+        bottom, top = _limits(table)
+        axes.set_ylim(bottom, top if zero else min(top, 1.01))
         labels = table.groupby("cycle")["labels"].mean()
         if len(labels) <= MOST_TICKS:
             axes.set_xticks(labels.round())
@@ -100,7 +105,8 @@ def scores_figure(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
             look, line = looks[name], summary.loc[name]
             scores = comparison.scores[name].dropna()
             axes.scatter(scores, [row] * len(scores), s=14, color=look.colour, alpha=0.4, linewidths=0, zorder=2)
-            axes.plot([line["aulc_low"], line["aulc_high"]], [row, row], color=look.colour, linewidth=2.2, zorder=3)
+            if line["n"] >= FEWEST_SEEDS:
+                axes.plot([line["aulc_low"], line["aulc_high"]], [row, row], color=look.colour, linewidth=2.2, zorder=3)
             axes.scatter([line["aulc"]], [row], s=44, color=look.colour, marker=look.marker, linewidths=0, zorder=4)
         _rows(axes, names)
         axes.set_xlabel("AULC of the seeds, their mean and its interval")

@@ -11,7 +11,7 @@ from kafal_pipeline.evaluation.comparison import appearance, verdict
 from kafal_pipeline.evaluation.comparison.analysis import Comparison, warnings
 from kafal_pipeline.evaluation.comparison.classes import balance, client_spread
 from kafal_pipeline.evaluation.comparison.curves import REFERENCE
-from kafal_pipeline.evaluation.comparison.figures import MOST_BANDS
+from kafal_pipeline.evaluation.comparison.figures import FEWEST_SEEDS, MOST_BANDS
 from kafal_pipeline.evaluation.comparison.panels import HEIGHT, WIDTH, panels
 from kafal_pipeline.evaluation.comparison.runs import FAILED, RunTables
 
@@ -67,6 +67,7 @@ def render(
         comparison=comparison,
         looks=looks,
         figures=figures,
+        bands=comparison.curves["n"].max() >= FEWEST_SEEDS,
         many_bands=sum(look.highlighted for look in looks.values()) > MOST_BANDS,
         rows=_rows(comparison),
         targets=_targets(comparison.labels, comparison.strategies),
