@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,13 +17,13 @@ CONFIGURATION = {
 }
 
 
-@pytest.fixture
-def write_run(tmp_path):
-    """Return a function that writes a run as it lies on disk and returns its folder."""
+@pytest.fixture(scope="session")
+def write_run_below():
+    """Return a function that writes a run below a folder, as it lies on disk, and returns the run's own folder."""
 
-    def write(query="random", update="kcfu", seed=0, gain=0.0, classes=("cat", "dog"), finished=3, **changes):
+    def write(root, query="random", update="kcfu", seed=0, gain=0.0, classes=("cat", "dog"), finished=3, **changes):
         rng = np.random.default_rng([seed, len(query)])
-        folder = tmp_path / "07_model_output" / "toy" / f"{query}-{update}" / f"seed_{seed}"
+        folder = root / "07_model_output" / "toy" / f"{query}-{update}" / f"seed_{seed}"
         folder.mkdir(parents=True)
         named = {
             "seed": seed,
@@ -53,6 +54,11 @@ def write_run(tmp_path):
         return folder
 
     return write
+
+
+@pytest.fixture
+def write_run(write_run_below, tmp_path):
+    return partial(write_run_below, tmp_path)
 
 
 @pytest.fixture

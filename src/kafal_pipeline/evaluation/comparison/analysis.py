@@ -155,8 +155,11 @@ def _baselines(tables: RunTables, baseline: str) -> dict[str, str]:
     """Return the baseline of each strategy: the baseline's query under the strategy's own update."""
     finished = tables.runs[tables.runs["status"] != FAILED].drop_duplicates("strategy")
     by_update = finished[finished["query"] == baseline].set_index("update")["strategy"].to_dict()
-    others = finished[finished["query"] != baseline]
-    return {row.strategy: by_update[row.update] for row in others.itertuples() if row.update in by_update}
+    others = finished[(finished["query"] != baseline) & finished["update"].isin(list(by_update))]
+    return {
+        str(strategy): str(by_update[update])
+        for strategy, update in zip(others["strategy"], others["update"], strict=True)
+    }
 
 
 def _summary(
@@ -165,7 +168,7 @@ def _summary(
     import pandas as pd  # noqa: PLC0415 - half a second to import
 
     n, std = scores.count(), scores.std()
-    half = pd.Series({name: curves.half_width(std[name], n[name], confidence) for name in scores})
+    half = [curves.half_width(*column, confidence) for column in zip(std, n, strict=True)]
     accuracy = last.groupby("strategy")["accuracy"]
     failed = tables.runs[tables.runs["status"] == FAILED].groupby("strategy").size()
     table = pd.DataFrame(

@@ -42,7 +42,7 @@ def mean_curves(cycles: pd.DataFrame, measure: str = "accuracy", confidence: flo
         mean=(measure, "mean"),
         std=(measure, "std"),
     ).reset_index()
-    half = [half_width(row.std, row.n, confidence) for row in table.itertuples()]
+    half = [half_width(std, n, confidence) for std, n in zip(table["std"], table["n"], strict=True)]
     return table.assign(low=table["mean"] - half, high=table["mean"] + half)
 
 

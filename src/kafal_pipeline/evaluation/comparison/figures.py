@@ -67,16 +67,20 @@ def _curves_figure(
             axes.axhline(0, color=BASELINE, linestyle=DASHES, linewidth=1.5, zorder=2)
         for name in banded:
             curve = curves[name]
-            axes.fill_between(
-                *(curve["labels"], curve["low"], curve["high"]),
-                **{"color": looks[name].colour, "alpha": 0.15, "linewidth": 0, "zorder": 2},
-            )
+            labels, low, high = curve["labels"], curve["low"], curve["high"]
+            axes.fill_between(labels, low, high, color=looks[name].colour, alpha=0.15, linewidth=0, zorder=2)
         for order, name in enumerate(reversed(shown)):
             curve, look = curves[name], looks[name]
             axes.plot(
-                *(curve["labels"], curve["mean"]),
-                **{"color": look.colour, "linestyle": DASHES if look.dashed else "solid", "linewidth": 2.0},
-                **{"marker": look.marker, "markersize": 5.5, "zorder": 3 + order, "label": short(name)},
+                curve["labels"],
+                curve["mean"],
+                color=look.colour,
+                linestyle=DASHES if look.dashed else "solid",
+                linewidth=2.0,
+                marker=look.marker,
+                markersize=5.5,
+                zorder=3 + order,
+                label=short(name),
             )
         axes.set_xlabel("Labels bought by all clients")
         axes.set_ylabel(what)
@@ -88,11 +92,15 @@ def _curves_figure(
         labels = table.groupby("cycle")["labels"].mean()
         if len(labels) <= MOST_TICKS:
             axes.set_xticks(labels.round())
-        handles, names = axes.get_legend_handles_labels()
-        best_first = list(zip(handles, names, strict=True))[::-1]
+        handles, names = axes.get_legend_handles_labels()  # drawn from the back to the front
         figure.legend(
-            *([handle for handle, _ in best_first], [name for _, name in best_first]),
-            **{"loc": "outside lower center", "ncols": 2, "labelcolor": INK, "handlelength": 2.6, "fontsize": 9},
+            handles[::-1],
+            names[::-1],
+            loc="outside lower center",
+            ncols=2,
+            fontsize=9,
+            labelcolor=INK,
+            handlelength=2.6,
         )
     return figure
 
@@ -128,13 +136,18 @@ def critical_difference_figure(comparison: Comparison, looks: Mapping[str, Look]
         _rows(axes, names)
         end = len(names) + 0.15
         axes.set_xlim(0.7, end + 0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        step = min(0.025, 0.2 / max(1, len(ranking.groups)))
         for place, group in enumerate(ranking.groups):
-            # To the right of the axes, in shares of their width.
-            axes.vlines(
-                1.02 + min(0.025, 0.2 / len(ranking.groups)) * place,
-                *(row_of[group[0]] - 0.3, row_of[group[-1]] + 0.3),
-                **{"color": INK, "linewidth": 2.2, "transform": axes.get_yaxis_transform(), "clip_on": False},
+            bar = axes.vlines(
+                1.02 + step * place,  # to the right of the axes, in shares of their width
+                row_of[group[0]] - 0.3,
+                row_of[group[-1]] + 0.3,
+                color=INK,
+                linewidth=2.2,
+                transform=axes.get_yaxis_transform(),
             )
+            bar.set_clip_on(False)
         if math.isfinite(ranking.critical_difference):
             stop = min(1 + ranking.critical_difference, end + 0.3)
             axes.plot([1, stop], [-1, -1], color=INK, linewidth=2.2, marker="|", markersize=7)
@@ -168,10 +181,11 @@ def win_matrix_figure(comparison: Comparison) -> Figure:
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
     """Return what to show of the vertical axis: all lines, and of the bands no more than leaves the lines legible."""
     low, high = table["mean"].min(), table["mean"].max()
+    bands = table[table["n"] >= FEWEST_SEEDS]
     room = max(0.6 * (high - low), 0.01)
-    bottom = max(low - room, table[["low", "mean"]].min().min())
-    top = min(high + room, table[["high", "mean"]].max().max())
-    margin = 0.04 * (top - bottom) + 1e-3
+    bottom = max(low - room, min([low, *bands["low"].dropna()]))
+    top = min(high + room, max([high, *bands["high"].dropna()]))
+    margin = 0.04 * (top - bottom) + 2e-3
     return bottom - margin, top + margin
 
 

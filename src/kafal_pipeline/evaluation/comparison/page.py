@@ -89,23 +89,26 @@ def render(
 
 def _rows(comparison: Comparison) -> list[dict[str, Any]]:
     """Return the lines of the ranking, each with its test against the baseline and the labels it needs."""
-    tests = comparison.against_baseline.set_index("strategy").to_dict("index")
-    reference = comparison.labels[comparison.labels["target"] == REFERENCE].set_index("strategy").to_dict("index")
-    summary = comparison.summary.to_dict("index")
+    tests = {row["strategy"]: row for row in _records(comparison.against_baseline)}
+    reference = {row["strategy"]: row for row in _records(comparison.labels) if row["target"] == REFERENCE}
     return [
-        {"strategy": name, **summary[name], "test": tests.get(name), "labels": reference.get(name)}
-        for name in comparison.strategies
+        {**row, "test": tests.get(row["strategy"]), "labels": reference.get(row["strategy"])}
+        for row in _records(comparison.summary.reset_index())
     ]
 
 
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
 def _pairs(comparison: Comparison) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(row["strategy"], row["against"]): row for row in comparison.pairs.to_dict("records")}
+    return {(row["strategy"], row["against"]): row for row in _records(comparison.pairs)}
 
 
 def _targets(labels: pd.DataFrame, strategies: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """Return by target and strategy what each accuracy costs, without the baseline's own."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in labels[labels["target"] != REFERENCE].to_dict("records"):
+    for row in _records(labels[labels["target"] != REFERENCE]):
         found.setdefault(row["target"], {})[row["strategy"]] = row
     return {target: {name: rows[name] for name in strategies} for target, rows in found.items()}
 

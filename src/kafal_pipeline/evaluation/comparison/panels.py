@@ -44,7 +44,7 @@ def panels(comparison: Comparison, looks: Mapping[str, Look]) -> list[Panel]:
             Panel(
                 strategy=name,
                 look=looks[name],
-                score=float(comparison.summary.loc[name, "aulc"]),
+                score=float(comparison.summary["aulc"][name]),
                 line=" ".join(_points(curve, "mean", box)),
                 band=" ".join(band),
                 baseline=" ".join(_points(curves[baseline], "mean", box)) if baseline else "",

@@ -6,6 +6,7 @@ import importlib.metadata
 import math
 import platform
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from kafal_pipeline.evaluation.comparison.classes import balance
 from kafal_pipeline.evaluation.comparison.page import render
 from kafal_pipeline.evaluation.comparison.runs import RunTables
 from kafal_pipeline.evaluation.comparison.svg import inline_svg, svg_text
-from kafal_pipeline.evaluation.comparison.verdict import verdict
+from kafal_pipeline.evaluation.comparison.verdict import percent, verdict
 from kafal_pipeline.evaluation.heatmap import heatmap
 from kafal_pipeline.files import write_json, write_text, write_with
 
@@ -85,7 +86,7 @@ def write_report(
     )
     for name, text in texts.items():
         write_text(folder / f"{name}.svg", text)
-        write_with(folder / f"{name}.png", lambda file, name=name: drawn[name].savefig(file, format="png"))
+        write_with(folder / f"{name}.png", partial(drawn[name].savefig, format="png"))
     written = csv_tables(tables, comparison)
     for name, (table, index) in written.items():
         write_text(folder / f"{name}.csv", table.to_csv(index=index, float_format="%.6g"))
@@ -108,20 +109,25 @@ def draw(comparison: Comparison, class_names: Sequence[str]) -> dict[str, Figure
         drawn["win_matrix"] = figures.win_matrix_figure(comparison)
     if len(names) > 1 and comparison.ranking.n:
         drawn["critical_difference"] = figures.critical_difference_figure(comparison, appearance)
-    by_class = {"rows": names, "columns": list(class_names), "rows_name": "Strategie", "text": "{:.0f}"}
-    drawn["queried_classes"] = heatmap(
-        100 * comparison.queried.fillna(0).to_numpy(),
-        title="Classes of the labels that the queries bought, in %",
-        colour_bar="% of the bought labels",
-        **by_class,
+    drawn["queried_classes"] = _classes_figure(
+        comparison.queried, class_names, "Classes of the labels that the queries bought, in %", "% of the bought labels"
     )
-    drawn["class_accuracy"] = heatmap(
-        100 * comparison.class_accuracy.fillna(0).to_numpy(),
-        title="Accuracy of each class after the last cycle, in %",
-        colour_bar="% right",
-        **by_class,
+    drawn["class_accuracy"] = _classes_figure(
+        comparison.class_accuracy, class_names, "Accuracy of each class after the last cycle, in %", "% right"
     )
     return drawn
+
+
+def _classes_figure(shares: pd.DataFrame, class_names: Sequence[str], title: str, colour_bar: str) -> Figure:
+    return heatmap(
+        100 * shares.fillna(0).to_numpy(dtype="float64"),
+        title=title,
+        rows=[str(name) for name in shares.index],
+        columns=class_names,
+        rows_name="Strategie",  # an s follows
+        colour_bar=colour_bar,
+        text="{:.0f}",
+    )
 
 
 def csv_tables(tables: RunTables, comparison: Comparison) -> dict[str, tuple[pd.DataFrame, bool]]:
@@ -186,8 +192,7 @@ def _numbers(values: Mapping[Any, float]) -> dict[str, float]:
 
 def _descriptions(comparison: Comparison) -> dict[str, str]:
     """Return what is read out instead of each figure on the page."""
-    names, summary = comparison.strategies, comparison.summary
-    best = ", ".join(f"{name} {100 * summary.loc[name, 'aulc']:.1f} %" for name in names[:6])
+    best = ", ".join(f"{name} {percent(comparison.summary['aulc'][name])}" for name in comparison.strategies[:6])
     return {
         "learning_curves": f"Mean accuracy over number of labels. Highest areas under the curve: {best}.",
         "gains": "Mean difference in accuracy to the baseline over number of labels, for the strategies that have one.",

@@ -158,7 +158,7 @@ def _name_of(folder: Path) -> dict[str, Any]:
 
 def _cycles(run: _Run) -> pd.DataFrame:
     curve = learning_curve(run.metrics)
-    curve = curve.drop(columns=[name for name in curve if name.startswith("accuracy_")])
+    curve = curve.drop(columns=[f"accuracy_{name}" for name in run.metrics[0]["classes"]])
     return curve.assign(strategy=run.key["strategy"], seed=run.key["seed"])
 
 

@@ -127,9 +127,10 @@ def _doubled_ranks(sizes: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _rank_sums(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the probability of each sum 0, 1, ... of the ranks, each of which counts or not with probability 1/2."""
-    probabilities = np.zeros(int(ranks.sum()) + 1)
+    probabilities: NDArray[np.float64] = np.zeros(int(ranks.sum()) + 1)
     probabilities[0] = 1.0
     for rank in ranks:
-        probabilities[rank:] = probabilities[rank:] + probabilities[:-rank]
-        probabilities /= 2  # the sums that the slice left out are halved alike
+        shifted = np.zeros_like(probabilities)
+        shifted[rank:] = probabilities[:-rank]
+        probabilities = (probabilities + shifted) / 2
     return probabilities

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def svg_text(figure: Figure) -> str:
     """Return a figure as an SVG file, the same one each time."""
     import matplotlib  # noqa: PLC0415 - a second to import
 
-    options = {"svg.fonttype": "none", "svg.hashsalt": "comparison", "text.parse_math": False}
+    options: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "comparison", "text.parse_math": False}
     buffer = io.StringIO()
     with matplotlib.rc_context(options):
         figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date"), None))

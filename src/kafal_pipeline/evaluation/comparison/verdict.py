@@ -44,7 +44,7 @@ class Verdict:
 def verdict(comparison: Comparison) -> Verdict:
     """Say who leads, by how much, and whether that is more than luck."""
     winner, *others = comparison.strategies
-    score = percent(comparison.summary.loc[winner, "aulc"])
+    score = percent(comparison.summary["aulc"][winner])
     if not others:
         only = ("Only one strategy has finished runs.",)
         return Verdict(winner, winner, "alone", f"{winner}: AULC {score}", "Nothing to compare with", only)
