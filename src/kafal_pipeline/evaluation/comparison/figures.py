@@ -124,6 +124,8 @@ def scores_figure(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
 
 def critical_difference_figure(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
     """Draw the mean ranks; bars at the right join strategies that differ by less than the critical difference."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - a second to import
+
     ranking = comparison.ranking
     names, ranks = list(ranking.mean_ranks), list(ranking.mean_ranks.values())
     row_of = {name: row for row, name in enumerate(names)}
@@ -136,7 +138,7 @@ def critical_difference_figure(comparison: Comparison, looks: Mapping[str, Look]
         _rows(axes, names)
         end = len(names) + 0.15
         axes.set_xlim(0.7, end + 0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
         step = min(0.025, 0.2 / max(1, len(ranking.groups)))
         for place, group in enumerate(ranking.groups):
             bar = axes.vlines(

@@ -112,7 +112,7 @@ def pairs_needed(comparisons: int, alpha: float) -> int:
 
 
 def _rounded(differences: ArrayLike) -> NDArray[np.float64]:
-    values = np.round(np.asarray(differences, dtype=np.float64), DECIMALS)
+    values: NDArray[np.float64] = np.asarray(differences, dtype=np.float64).round(DECIMALS)
     if values.ndim != 1 or not np.isfinite(values).all():
         raise ValueError(f"differences must be a vector of finite numbers, found shape {values.shape}: {values}")
     return values
