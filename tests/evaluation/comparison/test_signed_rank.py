@@ -81,6 +81,11 @@ def test_too_few_pairs_have_an_estimate_but_no_interval():
     assert math.isnan(estimate.high)
 
 
+def test_a_confidence_that_is_just_possible_has_an_interval():
+    assert hodges_lehmann([1, 2, 3, 4, 5, 6], 1 - 2 / 2**6) == (3.5, 1, 6)
+    assert math.isnan(hodges_lehmann([1, 2, 3, 4, 5, 6], 0.97).low)
+
+
 def test_rounding_errors_are_ties():
     assert p_greater([0.1 + 0.2 - 0.3, 1.0]) == 0.5  # the first is 0 but for rounding
 

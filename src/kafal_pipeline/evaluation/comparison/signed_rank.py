@@ -92,7 +92,7 @@ def hodges_lehmann(differences: ArrayLike, confidence: float = 0.95) -> Estimate
     walsh = np.sort((values[first] + values[second]) / 2)
     centre = float(np.median(walsh))
     below = np.cumsum(_rank_sums(2 * np.arange(1, values.size + 1))[::2])  # P(rank sum <= 0), P(<= 1), ...
-    end = int(np.searchsorted(below, (1 - confidence) / 2 + 1e-12, side="right"))  # its place among the averages
+    end = int(np.searchsorted(below, (1 - confidence) / 2 + 1e-12))  # its place among the averages
     if end == 0:
         return Estimate(centre, math.nan, math.nan)
     return Estimate(centre, float(walsh[end - 1]), float(walsh[-end]))
