@@ -1,0 +1,187 @@
+"""All tables of a comparison, computed from its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kafal_pipeline.errors import UserError, did_you_mean
+from kafal_pipeline.evaluation.comparison import classes, curves, pairs
+from kafal_pipeline.evaluation.comparison.ranking import Ranking, rank
+from kafal_pipeline.evaluation.comparison.runs import FAILED, RunTables
+from kafal_pipeline.evaluation.comparison.signed_rank import pairs_needed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COSTS = ("train_seconds", "query_seconds", "evaluate_seconds", "bytes_sent")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found. Shares, accuracies and differences are fractions of 1.
+
+    Attributes
+    ----------
+    alpha
+        Level of the tests; intervals have the confidence ``1 - alpha``.
+    baselines
+        The baseline of each strategy that has one.
+    scores
+        AULC, seeds by strategies; NaN for a failed run.
+    summary
+        One row a strategy, best mean AULC first: `n` finished runs, `failed` ones, `aulc`, `aulc_std`, `aulc_low`,
+        `aulc_high`, `final_accuracy`, `final_accuracy_std`, `mean_rank`.
+    against_baseline, pairs, wins
+        See `against_baselines`, `all_pairs` and `win_matrix`.
+    ranking
+        Mean ranks with Friedman's test.
+    curves, gains, labels
+        See `mean_curves`, `gains` and `labels_table`.
+    queried, class_accuracy
+        Strategies by classes.
+    clients
+        See `client_accuracy`; empty without splits.
+    costs
+        One row a strategy: mean seconds and bytes of a run.
+    """
+
+    alpha: float
+    baselines: dict[str, str]
+    scores: pd.DataFrame
+    summary: pd.DataFrame
+    against_baseline: pd.DataFrame
+    pairs: pd.DataFrame
+    wins: pd.DataFrame
+    ranking: Ranking
+    curves: pd.DataFrame
+    gains: pd.DataFrame
+    labels: pd.DataFrame
+    queried: pd.DataFrame
+    class_accuracy: pd.DataFrame
+    clients: pd.DataFrame
+    costs: pd.DataFrame
+
+    @property
+    def strategies(self) -> list[str]:
+        """The strategies, best mean AULC first."""
+        return [str(name) for name in self.summary.index]
+
+
+def compare(
+    tables: RunTables, *, baseline: str = "random", alpha: float = 0.05, targets: Sequence[float] = ()
+) -> Comparison:
+    """Compute everything that the report of a comparison shows.
+
+    Parameters
+    ----------
+    tables
+        The runs.
+    baseline
+        Label of the query that the others are measured by, each under its own update. If no run has it, nothing is
+        measured by a baseline.
+    alpha
+        Level of the tests, in (0, 1).
+    targets
+        Accuracies, as fractions, whose price in labels is asked for.
+
+    Raises
+    ------
+    UserError
+        If `alpha` or a target is not a fraction, or `baseline` is a query that nothing is called.
+    """
+    _check(tables, baseline, alpha, targets)
+    cycles, confidence = tables.cycles, 1 - alpha
+    last = cycles[cycles["cycle"] == cycles["cycle"].max()]
+    scores = last.pivot(index="seed", columns="strategy", values="aulc")
+    order = sorted(scores.columns, key=lambda name: (-scores[name].mean(), name))  # names decide between equals
+    scores = scores[order]
+    baselines = _baselines(tables, baseline)
+    ranking = rank(scores, alpha)
+    table = pairs.all_pairs(scores, confidence)
+    return Comparison(
+        alpha=alpha,
+        baselines=baselines,
+        scores=scores,
+        summary=_summary(tables, scores, last, ranking, confidence),
+        against_baseline=pairs.against_baselines(scores, baselines, confidence),
+        pairs=table,
+        wins=pairs.win_matrix(table, order),
+        ranking=ranking,
+        curves=curves.mean_curves(cycles, confidence=confidence),
+        gains=curves.gains(cycles, baselines, confidence),
+        labels=curves.labels_table(cycles, targets, baselines),
+        queried=classes.queried_classes(tables.classes).loc[order],
+        class_accuracy=classes.class_accuracy(tables.classes).loc[order],
+        clients=classes.client_accuracy(tables.classes, tables.clients),
+        costs=cycles.groupby(["strategy", "seed"])[list(COSTS)].sum().groupby("strategy").mean().loc[order],
+    )
+
+
+def warnings(comparison: Comparison) -> list[str]:
+    """Return the sentences that a reader of the statistics must not miss."""
+    found = []
+    failed = int(comparison.summary["failed"].sum())
+    if failed:
+        found.append(
+            f"{failed} {'run' if failed == 1 else 'runs'} failed or did not finish. Two strategies are compared on the "
+            "seeds that both finished; n says how many."
+        )
+    families = [(comparison.against_baseline, "tests against the baseline"), (comparison.pairs, "tests of all pairs")]
+    for tests, name in families:
+        count, seeds = int(tests["p"].notna().sum()), int(tests["n"].max()) if len(tests) else 0
+        needed = pairs_needed(count, comparison.alpha)
+        if count and seeds < needed:
+            found.append(
+                f"Too few seeds for the {count} {name}: with {seeds} {'seed' if seeds == 1 else 'seeds'} no adjusted "
+                f"p-value can be {comparison.alpha:g} or less, however large the difference. {needed} are needed."
+            )
+    return found
+
+
+def _check(tables: RunTables, baseline: str, alpha: float, targets: Sequence[float]) -> None:
+    if not 0 < alpha < 1:
+        raise UserError(f"alpha: found {alpha!r}; it must be between 0 and 1, such as 0.05.")
+    wrong = [target for target in targets if not 0 < target <= 1]
+    if wrong:
+        raise UserError(f"targets: found {wrong[0]!r}; targets are accuracies as fractions in (0, 1], such as 0.9.")
+    queries = set(tables.runs["query"])
+    if baseline != "random" and baseline not in queries:
+        raise UserError(f"baseline: no run has the query {baseline!r}. {did_you_mean(baseline, queries)}")
+
+
+def _baselines(tables: RunTables, baseline: str) -> dict[str, str]:
+    """Return the baseline of each strategy: the baseline's query under the strategy's own update."""
+    finished = tables.runs[tables.runs["status"] != FAILED].drop_duplicates("strategy")
+    by_update = finished[finished["query"] == baseline].set_index("update")["strategy"].to_dict()
+    others = finished[(finished["query"] != baseline) & finished["update"].isin(list(by_update))]
+    return {
+        str(strategy): str(by_update[update])
+        for strategy, update in zip(others["strategy"], others["update"], strict=True)
+    }
+
+
+def _summary(
+    tables: RunTables, scores: pd.DataFrame, last: pd.DataFrame, ranking: Ranking, confidence: float
+) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415 - half a second to import
+
+    n, std = scores.count(), scores.std()
+    half = [curves.half_width(*column, confidence) for column in zip(std, n, strict=True)]
+    accuracy = last.groupby("strategy")["accuracy"]
+    failed = tables.runs[tables.runs["status"] == FAILED].groupby("strategy").size()
+    table = pd.DataFrame(
+        {
+            "n": n,
+            "failed": failed.reindex(scores.columns, fill_value=0),
+            "aulc": scores.mean(),
+            "aulc_std": std,
+            "aulc_low": scores.mean() - half,
+            "aulc_high": scores.mean() + half,
+            "final_accuracy": accuracy.mean(),
+            "final_accuracy_std": accuracy.std(),
+            "mean_rank": pd.Series(ranking.mean_ranks),
+        }
+    )
+    return table.loc[scores.columns].rename_axis("strategy")
