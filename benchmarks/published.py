@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from kafal_pipeline.models.resnet8 import ResNet8
+from kafal_pipeline.models.resnet8 import BasicBlock, ResNet8
 from kafal_pipeline.update.kcfu import class_weight, compensation_weight, compensatory_loss
 from kafal_pipeline.update.losses import balanced_softmax
 
@@ -40,6 +41,27 @@ class Setting:
     flip: bool
     padding: int
     device: str = "cpu"
+
+
+class PlainBlock(BasicBlock):
+    """A block as everybody writes it: every result in memory of its own."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(images)))
+        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(images))
+
+
+class PlainNetwork(ResNet8):
+    """The same network in PyTorch's default layout, of `PlainBlock`."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__(channels, classes)
+        for block in (self.stage1, self.stage2, self.stage3):
+            block.__class__ = PlainBlock
+
+    def features(self, images: Tensor) -> Tensor:
+        out = self.stage3(self.stage2(self.stage1(self.stem(images))))
+        return F.relu(self.bn(out)).mean(dim=(2, 3))
 
 
 class PilImages(Dataset):
@@ -102,8 +124,8 @@ class Contestant:
     def __init__(self, channels: int = 3, classes: int = 10, device: str = "cpu") -> None:
         self.device = device
         self.classes = classes
-        self.student = ResNet8(channels, classes).to(device).train()
-        self.teacher = ResNet8(channels, classes).to(device).train()
+        self.student = PlainNetwork(channels, classes).to(device).train()
+        self.teacher = PlainNetwork(channels, classes).to(device).train()
         self.optimizer = torch.optim.SGD(self.student.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
 
     def step(self, batch: Batch, counts: Tensor) -> None:

@@ -97,7 +97,7 @@ class Workers:
 
     def _submit(self, method: Method, task: Any) -> Future[Any]:
         assert self._executor is not None
-        with _interrupts_held(), _main_hidden():  # a task may start a process
+        with _interrupts_held(), _main_hidden(), _memory_kept():  # a task may start a process
             return self._executor.submit(_call, method, task)
 
     def map(self, method: Method, tasks: Iterable[Any]) -> list[Any]:
@@ -150,6 +150,29 @@ def _main_hidden() -> Iterator[None]:
     finally:
         vars(main).update(hidden)
         main.__spec__ = spec
+
+
+MALLOC = {"hugetlb": 1, "mmap_threshold": 2**30, "trim_threshold": 2**31 - 1, "top_pad": 2**26}
+"""Settings of the GNU C library's memory allocator; others ignore them."""
+
+
+@contextlib.contextmanager
+def _memory_kept() -> Iterator[None]:
+    """Let new processes keep what they free: every step needs the same tensors again.
+
+    By default large ones are given back to the system and come back as thousands of empty pages, a sixth of a step's
+    time. Huge pages save another twentieth.
+    """
+    before = os.environ.get("GLIBC_TUNABLES")
+    ours = ":".join(f"glibc.malloc.{name}={value}" for name, value in MALLOC.items())
+    os.environ["GLIBC_TUNABLES"] = ours if before is None else f"{ours}:{before}"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["GLIBC_TUNABLES"]
+        else:
+            os.environ["GLIBC_TUNABLES"] = before
 
 
 @contextlib.contextmanager

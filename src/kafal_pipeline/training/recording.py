@@ -1,7 +1,7 @@
 """Steps recorded once and replayed.
 
-On a GPU a step of a small network is hundreds of kernels that take longer to start than to run; a CUDA graph starts them
-as one.
+On a GPU a step of a small network is hundreds of kernels that take longer to start than to run; a CUDA graph starts all
+of them as one.
 """
 
 from __future__ import annotations
