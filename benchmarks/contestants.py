@@ -67,10 +67,10 @@ class Engine:
         return sum(len(client.labelled) for client in clients) + steps * self.setting.batch
 
     def scores(self, size: int) -> np.ndarray:
-        """Return the KSAS scores of the first `size` samples, divided among as many clients as there are processes."""
+        """Return the KSAS scores of the first `size` samples, four clients' as in the published protocol if 18,000."""
         labels = self.data.train_labels
         models = {"local": self.state, "global": self.other, "downloaded": self.other}
-        parts = np.array_split(np.arange(size), self.workers.count)
+        parts = np.array_split(np.arange(size), 4)
         known = np.arange(size, size + 500)
         tasks = [QueryTask(c, 1, len(part), known, labels[known], part, models) for c, part in enumerate(parts)]
         scores = np.empty(size)

@@ -35,7 +35,7 @@ CIFAR = published.Setting(batch=128, flip=True, padding=4)
 DIGITS = published.Setting(batch=16, flip=False, padding=1)
 LABELLED = (503, 755, 1002, 1252, 1503, 1754)
 CLIENT = 5000
-POOL = 4096
+POOL = 18_000
 RESULTS = Path(__file__).parent / "results" / "training.json"
 
 
@@ -73,8 +73,7 @@ def cifar_turns(data: ImageData, turns: int) -> Iterator[dict[str, float]]:
     clients = clients_of(len(labels), LABELLED, CLIENT)
     first = clients_of(len(labels), LABELLED[:1] * 6, CLIENT)
     batches = published.ready_batches(images, labels, 10, CIFAR)
-    plain = [batch[0] for batch in batches]
-    plain = (plain * (POOL // CIFAR.batch // len(plain) + 1))[: POOL // CIFAR.batch]
+    plain = [batch[0] for batch in batches] * (POOL // CIFAR.batch // len(batches))
     contestant = published.Contestant()
     work = flops_a_sample() * 1e-9
     with contestants.Engine(data, "fp32", CIFAR) as fp32, contestants.Engine(data, "bf16", CIFAR) as bf16:

@@ -51,13 +51,17 @@ class CNN4(nn.Module):
         """Return the flattened last feature map, ``(n, d)``."""
         out = images
         for convolution, norm, pool in zip(self.convolutions, self.norms, self.pools, strict=True):
-            out = F.relu(norm(convolution(out)))
+            out = F.relu(norm(convolution(out)), inplace=True)
             out = F.max_pool2d(out, 2) if pool else out
         return out.flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(n, num_classes)`` of normalised images ``(n, in_channels, H, W)``."""
         return self.head(self.features(images))
+
+    def folds(self) -> list[tuple[str, str]]:
+        """Return the names of each convolution and the batch norm that directly follows it."""
+        return [(f"convolutions.{layer}", f"norms.{layer}") for layer in range(4)]
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:

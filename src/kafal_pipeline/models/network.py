@@ -13,7 +13,9 @@ from torch import Tensor, nn
 class Network(Protocol):
     """A classifier that splits into features and a linear head, as queries need it.
 
-    ``forward(x) == head(features(x))`` with images ``(n, C, H, W)``, features ``(n, d)`` and logits ``(n, classes)``.
+    ``forward(x) == head(features(x))`` with images ``(n, C, H, W)``, features ``(n, d)`` and logits ``(n, classes)``. A
+    network may have a method `folds` that names, in pairs, its convolutions and the batch norms that directly follow
+    them: these are then worked into the convolutions where nothing is trained.
     """
 
     head: nn.Linear

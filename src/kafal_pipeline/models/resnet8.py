@@ -61,6 +61,11 @@ class ResNet8(nn.Module):
         """Return logits ``(n, num_classes)`` of normalised images ``(n, in_channels, H, W)``."""
         return self.head(self.features(images))
 
+    def folds(self) -> list[tuple[str, str]]:
+        """Return the names of each convolution and the batch norm that directly follows it."""
+        blocks = ("stage1", "stage2", "stage3")
+        return [(f"{block}.conv{index}", f"{block}.bn{index}") for block in blocks for index in (1, 2)]
+
     def initialise(self, generator: torch.Generator) -> None:
         """Draw all weights anew from `generator`."""
         initialise_convolutional(self, generator)
