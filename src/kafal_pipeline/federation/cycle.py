@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from kafal_pipeline.config import Config
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.participants import participants
@@ -16,6 +16,9 @@ from kafal_pipeline.federation.workers import Workers
 from kafal_pipeline.training.local import learning_rate
 from kafal_pipeline.update.base import ClientUpdate, Update
 from kafal_pipeline.update.factory import make_update
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import Config
 
 
 @dataclass

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.config import LongTailConfig
+if TYPE_CHECKING:
+    from kafal_pipeline.config import LongTailConfig
 
 
 def long_tail_sizes(largest: int, classes: int, config: LongTailConfig) -> list[int]:
