@@ -20,6 +20,7 @@ def long_tail_sizes(largest: int, classes: int, config: LongTailConfig) -> list[
 
     Examples
     --------
+    >>> from kafal_pipeline.config import LongTailConfig
     >>> long_tail_sizes(1000, 3, LongTailConfig(imbalance_ratio=100))
     [1000, 100, 10]
     >>> long_tail_sizes(1000, 4, LongTailConfig(imbalance_ratio=10, profile="step"))
