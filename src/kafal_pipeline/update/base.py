@@ -112,7 +112,7 @@ class ClientUpdate:
     travel
         See `LocalOutcome`.
     parameters
-        Which entries of the state are parameters; the others are buffers.
+        Which entries of the state are parameters that began as broadcast; the others are buffers, or a client's own.
     message
         What `Update.finish` made.
     """

@@ -17,7 +17,7 @@ class FedNova(FedAvg):
 
     p_k are the participants' shares of the labels and t_k their travels, how far a constant gradient of 1 would have
     moved each (`kafal_pipeline.update.base.LocalOutcome`; the paper's ``lr |a|_1``, momentum included). Where all
-    travel equally far this is FedAvg. Buffers are averaged by labels.
+    travel equally far this is FedAvg. Buffers, and batch norms that stay local, are averaged by labels.
 
     Why FedNova rather than FedDyn: in federated active learning clients hold different numbers of labels, so that equal
     epochs are different numbers of steps; FedAvg then minimises an objective in which the well-labelled clients count
