@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from kafal_pipeline.models.resnet8 import BasicBlock, ResNet8
 from kafal_pipeline.update.kcfu import class_weight, compensation_weight, compensatory_loss
 from kafal_pipeline.update.losses import balanced_softmax
+from pil_transforms import transform_of
 
 LOADER_PROCESSES = 4
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -65,22 +66,11 @@ class PlainNetwork(ResNet8):
 
 
 class PilImages(Dataset):
-    """Images through PIL and torchvision's transforms, one at a time."""
+    """Images through PIL transforms, one at a time."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, setting: Setting) -> None:
-        from torchvision import transforms
-
         self.images, self.labels = images.squeeze(-1) if images.shape[-1] == 1 else images, labels
-        channels = images.shape[-1]
-        flip = [transforms.RandomHorizontalFlip()] if setting.flip else []
-        self.transform = transforms.Compose(
-            [
-                *flip,
-                transforms.RandomCrop(images.shape[1], padding=setting.padding),
-                transforms.ToTensor(),
-                transforms.Normalize([0.48] * channels, [0.25] * channels),
-            ]
-        )
+        self.transform = transform_of(images.shape[1], images.shape[-1], setting.flip, setting.padding)
 
     def __len__(self) -> int:
         return len(self.images)

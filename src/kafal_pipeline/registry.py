@@ -10,9 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
-
 from kafal_pipeline.errors import UserError, did_you_mean
+from kafal_pipeline.options import InvalidOptions, as_arguments, as_instance
 
 DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
@@ -63,9 +62,9 @@ def create(kind: str, name: str, options: Mapping[str, Any], entries: Mapping[st
         hint = did_you_mean(unknown[0], names) if names else f"{name} has no options."
         raise UserError(f"{kind}.{unknown[0]}: unknown option. {hint}")
     try:
-        return TypeAdapter(cls).validate_python(values)
-    except ValidationError as error:
-        raise UserError("; ".join(_explain(kind, dict(problem)) for problem in error.errors())) from None
+        return as_instance(cls, values)
+    except InvalidOptions as error:
+        raise UserError("; ".join(_explain(kind, *problem) for problem in error.problems)) from None
 
 
 def keyword_options(
@@ -103,7 +102,7 @@ def keyword_options(
     if unknown:
         hint = did_you_mean(unknown[0], options) if options else f"{name} has no options."
         raise UserError(f"{kind}.{unknown[0]}: unknown option. {hint}")
-    kinds: dict[str, Any] = {
+    kinds: dict[str, tuple[Any, Any]] = {
         key: (
             Any if item.annotation is item.empty else item.annotation,
             ... if item.default is item.empty else item.default,
@@ -111,10 +110,9 @@ def keyword_options(
         for key, item in options.items()
     }
     try:
-        checked = create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True), **kinds)(**values)
-    except ValidationError as error:
-        raise UserError("; ".join(_explain(kind, dict(problem)) for problem in error.errors())) from None
-    return {key: getattr(checked, key) for key in values}
+        return as_arguments(kinds, values)
+    except InvalidOptions as error:
+        raise UserError("; ".join(_explain(kind, *problem) for problem in error.problems)) from None
 
 
 def load(kind: str, name: str, entries: Mapping[str, Entry]) -> Any:
@@ -148,6 +146,6 @@ def load(kind: str, name: str, entries: Mapping[str, Entry]) -> Any:
     return cls
 
 
-def _explain(kind: str, problem: dict[str, Any]) -> str:
-    key = ".".join([kind, *(str(part) for part in problem["loc"])])
-    return f"{key}: found {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
+def _explain(kind: str, location: tuple[int | str, ...], found: Any, message: str) -> str:
+    key = ".".join([kind, *(str(part) for part in location)])
+    return f"{key}: found {found!r}; {message[0].lower()}{message[1:]}"

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.config import BudgetConfig
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.randomness import Purpose, numpy_generator
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from kafal_pipeline.config import BudgetConfig
 
 COLUMNS = ("client", "sample", "label", "labelled_in_cycle")
 UNLABELLED = -1

@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import store_writer
 from kafal_pipeline.data.fingerprint import content_digest, stat_digest, unchanged, write_note
 from kafal_pipeline.data.images import ImageData
 from kafal_pipeline.data.sources import find_source
 from kafal_pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import DatasetConfig
 
 logger = logging.getLogger(__name__)
 

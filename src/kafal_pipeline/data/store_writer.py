@@ -7,16 +7,18 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.pixels import Levels, Pixels, batches, resized
 from kafal_pipeline.data.sources import RawData
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.files import replacing_folder, write_json
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import DatasetConfig
 
 FORMAT = 1
 META = "meta.json"

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from kafal_pipeline.config import Config
 from kafal_pipeline.evaluation.measures import aulc
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from kafal_pipeline.config import Config
 
 
 class CycleMetrics(TypedDict):

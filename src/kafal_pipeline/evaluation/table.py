@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kafal_pipeline.config import Config
 from kafal_pipeline.errors import masked
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from kafal_pipeline.config import Config
 
 PERCENT_COLUMNS = {
     "share": "labelled_fraction",

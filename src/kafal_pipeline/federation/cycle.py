@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from kafal_pipeline.config import Config
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.participants import participants
@@ -16,6 +16,9 @@ from kafal_pipeline.federation.workers import Workers
 from kafal_pipeline.training.local import learning_rate
 from kafal_pipeline.update.base import ClientUpdate, Update
 from kafal_pipeline.update.factory import make_update
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import Config
 
 
 @dataclass
@@ -81,6 +84,7 @@ def train_cycle(
     cycle: int,
     workers: Workers,
     on_round: OnRound | None = None,
+    resumed: CycleState | None = None,
 ) -> CycleState:
     """Train the global model for one cycle.
 
@@ -98,6 +102,8 @@ def train_cycle(
         Where clients train.
     on_round
         Called after every round.
+    resumed
+        Where an earlier call for the same cycle stood after a round: training goes on from there.
 
     Raises
     ------
@@ -107,8 +113,13 @@ def train_cycle(
     if not any(len(pool.labelled) for pool in pools.values()):
         raise UserError("budget.initial: no client has a labelled sample to train on; raise it.")
     update = make_update(config.update)
-    state = CycleState(cycle, 0, global_state, {client: ClientState() for client in pools})
-    state.watched = begin_watching(config, pools, cycle)
+    state = resumed or CycleState(
+        cycle,
+        0,
+        global_state,
+        {client: ClientState() for client in pools},
+        watched=begin_watching(config, pools, cycle),
+    )
     while state.round < config.federation.rounds:
         _train_round(state, config, pools, update, workers)
         if on_round is not None:

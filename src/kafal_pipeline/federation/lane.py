@@ -77,6 +77,10 @@ class Lane:
     def train(self, task: TrainTask) -> Generator[None, None, TrainResult]:
         """Train one client from the global model of its round, one step for each value that is asked for."""
         start = time.perf_counter()
+        if (
+            self._stream is not None
+        ):  # streams do not wait for each other: what queries and predictions began goes first
+            self._stream.wait_stream(torch.cuda.default_stream(self.device))
         state = to_state(task.global_state)
         begin = {**state, **to_state(task.batch_norm)}
         self.student.load_state_dict(begin)
@@ -152,21 +156,28 @@ class Lane:
 def side_by_side(lanes: list[Lane], tasks: list[TrainTask]) -> Generator[tuple[int, TrainResult]]:
     """Train clients in lanes, a step of each in turn, and yield ``(position of the task, result)`` as they end.
 
-    Tasks are given to lanes in their order; what a client computes does not depend on its lane or its neighbours.
+    A client goes to its own lane if that is free, since the steps recorded there are of its batch sizes; otherwise a
+    free lane takes the first task. What a client computes does not depend on its lane or its neighbours.
     """
-    waiting = list(enumerate(tasks))[::-1]
+    waiting = list(enumerate(tasks))
     busy: dict[int, tuple[int, Generator[None, None, TrainResult]]] = {}
     while waiting or busy:
-        for index, lane in enumerate(lanes):
-            if index not in busy and waiting:
-                position, task = waiting.pop()
-                busy[index] = position, lane.train(task)
-            if index not in busy:
-                continue
+        for own in (True, False):
+            for index in range(len(lanes)):
+                at = None if index in busy else _next(waiting, index if own else None, len(lanes))
+                if at is not None:
+                    position, task = waiting.pop(at)
+                    busy[index] = position, lanes[index].train(task)
+        for index in sorted(busy):
             position, steps = busy[index]
             try:
-                with lane.stream():
+                with lanes[index].stream():
                     next(steps)
             except StopIteration as end:
                 del busy[index]
                 yield position, end.value
+
+
+def _next(waiting: list[tuple[int, TrainTask]], lane: int | None, lanes: int) -> int | None:
+    """Return where the first waiting task of a client of that lane (None: of any) stands; None if there is none."""
+    return next((at for at, (_, task) in enumerate(waiting) if lane is None or task.client % lanes == lane), None)

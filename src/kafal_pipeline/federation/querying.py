@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from kafal_pipeline.config import Config
 from kafal_pipeline.data.pools import ClientPool, cycle_budget
 from kafal_pipeline.federation.cycle import CycleState
 from kafal_pipeline.federation.query_worker import QueryResult, QueryTask, SummaryResult
@@ -16,6 +16,9 @@ from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import Selection, summarises
 from kafal_pipeline.query.pool import QueryModel
 from kafal_pipeline.registry import create
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import Config
 
 logger = logging.getLogger(__name__)
 

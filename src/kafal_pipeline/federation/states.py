@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kafal_pipeline.config import ModelConfig
 from kafal_pipeline.models import build
 from kafal_pipeline.models.pretrained import load_pretrained
 from kafal_pipeline.randomness import Purpose, torch_generator
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import ModelConfig
 
 State = dict[str, Tensor]
 Arrays = dict[str, NDArray[np.generic]]
@@ -42,13 +45,10 @@ def initial_state(
 
     All strategies of one seed begin a cycle with the same.
     """
-    config = ModelConfig(name=model) if isinstance(model, str) else model
     generator = torch_generator(seed, Purpose.MODEL, cycle)
-    network = build(
-        config, in_channels=in_channels, num_classes=num_classes, image_size=image_size, generator=generator
-    )
-    if config.pretrained is not None:
-        load_pretrained(network, Path(config.pretrained))
+    network = build(model, in_channels=in_channels, num_classes=num_classes, image_size=image_size, generator=generator)
+    if not isinstance(model, str) and model.pretrained is not None:
+        load_pretrained(network, Path(model.pretrained))
     return to_state(to_arrays(network.state_dict()))
 
 

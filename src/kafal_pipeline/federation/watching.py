@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from kafal_pipeline.config import Config
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.federation.states import Arrays
 from kafal_pipeline.query import QUERIES
@@ -16,6 +16,9 @@ from kafal_pipeline.randomness import Purpose, numpy_generator
 from kafal_pipeline.registry import create
 from kafal_pipeline.training.inference import predictions
 from kafal_pipeline.training.pixels import Pixels
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import Config
 
 
 def begin_watching(config: Config, pools: Mapping[int, ClientPool], cycle: int) -> dict[int, Arrays]:

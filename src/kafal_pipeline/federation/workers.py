@@ -14,15 +14,17 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from kafal_pipeline.config import Config, resolve
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.worker import Worker
 from kafal_pipeline.training.devices import choose_device, cores, single_thread
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import Config
 
 Method = Literal["train", "summarise", "select", "predict"]
 
@@ -135,7 +137,7 @@ def _context() -> multiprocessing.context.BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([Worker.__module__])
+    context.set_forkserver_preload([Worker.__module__, "kafal_pipeline.config", "kafal_pipeline.data.store"])
     return context
 
 
@@ -201,7 +203,8 @@ def _processes(data: ImageData, config: Config) -> int:
 
 def _start_child(folder: str, config: dict[str, Any]) -> None:
     """Prepare a child process: one thread, deaf to Ctrl-C (the parent ends it), gone when the parent is gone."""
-    from kafal_pipeline.data.store import read_store  # noqa: PLC0415 - the parent does not need it
+    from kafal_pipeline.config import resolve  # noqa: PLC0415 - a process that works alone does not need it
+    from kafal_pipeline.data.store import read_store  # noqa: PLC0415 - nor this
 
     global _worker  # noqa: PLW0603 - a process pool has no other place for what a child keeps
     signal.signal(signal.SIGINT, signal.SIG_IGN)

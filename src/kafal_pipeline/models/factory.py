@@ -5,17 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from kafal_pipeline.config import ModelConfig
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.models.names import MODELS
 from kafal_pipeline.models.network import Network
 from kafal_pipeline.models.normalisation import replace_batch_norm
 from kafal_pipeline.registry import keyword_options, load
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import ModelConfig
 
 SHAPE = ("in_channels", "num_classes")
 """What a network's constructor is given by position."""
@@ -47,7 +49,11 @@ def build(
     UserError
         If the name is unknown, the class is no `Network`, or an option is not allowed.
     """
-    config = ModelConfig(name=model) if isinstance(model, str) else model
+    if isinstance(model, str):
+        from kafal_pipeline.config import ModelConfig  # noqa: PLC0415 - absent where the models run without a configuration
+
+        model = ModelConfig(name=model)
+    config = model
     cls = network_class(config)
     options = keyword_options("model", config.name, cls, config.options, given=(*SHAPE, "image_size"))
     if image_size is not None and "image_size" in inspect.signature(cls).parameters:

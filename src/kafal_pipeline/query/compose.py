@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, JsonValue
 
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.options import Field, JsonValue
 from kafal_pipeline.query.base import NOTHING, ScoreQuery, Scores, Selection, by_score, chosen
 from kafal_pipeline.query.parts.diversity import Best, Candidates, Diversity, KCentre, KMeans, KMeansPP
 from kafal_pipeline.query.parts.quota import QUOTAS, Quota

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from kafal_pipeline.config import AugmentationConfig
+if TYPE_CHECKING:
+    from kafal_pipeline.config import AugmentationConfig
 
 
 class Pixels:

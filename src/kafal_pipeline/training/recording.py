@@ -27,6 +27,9 @@ class Recording(Protocol):
         ...
 
 
+REGISTERS = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 14)
+"""Whether a recording must be told which generators it draws from; later versions of PyTorch find out by themselves."""
+
 Recorder = Callable[[Callable[[], None]], Recording]
 """Records what a function does, without doing it."""
 
@@ -67,13 +70,17 @@ class Recordings:
         if recorded is None:
             own = tuple(None if tensor is None else tensor.clone() for tensor in inputs)
             recorded = _Recorded(self._recorder(lambda: function(*own)), own)
+            self._make_room()
         self._kept[key] = recorded  # the last in the order of use
-        while len(self._kept) > self._most:
-            self._kept.pop(next(iter(self._kept)))
         for own_input, given in zip(recorded.inputs, inputs, strict=True):
             if own_input is not None and given is not None:
                 own_input.copy_(given)
         recorded.recording.replay()
+
+    def _make_room(self) -> None:
+        """Let old recordings go right after a new one is made: the recorder has waited until none of them runs."""
+        while len(self._kept) >= self._most:
+            self._kept.pop(next(iter(self._kept)))
 
 
 def cuda_recorder(generator: torch.Generator, stream: torch.cuda.Stream) -> Recorder:
@@ -90,20 +97,31 @@ def cuda_recorder(generator: torch.Generator, stream: torch.cuda.Stream) -> Reco
 
     def record(function: Callable[[], None]) -> Recording:
         graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(generator)
-        torch.cuda.synchronize()
+        if REGISTERS:
+            graph.register_generator_state(generator)
+        torch.cuda.synchronize(stream.device)
         with torch.cuda.stream(stream):
-            graph.capture_begin(pool=pool, capture_error_mode="thread_local")
-            try:
-                function()
-            except RuntimeError as error:
-                raise UserError(
-                    f"training.cuda_graphs: a training step could not be recorded ({str(error).splitlines()[0]}). A "
-                    "query, update or model of one's own must not wait for the GPU inside a step (.item(), .cpu(), "
-                    "print of a tensor); or set training.cuda_graphs=false."
-                ) from error
-            finally:
-                graph.capture_end()
+            _capture(graph, function, pool)
         return graph
 
     return record
+
+
+def _capture(graph: torch.cuda.CUDAGraph, function: Callable[[], None], pool: tuple[int, int]) -> None:
+    """Record `function` on the current stream; UserError if it does what cannot be recorded."""
+    # Only this thread is held to the rules of recording: others may watch the GPU meanwhile.
+    graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+    try:
+        try:
+            function()
+        finally:
+            graph.capture_end()  # fails too after a failed function, and then says less
+    except RuntimeError as error:
+        cause = error.__context__ or error
+        if not isinstance(cause, RuntimeError):
+            raise cause from None
+        raise UserError(
+            f"training.cuda_graphs: a training step could not be recorded ({str(cause).splitlines()[0]}). A query, "
+            "update or model of one's own must not wait for the GPU inside a step (.item(), .cpu(), print of a "
+            "tensor); or set training.cuda_graphs=false."
+        ) from cause

@@ -40,6 +40,8 @@ class Workspace:
         The client's labelled samples of each class, ``(C,)`` int64.
     pull, shift, broadcast
         The update's correction of gradients (`kafal_pipeline.update.base.Correction`); the parameters as broadcast.
+        Once made, `shift` and `broadcast` stay, since recorded steps read them: `pull` and `shifted` say whether they
+        are used in this round.
     """
 
     parameters: list[Tensor]
@@ -49,6 +51,7 @@ class Workspace:
     lr: Tensor | float
     label_counts: Tensor
     pull: float = 0.0
+    shifted: bool = False
     shift: list[Tensor] = field(default_factory=list)
     broadcast: list[Tensor] = field(default_factory=list)
 
@@ -75,16 +78,17 @@ class Workspace:
         self.label_counts.copy_(label_counts)
         self.pull = correction.pull if correction else 0.0
         shift = correction.shift if correction else None
-        self.shift = self._filled(self.shift, None if shift is None else [shift[name] for name in self.names])
-        self.broadcast = self._filled(self.broadcast, self.parameters if self.pull else None)
+        self.shifted = shift is not None
+        if shift is not None:
+            self._fill(self.shift, [shift[name] for name in self.names])
+        if self.pull:
+            self._fill(self.broadcast, self.parameters)
 
-    def _filled(self, kept: list[Tensor], values: list[Tensor] | None) -> list[Tensor]:
-        if values is None:
-            return []
-        kept = kept or [torch.empty_like(parameter) for parameter in self.parameters]
+    def _fill(self, kept: list[Tensor], values: list[Tensor]) -> None:
+        if not kept:
+            kept.extend(torch.empty_like(parameter) for parameter in self.parameters)
         for buffer, value in zip(kept, values, strict=True):
             buffer.copy_(value)
-        return kept
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the next steps."""
@@ -96,7 +100,7 @@ class Workspace:
     @property
     def kind(self) -> tuple[float, bool]:
         """Which arithmetic the correction adds to a step."""
-        return self.pull, bool(self.shift)
+        return self.pull, self.shifted
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ def _corrected(gradients: list[Tensor], space: Workspace) -> list[Tensor]:
     if space.pull:
         away = torch._foreach_sub(space.parameters, space.broadcast)
         gradients = list(torch._foreach_add(gradients, list(away), alpha=space.pull))
-    return list(torch._foreach_add(gradients, space.shift)) if space.shift else gradients
+    return list(torch._foreach_add(gradients, space.shift)) if space.shifted else gradients
 
 
 @torch.no_grad()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from kafal_pipeline.config import Strategy
+from typing import TYPE_CHECKING
+
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.registry import create
 from kafal_pipeline.update.base import Update
 from kafal_pipeline.update.names import UPDATES
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import Strategy
 
 
 def make_update(strategy: Strategy) -> Update:

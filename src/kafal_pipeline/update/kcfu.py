@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from kafal_pipeline.options import Field
 from kafal_pipeline.update.base import StepView, Update
 from kafal_pipeline.update.losses import CROSS_ENTROPY, LabelledLoss, Loss
 
@@ -24,7 +24,8 @@ def class_weight(label_counts: Tensor) -> Tensor:
     [0.75, 0.0, 0.25]
     """
     counts = label_counts.double()
-    inverse = torch.where(counts > 0, 1.0 / counts, 0.0)
+    # Not `torch.where`: a number among its arguments may be copied to a GPU, which cannot be recorded.
+    inverse = (1.0 / counts).masked_fill(counts == 0, 0.0)
     return inverse / inverse.sum()
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.config import LongTailConfig
+if TYPE_CHECKING:
+    from kafal_pipeline.config import LongTailConfig
 
 
 def long_tail_sizes(largest: int, classes: int, config: LongTailConfig) -> list[int]:
@@ -18,6 +20,7 @@ def long_tail_sizes(largest: int, classes: int, config: LongTailConfig) -> list[
 
     Examples
     --------
+    >>> from kafal_pipeline.config import LongTailConfig
     >>> long_tail_sizes(1000, 3, LongTailConfig(imbalance_ratio=100))
     [1000, 100, 10]
     >>> long_tail_sizes(1000, 4, LongTailConfig(imbalance_ratio=10, profile="step"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kafal_pipeline.config import Config
 from kafal_pipeline.data.images import ImageData
 from kafal_pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import Config
 
 
 def split_origin(config: Config, images: ImageData) -> dict[str, Any]:

@@ -1,0 +1,177 @@
+"""A full trial of the published protocol on a GPU, and the engine against the published code's way of working there.
+
+    python benchmarks/gpu_trial.py --data cifar10.npz --split kafal_cifar10_alpha0.1_10clients.json --out results
+
+Needs torch, numpy, pandas, scikit-learn, scipy, safetensors and Pillow, not Kedro, MLflow, DVC or pydantic. Writes
+`trial.json` (measures, seconds, samples a second and memory of every cycle) and, after every round, `state.npz`: the
+same command goes on from there after a kill or the end of `--budget-seconds`.
+
+`--pack` writes the images of --data in two parts small enough to carry, and ends: `--data part_1 part_2` reads them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
+import numpy as np
+import torch
+
+import cifar_parts
+from kafal_pipeline.data import ImageData, client_pools, initial_pool, make_partition
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation.states import initial_state, to_arrays
+from kafal_pipeline.federation.tasks import TrainTask
+from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.files import write_json
+from kafal_pipeline.training.devices import choose_device
+from protocol import CIFAR10, Section, configuration, merged
+from trial import Trial, samples_of
+
+
+def window(values: dict[str, Any], data: ImageData, split: list[np.ndarray]) -> dict[str, float]:
+    """Samples a second of the engine and of the published way of working, on clients of the first cycle."""
+    import published
+
+    config = configuration({**values, "update": CIFAR10["update"]})
+    pools = client_pools(initial_pool(split, data.train_labels, config.budget, config.cycles, config.seed))
+    shape = {"in_channels": data.channels, "num_classes": data.num_classes}
+    state = to_arrays(initial_state(config.model, **shape, seed=config.seed, cycle=0))
+    tasks = [
+        TrainTask(client, 0, 1, state, None, 0, pool.labelled, pool.labels, pool.initial_unlabelled)
+        for client, pool in pools.items()
+    ]
+    with Workers(data, config) as workers:
+        workers.map("train", tasks)  # the first call chooses algorithms and records steps
+        start = time.monotonic()
+        results = workers.map("train", tasks)
+        seconds = time.monotonic() - start
+    samples = sum(samples_of(result.steps, len(pools[result.client].labelled), config) for result in results)
+    training = config.training
+    device = str(choose_device(training.device))
+    augmentation = training.augmentation
+    setting = published.Setting(training.batch_size, augmentation.flip, augmentation.crop_padding, device)
+    clients = [published.Client(pool.labelled, pool.initial_unlabelled) for pool in list(pools.values())[:3]]
+    published.as_written(data.train_images, data.train_labels, clients[:1], setting)
+    start = time.monotonic()
+    written = published.as_written(data.train_images, data.train_labels, clients[1:], setting)
+    rates = {"engine": samples / seconds, "published": written / (time.monotonic() - start)}
+    return {
+        **{f"{name}_samples_per_second": rate for name, rate in rates.items()},
+        "ratio": rates["engine"] / rates["published"],
+    }
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What computes, and how much memory that has taken so far."""
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
+        "torch": torch.__version__,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "peak_gpu_memory_mb": torch.cuda.max_memory_reserved(device) / 1e6 if cuda else None,
+    }
+
+
+def trial_values(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the protocol's values with what the command line changes."""
+    training = {"precision": options.precision, "device": options.device, "local_epochs": options.epochs}
+    training |= {"processes": options.lanes, "cuda_graphs": options.cuda_graphs}
+    changes: dict[str, Any] = {
+        "seed": options.seed,
+        "cycles": options.cycles,
+        "query": {"name": options.query, "label": options.query},
+        "update": {"name": options.update, "label": options.update},
+        "federation": {"rounds": options.rounds},
+        "training": training,
+    }
+    if options.split:
+        changes["partition"] = {"path": str(options.split.absolute())}
+    return merged(CIFAR10, changes)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; its defaults are the published protocol."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    federation, training = CIFAR10["federation"], CIFAR10["training"]
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="one .npz with MedMNIST's keys, or its parts"
+    )
+    parser.add_argument("--split", type=Path, help="JSON with each client's training indices; without: one drawn anew")
+    parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".")))
+    parser.add_argument("--pack", action="store_true", help="write --data in parts into --out, and end")
+    parser.add_argument("--query", default=CIFAR10["query"]["name"])
+    parser.add_argument("--update", default=CIFAR10["update"]["name"])
+    parser.add_argument("--seed", type=int, default=CIFAR10["seed"])
+    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default=training["precision"])
+    parser.add_argument("--device", default=training["device"])
+    parser.add_argument("--lanes", type=int, help="clients side by side on a GPU; default: ten")
+    parser.add_argument("--cycles", type=int, default=CIFAR10["cycles"])
+    parser.add_argument("--rounds", type=int, default=federation["rounds"])
+    parser.add_argument("--epochs", type=int, default=training["local_epochs"])
+    parser.add_argument("--cuda-graphs", action=argparse.BooleanOptionalAction, default=training["cuda_graphs"])
+    parser.add_argument(
+        "--cudnn-benchmark",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let cuDNN try its algorithms for every new batch size",
+    )
+    parser.add_argument("--window", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--trial", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--budget-seconds", type=float, default=float("inf"))
+    options = parser.parse_args(arguments)
+    options.lanes = options.lanes or training["processes"]
+    return options
+
+
+@contextlib.contextmanager
+def workers_for(data: ImageData, config: Section, cudnn_benchmark: bool) -> Iterator[Workers]:
+    with Workers(data, config) as workers:
+        torch.backends.cudnn.benchmark = cudnn_benchmark
+        yield workers
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options, start = parse(arguments), time.monotonic()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.pack:
+        for path in cifar_parts.pack(options.data[0], options.out):
+            print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
+        return 0
+    results_path = options.out / "trial.json"
+    results: dict[str, Any] = json.loads(results_path.read_text()) if results_path.is_file() else {}
+    try:
+        values = trial_values(options)
+        data, config = cifar_parts.load(options.data), configuration(values)
+        split = make_partition(data.train_labels, config.partition, config.seed)
+        results |= {"values": values, "finished": False}
+        if options.window and "window" not in results:
+            results["window"] = window(values, data, split)
+            print(results["window"], flush=True)
+            write_json(results_path, results, indent=2)
+        if options.trial:
+            trial = Trial(values, data, split, options.out, start + options.budget_seconds)
+            with workers_for(data, config, options.cudnn_benchmark) as workers:
+                results["finished"] = trial.run(workers)
+            results["cycles"] = trial.state.curve
+            results["train_seconds"] = sum(row["train_seconds"] for row in trial.state.curve)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    write_json(results_path, {**results, **machine(choose_device(options.device))}, indent=2)
+    print(f"Written to {results_path}; finished: {results['finished']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Everything a trial depends on between two rounds, in one file that is there as a whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kafal_pipeline.data.pools import COLUMNS
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation.cycle import ClientState, CycleState
+from kafal_pipeline.federation.states import Arrays, to_arrays, to_state
+from kafal_pipeline.files import write_with
+
+META = "meta"
+CLIENT_ARRAYS = ("momentum", "kept", "batch_norm")
+
+
+@dataclass
+class TrialState:
+    """Where a trial stands.
+
+    `pool` is the table of labelled samples, `curve` the finished cycles' measures, `memory` what queries keep by
+    client, `queried` the seconds of the last query, `seconds` those of training in the cycle of `training`, which is
+    None before the first round of a cycle.
+    """
+
+    pool: pd.DataFrame
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    memory: dict[int, Arrays] = field(default_factory=dict)
+    queried: float = 0.0
+    seconds: float = 0.0
+    training: CycleState | None = None
+
+
+def save(path: Path, values: dict[str, Any], state: TrialState) -> None:
+    """Write the state of a trial with the configuration `values`."""
+    training = state.training
+    assert training is not None
+    arrays: dict[str, np.ndarray] = {f"pool/{name}": state.pool[name].to_numpy() for name in COLUMNS}
+    parts: dict[str, Arrays] = {"global": to_arrays(training.global_state), "server": to_arrays(training.server)}
+    parts |= {f"local/{client}": to_arrays(model) for client, model in training.local_states.items()}
+    parts |= {f"broadcasts/{round_}": to_arrays(model) for round_, model in training.broadcasts.items()}
+    parts |= {f"watched/{client}": of for client, of in training.watched.items()}
+    parts |= {f"memory/{client}": of for client, of in state.memory.items()}
+    for client, kept in training.clients.items():
+        parts |= {f"clients/{client}/{name}": getattr(kept, name) or {} for name in CLIENT_ARRAYS}
+    arrays |= {f"{part}/{name}": array for part, of in parts.items() for name, array in of.items()}
+    meta = {
+        "values": values,
+        "curve": state.curve,
+        "queried": state.queried,
+        "seconds": state.seconds,
+        "cycle": training.cycle,
+        "round": training.round,
+        "downloaded": list(training.downloaded.items()),
+        "rows": training.rows,
+        "parts": list(parts),
+        "clients": [
+            {"client": client, "epochs": kept.epochs, "steps": kept.steps, "momentum": kept.momentum is not None}
+            for client, kept in training.clients.items()
+        ],
+    }
+    arrays[META] = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
+    write_with(path, lambda name: _write(name, arrays))
+
+
+def load(path: Path, values: dict[str, Any]) -> TrialState:
+    """Return the state of the trial with these `values`; UserError if the file is another trial's."""
+    with np.load(path, allow_pickle=False) as archive:
+        meta = json.loads(archive[META].tobytes())
+        if meta["values"] != values:
+            raise UserError(f"{path} is of a trial with other values; remove it, or give another --out.")
+        arrays = {name: archive[name] for name in archive.files if name != META}
+    parts: dict[str, Arrays] = {part: {} for part in meta["parts"]}
+    for name, array in arrays.items():
+        part, _, key = name.rpartition("/")
+        parts.setdefault(part, {})[key] = array
+    training = CycleState(
+        meta["cycle"],
+        meta["round"],
+        to_state(parts["global"]),
+        clients=dict(_clients(meta["clients"], parts)),
+        server=to_state(parts["server"]),
+        local_states={client: to_state(model) for client, model in _numbered(parts, "local")},
+        downloaded=dict(meta["downloaded"]),
+        broadcasts={round_: to_state(model) for round_, model in _numbered(parts, "broadcasts")},
+        watched=dict(_numbered(parts, "watched")),
+        rows=meta["rows"],
+    )
+    pool = pd.DataFrame({name: parts["pool"][name] for name in COLUMNS})
+    return TrialState(pool, meta["curve"], dict(_numbered(parts, "memory")), meta["queried"], meta["seconds"], training)
+
+
+def _numbered(parts: dict[str, Arrays], kind: str) -> Iterator[tuple[int, Arrays]]:
+    for part, arrays in parts.items():
+        if part.startswith(f"{kind}/"):
+            yield int(part.removeprefix(f"{kind}/")), arrays
+
+
+def _clients(rows: list[dict[str, Any]], parts: dict[str, Arrays]) -> Iterator[tuple[int, ClientState]]:
+    for row in rows:
+        client = row["client"]
+        momentum, kept, batch_norm = (parts[f"clients/{client}/{name}"] for name in CLIENT_ARRAYS)
+        own = momentum if row["momentum"] else None
+        yield client, ClientState(own, row["epochs"], row["steps"], kept, batch_norm)
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as file:  # numpy would add .npz to the temporary name
+        np.savez(file, **arrays)  # type: ignore[arg-type]
