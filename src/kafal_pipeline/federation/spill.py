@@ -106,8 +106,8 @@ class Spill(MutableMapping[Hashable, Arrays]):
         except OSError as error:
             raise UserError(
                 f"{self._folder}: cannot put what clients keep between rounds into a temporary file "
-                f"({error.strerror}); it has {self._end / 1e6:,.0f} MB, and {length / 1e6:,.1f} MB are to be added. Free some space there, "
-                "or have fewer clients (partition.clients) or a smaller model."
+                f"({error.strerror}); it has {self._end / 1e6:,.0f} MB, and {length / 1e6:,.1f} MB are to be added. "
+                "Free some space there, or have fewer clients (partition.clients) or a smaller model."
             ) from error
         if free:
             free.pop()
