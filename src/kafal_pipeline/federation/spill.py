@@ -9,6 +9,8 @@ from io import FileIO
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.states import Arrays
 
@@ -94,7 +96,8 @@ class Spill(MutableMapping[Hashable, Arrays]):
     def _write(self, key: Hashable) -> None:
         from safetensors.numpy import save  # noqa: PLC0415 - a run that fits in memory does not need it
 
-        content = save(self._held[key])
+        # The library writes an array's memory as it lies, whatever its order.
+        content = save({name: np.asarray(array, order="C") for name, array in self._held[key].items()})
         length, left = len(content), memoryview(content)
         free = self._free.get(length)
         start = free[-1] if free else self._end
