@@ -39,13 +39,12 @@ class FedNova(FedAvg):
         if total <= 0:
             return model, server
         mean_travel = sum(update.labels * update.travel for update in updates) / total
-        for name in model:
-            if not all(name in update.parameters for update in updates):
-                continue
-            start = global_state[name].double()
-            change = torch.zeros_like(start)
-            for update in updates:
-                share = update.labels / total * mean_travel / update.travel
-                change += share * (update.state[name].double() - start)
-            model[name] = (start + change).to(global_state[name].dtype)
-        return model, server
+        names = frozenset.intersection(*(update.parameters for update in updates))
+        starts = {name: global_state[name].double() for name in model if name in names}
+        changes = {name: torch.zeros_like(start) for name, start in starts.items()}
+        for update in updates:
+            share = update.labels / total * mean_travel / update.travel
+            for name in changes:
+                changes[name] += share * (update.state[name].double() - starts[name])
+        moved = {name: (start + changes[name]).to(global_state[name].dtype) for name, start in starts.items()}
+        return model | moved, server
