@@ -146,3 +146,37 @@ def test_children_end_when_the_parent_is_killed(tmp_path):
     while any(alive(pid) for pid in children) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(alive(pid) for pid in children)
+
+
+def test_new_processes_leave_the_main_script_alone_and_the_environment_as_it_was(tmp_path):
+    """No guard by `__name__`: were the script imported by its children, it would start children without end."""
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import os, sys
+            from pathlib import Path
+            from kafal_pipeline.config import DatasetConfig, resolve
+            from kafal_pipeline.data import open_store
+            from kafal_pipeline.federation.tasks import PredictTask
+            from kafal_pipeline.federation.workers import Workers
+            from kafal_pipeline.federation.states import initial_state, to_arrays
+
+            folder = Path(sys.argv[1])
+            data = open_store(DatasetConfig(), folder / "raw", folder / "images")
+            state = to_arrays(initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=0))
+            with Workers(data, resolve({"training": {"processes": 2}})) as workers:
+                parts = workers.map("predict", [PredictTask(state, 0, 3)] * 4)
+            print(len(parts), Path(__file__).name, __spec__, os.environ.get("GLIBC_TUNABLES"))
+            """
+        )
+    )
+    for asked in (None, "glibc.malloc.arena_max=2"):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment.pop("GLIBC_TUNABLES", None)
+        if asked is not None:
+            environment["GLIBC_TUNABLES"] = asked
+        run = subprocess.run(
+            [sys.executable, script, tmp_path], capture_output=True, text=True, env=environment, timeout=100, check=True
+        )
+        assert run.stdout.splitlines() == [f"4 unguarded.py None {asked}"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,17 @@ def test_memory_returns_to_the_client_that_kept_it(images, make_config, pools, s
     _, second = trial(images, pools, start, make_config(query="fairfal"), changed)
     for client, selection in second.selections.items():
         assert selection.memory["suits_global"].tolist() == [0.1 * client]
+
+
+@pytest.mark.parametrize("query", ["probcover", "fairfal"])
+def test_a_client_with_nothing_left_chooses_nothing_and_keeps_its_memory(images, make_config, pools, start, query):
+    pools = {**pools, 2: replace(pools[2], unlabelled=pools[2].unlabelled[:0])}
+    memory = {2: {"suits_global": np.array([0.5])}}
+    _, results = trial(images, pools, start, make_config(query=query), memory)
+    nothing = results.selections[2]
+    assert (nothing.samples.dtype, nothing.samples.shape, nothing.scores.shape) == (np.int64, (0,), (0,))
+    assert nothing.memory["suits_global"].tolist() == [0.5]
+    assert all(len(results.selections[client].samples) == 4 for client in (0, 1, 3))
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_the_next_cycle_continues_the_model(finished):
 
 def test_same_seed_same_bits(finished, tmp_path_factory, project_folder):
     before = digests(finished)
-    assert len(before) == 10
+    assert len(before) == 16
     shutil.move(finished, project_folder / "earlier")
     try:
         run(project_folder)
@@ -263,13 +263,13 @@ def test_the_query_can_be_recomputed_from_what_is_saved(project_folder, preset):
     queried = pd.read_parquet(outputs / "cycle_01/queried.parquet")
     rounds = pd.read_parquet(outputs / "cycle_00/rounds.parquet")
     final = load_file(models / "cycle_00/global_model.safetensors")
-    kept = load_file(models / "cycle_00/local_models.safetensors")
+    kept = models / "cycle_00/local_models"
     images = pixels_of(data, "train")
     for client, mine in pool.groupby("client"):
         last = rounds.loc[rounds["client"] == client, "round"].max()
         groups = {f"client_{client:05d}": None, f"broadcast_{last:05d}": None}
         for group in groups:
-            groups[group] = {k.split("/")[1]: v for k, v in kept.items() if k.startswith(f"{group}/")}
+            groups[group] = load_file(kept / f"{group}.safetensors")
         local, downloaded = groups.values()
         samples = mine.loc[mine["label"] < 0, "sample"].to_numpy()
         log_prior = torch.tensor(np.bincount(mine.loc[mine["label"] >= 0, "label"], minlength=10)).log()
@@ -292,9 +292,9 @@ def test_what_a_query_keeps_survives_a_restart_between_cycles(project_folder, qu
     folders = [project_folder / "data" / layer / name for layer in ("05_model_input", "06_models", "07_model_output")]
     before = {folder: digests(folder) for folder in folders}
     kept = load_file(folders[2] / "cycle_01/query_memory.safetensors")
-    watched = load_file(folders[1] / "cycle_01/local_models.safetensors")
+    watched = {file.stem for file in (folders[1] / "cycle_01/local_models").iterdir()}
     assert ("client_00000/suits_global" in kept) == (query == "fairfal")
-    assert ("watched_00000/changes" in watched) == (query == "chase")
+    assert ("watched_00000" in watched) == (query == "chase")
     later = load_file(folders[2] / "cycle_02/query_memory.safetensors")
     assert {key: value.item() for key, value in kept.items()} == {key: value.item() for key, value in later.items()}
     for folder in folders:

@@ -36,7 +36,9 @@ def make_pool():
 
         labels = rng.choice(label_classes, size=len(known))
         changes = {"samples": ids[::2], "changes": rng.integers(0, 9, len(ids[::2]))} if watch else {}
-        given = ids if order is None else ids[order]
+        given = ids
+        if order is not None:  # of the pool; that of the labelled samples is turned round
+            given, known, labels = ids[order], known[::-1], labels[::-1]
         return PoolView(client, given, known, labels, classes, forward, heads.__getitem__, watched=changes)
 
     return make

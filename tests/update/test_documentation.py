@@ -34,7 +34,8 @@ def test_the_tables_are_current():
 @pytest.fixture
 def tutorial(tmp_path, monkeypatch):
     """The tutorial's file, importable as the tutorial says."""
-    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "extending_update.md").read_text(encoding="utf-8"), re.DOTALL)
+    text = (DOCS / "extending.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"Save it\nas `my_update\.py`:\n\n```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "my_update.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     yield code

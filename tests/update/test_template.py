@@ -245,6 +245,29 @@ def test_fednova_is_fedavg_where_all_take_as_many_steps(make_pools, train):
     assert not torch.allclose(normalised["head.weight"], plain["head.weight"], rtol=1e-4, atol=1e-6)
 
 
+def test_fednova_averages_batch_norms_that_stay_local(make_pools, train):
+    """They did not begin as broadcast, so that there is no change of them to normalise."""
+    options = {"federation": {"batch_norm": "local"}}
+    mean, sent = {}, []
+
+    def note(state):
+        total = sum(len(pools[client].labelled) for client in pools)
+        mean.update(
+            {
+                key: sum(len(pools[c].labelled) / total * state.local_states[c][key] for c in pools)
+                for key in state.global_state
+                if state.global_state[key].is_floating_point()
+            }
+        )
+        sent.append(state.global_state)
+
+    pools = make_pools([4, 12])
+    train(pools, "fednova", on_round=note, **options)
+    for key in ("bn.weight", "stage1.bn1.bias", "bn.running_mean"):
+        torch.testing.assert_close(sent[-1][key], mean[key])
+    assert not torch.allclose(sent[-1]["head.weight"], mean["head.weight"], rtol=1e-4, atol=1e-6)
+
+
 def test_kcfu_takes_another_labelled_loss():
     step = StepView(
         network(0).train(), None, torch.randn(6, 1, 6, 6).double(), torch.tensor([0, 1, 0, 0, 1, 0]), None,

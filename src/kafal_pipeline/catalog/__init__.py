@@ -5,12 +5,13 @@ from typing import Any
 _MODULES = {
     "Atomic": "kafal_pipeline.catalog.atomic",
     "ImageStore": "kafal_pipeline.catalog.images",
+    "ManyStates": "kafal_pipeline.catalog.many_states",
     "Splits": "kafal_pipeline.catalog.splits",
     "State": "kafal_pipeline.catalog.states",
     "States": "kafal_pipeline.catalog.states",
 }
 
-__all__ = ["Atomic", "ImageStore", "Splits", "State", "States"]
+__all__ = ["Atomic", "ImageStore", "ManyStates", "Splits", "State", "States"]
 
 
 def __getattr__(name: str) -> Any:

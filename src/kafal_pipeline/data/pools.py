@@ -94,7 +94,7 @@ def initial_pool(
     """
     import pandas as pd  # noqa: PLC0415 - worker processes import this package and need no tables
 
-    tables = []
+    columns: list[tuple[NDArray[np.int64], ...]] = []
     for client, items in enumerate(split):
         samples = np.sort(np.asarray(items, dtype=np.int64))
         size = len(samples)
@@ -108,17 +108,10 @@ def initial_pool(
             )
         chosen = np.zeros(size, dtype=bool)
         chosen[numpy_generator(seed, Purpose.INITIAL_POOL, client=client).permutation(size)[:initial]] = True
-        tables.append(
-            pd.DataFrame(
-                {
-                    "client": np.full(size, client, dtype=np.int64),
-                    "sample": samples,
-                    "label": np.where(chosen, labels[samples], UNLABELLED).astype(np.int64),
-                    "labelled_in_cycle": np.where(chosen, 0, UNLABELLED).astype(np.int64),
-                }
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
+        label = np.where(chosen, labels[samples], UNLABELLED).astype(np.int64)
+        since = np.where(chosen, 0, UNLABELLED).astype(np.int64)
+        columns.append((np.full(size, client, dtype=np.int64), samples, label, since))
+    return pd.DataFrame(dict(zip(COLUMNS, map(np.concatenate, zip(*columns, strict=True)), strict=True)))
 
 
 def annotate(pool: pd.DataFrame, queried: pd.DataFrame, labels: NDArray[np.int64], cycle: int) -> pd.DataFrame:
@@ -159,14 +152,16 @@ def client_pools(pool: pd.DataFrame) -> dict[int, ClientPool]:
     """Return the pool of each client, clients in order."""
     table = pool.sort_values(["client", "sample"])
     client, sample, label, since = (table[name].to_numpy(np.int64) for name in COLUMNS)
+    numbers, starts = np.unique(client, return_index=True)
     pools = {}
-    for number in np.unique(client):
-        own, known = client == number, since != UNLABELLED
-        pools[int(number)] = ClientPool(
-            labelled=sample[own & known],
-            labels=label[own & known],
-            unlabelled=sample[own & ~known],
-            initial_unlabelled=sample[own & (since != 0)],
+    for number, start, stop in zip(numbers.tolist(), starts, [*starts[1:], len(client)], strict=True):
+        samples, labels, when = sample[start:stop], label[start:stop], since[start:stop]
+        known = when != UNLABELLED
+        pools[number] = ClientPool(
+            labelled=samples[known],
+            labels=labels[known],
+            unlabelled=samples[~known],
+            initial_unlabelled=samples[when != 0],
         )
     return pools
 

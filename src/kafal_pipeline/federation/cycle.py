@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation.client_states import ClientState, ClientStates, StoredStates
+from kafal_pipeline.federation.lazy import RoundUpdates, Sent
 from kafal_pipeline.federation.participants import participants
+from kafal_pipeline.federation.spill import IN_MEMORY, Spill
 from kafal_pipeline.federation.states import Arrays, State, size_in_bytes, to_arrays, to_state
 from kafal_pipeline.federation.tasks import TrainResult, TrainTask
 from kafal_pipeline.federation.watching import begin_watching
 from kafal_pipeline.federation.workers import Workers
 from kafal_pipeline.training.local import learning_rate
-from kafal_pipeline.update.base import ClientUpdate, Update
+from kafal_pipeline.update.base import Update
 from kafal_pipeline.update.factory import make_update
 
 if TYPE_CHECKING:
@@ -22,22 +28,11 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class ClientState:
-    """What a client keeps between the rounds of one cycle, and loses at the next cycle's start.
-
-    `steps` are those behind its momentum, `kept` is the update's, `batch_norm` its own where batch norms stay local.
-    """
-
-    momentum: Arrays | None = None
-    epochs: int = 0
-    steps: int = 0
-    kept: Arrays = field(default_factory=dict)
-    batch_norm: Arrays = field(default_factory=dict)
-
-
-@dataclass
 class CycleState:
     """Everything training in a cycle depends on after `round` rounds.
+
+    What grows with the number of clients times the size of a model (`clients`, `local_states`, `broadcasts`) may lie on
+    disk: a value is read when it is asked for, and changed by setting it anew.
 
     Attributes
     ----------
@@ -64,11 +59,11 @@ class CycleState:
     cycle: int
     round: int
     global_state: State
-    clients: dict[int, ClientState] = field(default_factory=dict)
+    clients: MutableMapping[int, ClientState] = field(default_factory=dict)
     server: State = field(default_factory=dict)
-    local_states: dict[int, State] = field(default_factory=dict)
+    local_states: MutableMapping[int, State] = field(default_factory=dict)
     downloaded: dict[int, int] = field(default_factory=dict)
-    broadcasts: dict[int, State] = field(default_factory=dict)
+    broadcasts: MutableMapping[int, State] = field(default_factory=dict)
     watched: dict[int, Arrays] = field(default_factory=dict)
     rows: list[dict[str, int | float]] = field(default_factory=list)
 
@@ -84,6 +79,7 @@ def train_cycle(
     cycle: int,
     workers: Workers,
     on_round: OnRound | None = None,
+    folder: Path | None = None,
     resumed: CycleState | None = None,
 ) -> CycleState:
     """Train the global model for one cycle.
@@ -102,51 +98,92 @@ def train_cycle(
         Where clients train.
     on_round
         Called after every round.
+    folder
+        Where the temporary file lies that holds what does not fit into `memory_limit`; the system's folder if None.
     resumed
         Where an earlier call for the same cycle stood after a round: training goes on from there.
 
     Raises
     ------
     UserError
-        If no client has a label, or a client's loss or model is not finite.
+        If no client has a label, a client's loss or model is not finite, or the disk is full.
     """
     if not any(len(pool.labelled) for pool in pools.values()):
         raise UserError("budget.initial: no client has a labelled sample to train on; raise it.")
     update = make_update(config.update)
+    store = Spill(memory_limit(config, global_state, len(pools)), folder)
     state = resumed or CycleState(
         cycle,
         0,
         global_state,
-        {client: ClientState() for client in pools},
+        ClientStates(pools, store),
+        local_states=StoredStates("local", store),
+        broadcasts=StoredStates("broadcast", store),
         watched=begin_watching(config, pools, cycle),
     )
+    messages = StoredStates("message", store)
     while state.round < config.federation.rounds:
-        _train_round(state, config, pools, update, workers)
+        _train_round(state, config, pools, update, workers, messages)
         if on_round is not None:
             on_round(state)
     return state
 
 
+def memory_limit(config: Config, model: State, clients: int) -> int:
+    """Return how many bytes of the clients' states stay in memory: `IN_MEMORY`, or what a round's participants need.
+
+    Each has a model, a momentum, and at most twice as much of what updates keep and send.
+    """
+    return max(IN_MEMORY, int(4 * size_in_bytes(model) * config.federation.participation * clients))
+
+
 def _train_round(
-    state: CycleState, config: Config, pools: Mapping[int, ClientPool], update: Update, workers: Workers
+    state: CycleState,
+    config: Config,
+    pools: Mapping[int, ClientPool],
+    update: Update,
+    workers: Workers,
+    messages: MutableMapping[int, State],
 ) -> None:
     """Broadcast, train the participants, aggregate; `state` then stands after one more round."""
     chosen = participants(list(pools), config.federation, seed=config.seed, cycle=state.cycle, round_=state.round)
     training = [client for client in chosen if len(pools[client].labelled)]
-    broadcast, server = to_arrays(state.global_state), to_arrays(state.server)
-    tasks = [_task(client, pools[client], state, update, broadcast, server) for client in training]
-    # The largest clients first, so that none of them is left to the end alone; results are put back in order.
-    order = sorted(range(len(tasks)), key=lambda index: -len(tasks[index].labelled))
-    results: dict[int, TrainResult] = {}
-    for position, result in workers.run("train", [tasks[index] for index in order]):
-        results[training[order[position]]] = result
-    ordered = [results[client] for client in training]
+    broadcast = to_arrays(state.global_state)
     state.broadcasts[state.round] = to_state(broadcast)
-    updates = [_keep(state, result, config, pools[result.client]) for result in ordered]
+    sent: dict[int, Sent] = {}
+    rows: dict[int, dict[str, int | float]] = {}
+    broken: dict[int, float] = {}
+    for _, result in workers.run("train", _tasks(training, pools, state, update, broadcast)):
+        pool = pools[result.client]
+        rows[result.client] = _row(state, result, config, len(pool.labelled))
+        sent[result.client] = Sent(result.client, float(len(pool.labelled)), result.travel, result.parameters)
+        _keep(state, result, config)
+        if not _is_finite(result):
+            broken[result.client] = result.loss
+        if result.message:
+            messages[result.client] = to_state(result.message)
+    # Results come in any order; what is made of them goes by the clients' numbers.
+    if broken:
+        raise UserError(
+            f"cycle {state.cycle}, round {state.round}, client {min(broken)}: the model is no longer finite "
+            f"(mean loss {broken[min(broken)]:.4g}). Lower training.lr (found {config.training.lr})."
+        )
+    state.rows += [rows[client] for client in training]
+    updates = RoundUpdates([sent[client] for client in training], state.local_states, messages)
     state.global_state, state.server = update.aggregate(state.global_state, state.server, updates, len(pools))
-    used = set(state.downloaded.values())
-    state.broadcasts = {round_: sent for round_, sent in state.broadcasts.items() if round_ in used}
+    messages.clear()
+    for round_ in set(state.broadcasts) - set(state.downloaded.values()):
+        del state.broadcasts[round_]
     state.round += 1
+
+
+def _tasks(
+    training: list[int], pools: Mapping[int, ClientPool], state: CycleState, update: Update, broadcast: Arrays
+) -> Iterator[TrainTask]:
+    """Yield the participants' tasks, the largest first, so that none of them is left to the end alone."""
+    server = to_arrays(state.server)
+    for client in sorted(training, key=lambda client: -len(pools[client].labelled)):
+        yield _task(client, pools[client], state, update, broadcast, server)
 
 
 def _task(
@@ -174,17 +211,15 @@ def _task(
     )
 
 
-def _keep(state: CycleState, result: TrainResult, config: Config, pool: ClientPool) -> ClientUpdate:
-    """Note what a client did and keeps; return what it sends."""
-    trained, message = to_state(result.state), to_state(result.message)
-    tensors = [*trained.values(), *message.values()]
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point()):
-        raise UserError(
-            f"cycle {state.cycle}, round {state.round}, client {result.client}: the model is no longer finite "
-            f"(mean loss {result.loss:.4g}). Lower training.lr (found {config.training.lr})."
-        )
+def _is_finite(result: TrainResult) -> bool:
+    arrays = [*result.state.values(), *result.message.values()]
+    return all(bool(np.isfinite(array).all()) for array in arrays if array.dtype.kind == "f")  # type: ignore[type-var]
+
+
+def _keep(state: CycleState, result: TrainResult, config: Config) -> None:
+    """Note what a client keeps."""
     before = state.clients[result.client]
-    state.local_states[result.client] = trained
+    state.local_states[result.client] = to_state(result.state)
     state.downloaded[result.client] = state.round
     if result.watched is not None:
         state.watched[result.client] = result.watched
@@ -196,22 +231,23 @@ def _keep(state: CycleState, result: TrainResult, config: Config, pool: ClientPo
         result.kept,
         result.batch_norm,
     )
-    state.rows.append(
-        {
-            "cycle": state.cycle,
-            "round": state.round,
-            "client": result.client,
-            "labels": len(pool.labelled),
-            "loss": result.loss,
-            "lr": learning_rate(config.training, result.epochs),
-            "epochs": result.epochs,
-            "steps": result.steps,
-            "bytes_down": _bytes_down(state, before),
-            "bytes_up": size_in_bytes(trained) + size_in_bytes(message),
-            "seconds": result.seconds,
-        }
-    )
-    return ClientUpdate(trained, float(len(pool.labelled)), result.travel, result.parameters, message)
+
+
+def _row(state: CycleState, result: TrainResult, config: Config, labels: int) -> dict[str, int | float]:
+    """Return the row of the table ``rounds``; `state` is that before the client trained."""
+    return {
+        "cycle": state.cycle,
+        "round": state.round,
+        "client": result.client,
+        "labels": labels,
+        "loss": result.loss,
+        "lr": learning_rate(config.training, result.epochs),
+        "epochs": result.epochs,
+        "steps": result.steps,
+        "bytes_down": _bytes_down(state, state.clients[result.client]),
+        "bytes_up": size_in_bytes(to_state(result.state)) + size_in_bytes(to_state(result.message)),
+        "seconds": result.seconds,
+    }
 
 
 def _bytes_down(state: CycleState, client: ClientState) -> int:

@@ -132,7 +132,7 @@ class Lane:
             result.steps,
             time.perf_counter() - start,
             result.travel,
-            frozenset(names),
+            frozenset(names).difference(local),
             to_arrays(kept),
             to_arrays(message),
             {name: trained[name] for name in local},

@@ -143,7 +143,12 @@ def summarise(query: Summarises, task: QueryTask, num_classes: int, models: Clie
 
 
 def select(query: Query, task: QueryTask, num_classes: int, models: ClientModels, seed: int) -> QueryResult:
-    """Let the query choose among one client's unlabelled samples."""
+    """Let the query choose among one client's unlabelled samples.
+
+    A query is not asked where there is nothing to choose: the client keeps what its query kept before.
+    """
+    if not task.budget:
+        return QueryResult(Selection(task.unlabelled[:0], np.empty(0), task.memory), frozenset())
     rng = numpy_generator(seed, Purpose.QUERY, task.cycle, 0, task.client)
     selection = query.select(_pool(task, num_classes, models), task.budget, rng)
     return QueryResult(selection, frozenset(models.used))

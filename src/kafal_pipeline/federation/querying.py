@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kafal_pipeline.data.pools import ClientPool, cycle_budget
 from kafal_pipeline.federation.cycle import CycleState
-from kafal_pipeline.federation.query_worker import QueryResult, QueryTask, SummaryResult
+from kafal_pipeline.federation.query_worker import QueryResult, QueryTask
+from kafal_pipeline.federation.spill import Spill
 from kafal_pipeline.federation.states import Arrays, size_in_bytes, to_arrays
 from kafal_pipeline.federation.workers import Workers
 from kafal_pipeline.query import QUERIES
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from kafal_pipeline.config import Config
 
 logger = logging.getLogger(__name__)
+
+NAMED = 10
+"""Clients that a line of the log names; of more it gives the number."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ def query_cycle(
     cycle: int,
     workers: Workers,
     memory: Mapping[int, Arrays] | None = None,
+    folder: Path | None = None,
 ) -> QueryResults:
     """Let every client choose its budget for `cycle` with the models that the cycle before left behind.
 
@@ -61,6 +68,8 @@ def query_cycle(
         The cycle that the labels are for.
     memory
         By client, what its query returned as memory at the cycle before.
+    folder
+        Where the temporary file lies that holds models trained for queries if they are many; the system's if None.
 
     Returns
     -------
@@ -68,57 +77,81 @@ def query_cycle(
         What each client chose, and what a real federation would have sent for it.
     """
     clients = sorted(pools)
-    idle = [client for client in clients if client not in trained.local_states]
-    if idle:
-        logger.info("Clients %s did not train in cycle %d: the global model stands for their own.", idle, trained.cycle)
-    tasks = _tasks(config, pools, trained, cycle, memory or {})
-    told: list[SummaryResult] = []
+    _log_idle([client for client in clients if client not in trained.local_states], trained.cycle)
+    make = partial(_task, config, pools, trained, cycle, memory or {}, to_arrays(trained.global_state))
+    told = _Told()
     if summarises(create("query", config.query.name, config.query.options, QUERIES)):
-        told = workers.map("summarise", tasks)
-        summaries = {client: answer.summary for client, answer in zip(clients, told, strict=True)}
-        tasks = [
-            replace(task, summaries=summaries, models={**task.models, **answer.trained})
-            for task, answer in zip(tasks, told, strict=True)
-        ]
-    answers: list[QueryResult] = workers.map("select", tasks)
-    used = [answer.models for answer in answers]
-    if told:
-        used = [mine | answer.models for mine, answer in zip(used, told, strict=True)]
-    up = sum(array.nbytes for answer in told for array in answer.summary.values())
+        told = _first_phase(workers, clients, make, folder)
+    answers: dict[int, QueryResult] = {}
+    for position, answer in workers.run("select", (told.add_to(make(client)) for client in clients)):
+        answers[clients[position]] = answer
+    used = [answers[client].models | told.used.get(client, frozenset()) for client in clients]
+    up = sum(array.nbytes for summary in told.summaries.values() for array in summary.values())
     models = sum("global" in mine for mine in used) * size_in_bytes(trained.global_state)
-    selections = {client: answer.selection for client, answer in zip(clients, answers, strict=True)}
+    selections = {client: answers[client].selection for client in clients}
     return QueryResults(selections, models + up * len(clients), up)
 
 
-def _tasks(
+@dataclass
+class _Told:
+    """What the first phase of a query left behind, by client; models trained in it are too large to be in memory."""
+
+    summaries: dict[int, Arrays] = field(default_factory=dict)
+    used: dict[int, frozenset[QueryModel]] = field(default_factory=dict)
+    trained: dict[int, list[QueryModel]] = field(default_factory=dict)
+    models: Spill = field(default_factory=Spill)
+
+    def add_to(self, task: QueryTask) -> QueryTask:
+        """Return a client's task of the second phase."""
+        mine = {kind: self.models[task.client, kind] for kind in self.trained.get(task.client, [])}
+        return replace(task, summaries=self.summaries, models={**task.models, **mine})
+
+
+def _first_phase(workers: Workers, clients: list[int], make: Callable[[int], QueryTask], folder: Path | None) -> _Told:
+    """Let all clients summarise."""
+    told, answers = _Told(models=Spill(folder=folder)), {}
+    for position, answer in workers.run("summarise", map(make, clients)):
+        client = clients[position]
+        for kind, model in answer.trained.items():
+            told.models[client, kind] = model
+        told.trained[client], told.used[client] = list(answer.trained), answer.models
+        answers[client] = answer.summary
+    told.summaries = {client: answers[client] for client in clients}  # a sum over them goes by the clients' numbers
+    return told
+
+
+def _log_idle(idle: list[int], cycle: int) -> None:
+    """Say which clients did not train in a cycle."""
+    if idle:
+        names = f"Clients {idle}" if len(idle) <= NAMED else f"{len(idle)} clients"
+        logger.info("%s did not train in cycle %d: the global model stands for their own.", names, cycle)
+
+
+def _task(
     config: Config,
     pools: Mapping[int, ClientPool],
     trained: CycleState,
     cycle: int,
     memory: Mapping[int, Arrays],
-) -> list[QueryTask]:
-    """Return each client's query, clients in order."""
-    global_state = to_arrays(trained.global_state)
-    tasks = []
-    for client in sorted(pools):
-        pool = pools[client]
-        models: dict[QueryModel, Arrays] = {"global": global_state, "local": global_state, "downloaded": global_state}
-        if client in trained.local_states:
-            models["local"] = to_arrays(trained.local_states[client])
-            models["downloaded"] = to_arrays(trained.broadcasts[trained.downloaded[client]])
-        size = len(pool.labelled) + len(pool.unlabelled)
-        budget = min(cycle_budget(size, config.budget.per_cycle), len(pool.unlabelled))
-        tasks.append(
-            QueryTask(
-                client,
-                cycle,
-                budget,
-                pool.labelled,
-                pool.labels,
-                pool.unlabelled,
-                models,
-                memory=dict(memory.get(client, {})),
-                watched=trained.watched.get(client, {}),
-            )
-        )
-    return tasks
+    global_state: Arrays,
+    client: int,
+) -> QueryTask:
+    """Return one client's query; its models are read now."""
+    pool = pools[client]
+    models: dict[QueryModel, Arrays] = {"global": global_state, "local": global_state, "downloaded": global_state}
+    if client in trained.local_states:
+        models["local"] = to_arrays(trained.local_states[client])
+        models["downloaded"] = to_arrays(trained.broadcasts[trained.downloaded[client]])
+    size = len(pool.labelled) + len(pool.unlabelled)
+    budget = min(cycle_budget(size, config.budget.per_cycle), len(pool.unlabelled))
+    return QueryTask(
+        client,
+        cycle,
+        budget,
+        pool.labelled,
+        pool.labels,
+        pool.unlabelled,
+        models,
+        memory=dict(memory.get(client, {})),
+        watched=trained.watched.get(client, {}),
+    )

@@ -5,6 +5,7 @@ Kedro resolves a node's annotations when pipelines are registered. The real clas
 checker, and are `Any` at run time.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     State = dict[str, Tensor]
-    States = dict[str, State]
+    States = Mapping[str, State]
 else:
     DataFrame = Figure = State = States = Any
 

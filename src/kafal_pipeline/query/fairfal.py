@@ -34,7 +34,11 @@ class FairFAL:
 
     The server learns the ratio of the client's smallest and largest share, label counts and sums of features by class.
     Instead of subsampling the labelled set to class balance, which takes luck in, samples are weighed by 1 / n_k[y]. A
-    client without labels takes the global model. Gradient embeddings are the global model's.
+    client without labels takes the global model. Gradient embeddings are the global model's; the public code takes the
+    probabilities in them from the local_only model where gamma is 0.5 or more, and embeds labelled samples by their
+    labels rather than by the predicted class. What ``floor(b / C)`` leaves over and what small classes cannot fill are
+    handed out as one (`kafal_pipeline.query.parts.quota.equal_quotas`); the public code does so one after the other, so
+    that the largest classes may get one more.
 
     Parameters
     ----------
@@ -45,7 +49,8 @@ class FairFAL:
 
     References
     ----------
-    FairFAL, "Federated Active Learning Under Extreme Non-IID and Global Class Imbalance", CVPR 2026.
+    FairFAL, "Federated Active Learning Under Extreme Non-IID and Global Class Imbalance", CVPR 2026, and
+    its public code.
     """
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.75

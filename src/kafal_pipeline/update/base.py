@@ -14,7 +14,7 @@ fresh``, the model too. They survive rounds in which a client does not take part
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -112,16 +112,16 @@ class ClientUpdate:
     travel
         See `LocalOutcome`.
     parameters
-        Which entries of the state are parameters; the others are buffers.
+        Which entries of the state are parameters that began as broadcast; the others are buffers, or a client's own.
     message
         What `Update.finish` made.
     """
 
-    state: State
+    state: Mapping[str, Tensor]
     labels: float
     travel: float
     parameters: frozenset[str]
-    message: State = field(default_factory=dict)
+    message: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Update(ABC):
@@ -186,15 +186,17 @@ class Update(ABC):
         global_state, server
             The model that was broadcast, and what went with it.
         updates
-            The participants'.
+            The participants'. Each one's tensors are read from where they lie when they are looked into: go through the
+            participants one by one, and keep none, and their models are never in memory together.
         clients
             Number of clients in the federation, participants or not.
         """
-        return weighted_average(global_state, [(update.state, update.labels) for update in updates]), server
+        weights = [update.labels for update in updates]
+        return weighted_average(global_state, (update.state for update in updates), weights), server
 
 
 def weighted_average(
-    global_state: Mapping[str, Tensor], results: Sequence[tuple[Mapping[str, Tensor], float]]
+    global_state: Mapping[str, Tensor], states: Iterable[Mapping[str, Tensor]], weights: Sequence[float]
 ) -> State:
     """Average models: parameters and batch-norm statistics by weight; integer buffers stay the global model's.
 
@@ -202,8 +204,10 @@ def weighted_average(
     ----------
     global_state
         The model that was broadcast.
-    results
-        A state and a weight (number of labels) for each participant.
+    states
+        The participants', gone through once.
+    weights
+        Theirs: numbers of labels.
 
     Returns
     -------
@@ -211,16 +215,17 @@ def weighted_average(
         New tensors; a copy of `global_state` if no participant has a positive weight. Sums are taken in float64 and in
         the participants' order, so that equal models average to themselves.
     """
-    total = sum(weight for _, weight in results)
+    total = sum(weights)
+    averaged = {name: tensor.clone() for name, tensor in global_state.items()}
     if total <= 0:
-        return {name: tensor.clone() for name, tensor in global_state.items()}
-    averaged = {}
-    for name, tensor in global_state.items():
-        if not tensor.is_floating_point():
-            averaged[name] = tensor.clone()  # a counter of batches has no mean; dividing it breaks its type
-            continue
-        mean = torch.zeros_like(tensor, dtype=torch.float64)
-        for state, weight in results:
-            mean += state[name].double() * (weight / total)
-        averaged[name] = mean.to(tensor.dtype)
-    return averaged
+        return averaged
+    # A counter of batches has no mean; dividing it breaks its type.
+    means = {
+        name: torch.zeros_like(tensor, dtype=torch.float64)
+        for name, tensor in global_state.items()
+        if tensor.is_floating_point()
+    }
+    for state, weight in zip(states, weights, strict=True):
+        for name in means:
+            means[name] += state[name].double() * (weight / total)
+    return averaged | {name: mean.to(global_state[name].dtype) for name, mean in means.items()}

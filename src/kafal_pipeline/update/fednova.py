@@ -17,7 +17,7 @@ class FedNova(FedAvg):
 
     p_k are the participants' shares of the labels and t_k their travels, how far a constant gradient of 1 would have
     moved each (`kafal_pipeline.update.base.LocalOutcome`; the paper's ``lr |a|_1``, momentum included). Where all
-    travel equally far this is FedAvg. Buffers are averaged by labels.
+    travel equally far this is FedAvg. Buffers, and batch norms that stay local, are averaged by labels.
 
     Why FedNova rather than FedDyn: in federated active learning clients hold different numbers of labels, so that equal
     epochs are different numbers of steps; FedAvg then minimises an objective in which the well-labelled clients count
@@ -39,13 +39,12 @@ class FedNova(FedAvg):
         if total <= 0:
             return model, server
         mean_travel = sum(update.labels * update.travel for update in updates) / total
-        for name in model:
-            if not all(name in update.parameters for update in updates):
-                continue
-            start = global_state[name].double()
-            change = torch.zeros_like(start)
-            for update in updates:
-                share = update.labels / total * mean_travel / update.travel
-                change += share * (update.state[name].double() - start)
-            model[name] = (start + change).to(global_state[name].dtype)
-        return model, server
+        names = frozenset.intersection(*(update.parameters for update in updates))
+        starts = {name: global_state[name].double() for name in model if name in names}
+        changes = {name: torch.zeros_like(start) for name, start in starts.items()}
+        for update in updates:
+            share = update.labels / total * mean_travel / update.travel
+            for name in changes:
+                changes[name] += share * (update.state[name].double() - starts[name])
+        moved = {name: (start + changes[name]).to(global_state[name].dtype) for name, start in starts.items()}
+        return model | moved, server

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,14 +45,20 @@ def query(
     start = time.perf_counter()
     trained = _trained(cycle - 1, global_model, local_models, rounds)
     before = {_client_of(key): to_arrays(state) for key, state in (memory or {}).items()}
-    chosen = query_cycle(config, client_pools(pool), trained, cycle, runtime.workers(images, config), before)
-    tables = [
-        pd.DataFrame({"client": client, "sample": s.samples, "score": s.scores, "rank": np.arange(len(s.samples))})
-        for client, s in chosen.selections.items()
-    ]
+    workers = runtime.workers(images, config)
+    chosen = query_cycle(config, client_pools(pool), trained, cycle, workers, before, images.folder)
+    sizes = [len(s.samples) for s in chosen.selections.values()]
+    queried = pd.DataFrame(
+        {
+            "client": np.repeat(list(chosen.selections), sizes),
+            "sample": np.concatenate([s.samples for s in chosen.selections.values()]),
+            "score": np.concatenate([s.scores for s in chosen.selections.values()]),
+            "rank": np.concatenate([np.arange(size) for size in sizes]),
+        }
+    )
     cost = {"seconds": time.perf_counter() - start, "bytes": chosen.bytes_down + chosen.bytes_up}
     kept = {_client_key(client): to_state(s.memory) for client, s in chosen.selections.items() if s.memory}
-    return pd.concat(tables, ignore_index=True), cost, kept
+    return queried, cost, kept
 
 
 def annotate_queried(cycle: int, pool: DataFrame, queried: DataFrame, images: ImageData) -> DataFrame:
@@ -65,6 +73,7 @@ def train(
     import pandas as pd  # noqa: PLC0415 - as is torch, slow to import
 
     from kafal_pipeline.federation.cycle import train_cycle  # noqa: PLC0415
+    from kafal_pipeline.federation.lazy import Lazy  # noqa: PLC0415
     from kafal_pipeline.federation.states import initial_state, to_state  # noqa: PLC0415
 
     begin = time.perf_counter()
@@ -76,11 +85,12 @@ def train(
     else:
         start = previous_model
     workers = runtime.workers(images, config)
-    done = train_cycle(config, client_pools(pool), start, cycle, workers, runtime.on_round(config))
-    local_models = {_client_key(client): state for client, state in sorted(done.local_states.items())}
-    local_models |= {_broadcast_key(round_): state for round_, state in sorted(done.broadcasts.items())}
-    local_models |= {_watched_key(client): to_state(arrays) for client, arrays in sorted(done.watched.items())}
-    return done.global_state, local_models, pd.DataFrame(done.rows), {"seconds": time.perf_counter() - begin}
+    done = train_cycle(config, client_pools(pool), start, cycle, workers, runtime.on_round(config), images.folder)
+    kept: dict[str, Callable[[], State]] = {}
+    kept |= {_client_key(client): partial(done.local_states.__getitem__, client) for client in done.local_states}
+    kept |= {_broadcast_key(round_): partial(done.broadcasts.__getitem__, round_) for round_ in done.broadcasts}
+    kept |= {_watched_key(client): partial(to_state, arrays) for client, arrays in done.watched.items()}
+    return done.global_state, Lazy(kept), pd.DataFrame(done.rows), {"seconds": time.perf_counter() - begin}
 
 
 def evaluate(
@@ -144,7 +154,11 @@ def _broadcast_key(round_: int) -> str:
 def _trained(cycle: int, global_model: State, local_models: States, rounds: DataFrame) -> Any:
     """Put together what a finished cycle left behind for queries."""
     from kafal_pipeline.federation.cycle import CycleState  # noqa: PLC0415 - torch takes seconds to import
+    from kafal_pipeline.federation.lazy import Lazy  # noqa: PLC0415
     from kafal_pipeline.federation.states import to_arrays  # noqa: PLC0415
+
+    def read(key: str) -> Callable[[], State]:
+        return partial(local_models.__getitem__, key)
 
     last = rounds.groupby("client")["round"].max()
     downloaded = {int(client): int(last[client]) for client in last.index}
@@ -152,10 +166,8 @@ def _trained(cycle: int, global_model: State, local_models: States, rounds: Data
         cycle,
         int(rounds["round"].max()) + 1,
         global_model,
-        local_states={client: local_models[_client_key(client)] for client in downloaded},
+        local_states=Lazy({client: read(_client_key(client)) for client in downloaded}),
         downloaded=downloaded,
-        broadcasts={round_: local_models[_broadcast_key(round_)] for round_ in set(downloaded.values())},
-        watched={
-            _client_of(key): to_arrays(state) for key, state in local_models.items() if key.startswith("watched_")
-        },
+        broadcasts=Lazy({round_: read(_broadcast_key(round_)) for round_ in set(downloaded.values())}),
+        watched={_client_of(key): to_arrays(local_models[key]) for key in local_models if key.startswith("watched_")},
     )

@@ -1,0 +1,167 @@
+"""Ten clients against a thousand: time of a client step, and memory of all processes.
+
+    python benchmarks/many_clients.py [--turns 3]
+
+Every client has 50 noise images of CIFAR-10's size, 32 of them labelled, and 10 clients take part in a round, whether
+there are 10 or 1,000. Time: rounds with 4 steps a client, turn by turn; ratios are taken within a turn. Memory: a cycle
+of 3 rounds, in whose last all clients train, and the query after it, so that every client has a model and a momentum.
+Prints a table and writes benchmarks/results/many_clients.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import measure
+from kafal_pipeline.config import Config, DatasetConfig, resolve
+from kafal_pipeline.data import ImageData, open_store
+from kafal_pipeline.data.pools import ClientPool
+from kafal_pipeline.data.store import read_store
+from kafal_pipeline.federation.cycle import train_cycle
+from kafal_pipeline.federation.querying import query_cycle
+from kafal_pipeline.federation.states import initial_state
+from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.training.devices import cores
+
+IMAGES, LABELLED, ACTIVE, ROUNDS = 50, 32, 10, 20
+FEW, MANY = 10, 1000
+RESULTS = Path(__file__).parent / "results" / "many_clients.json"
+
+
+def noise(folder: Path) -> ImageData:
+    """Return as many noise images as the most clients have."""
+    rng, size = np.random.default_rng(0), IMAGES * MANY
+    images, labels = rng.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8), np.arange(size) % 10
+    path = folder / "noise.npz"
+    np.savez(path, train_images=images, train_labels=labels, test_images=images[:10], test_labels=labels[:10])
+    return open_store(DatasetConfig(name="benchmark", path=str(path)), folder, folder / "images")
+
+
+def configuration(clients: int, rounds: int, *, all_at_last: bool) -> Config:
+    return resolve(
+        {
+            "query": "ksas",
+            "update": "kcfu",
+            "partition": {"clients": clients},
+            "federation": {
+                "rounds": rounds,
+                "participation": ACTIVE / clients,
+                "all_clients_last_round": all_at_last,
+            },
+            "training": {"local_epochs": 1 if all_at_last else 2, "batch_size": LABELLED if all_at_last else 16},
+            "budget": {"per_cycle": 1},
+        }
+    )
+
+
+def pools_of(data: ImageData, clients: int) -> dict[int, ClientPool]:
+    pools = {}
+    for client in range(clients):
+        own = np.arange(client * IMAGES, (client + 1) * IMAGES)
+        known, other = own[:LABELLED], own[LABELLED:]
+        pools[client] = ClientPool(known, data.train_labels[known], other, other)
+    return pools
+
+
+def start_of(data: ImageData) -> dict[str, torch.Tensor]:
+    return initial_state("resnet8", in_channels=data.channels, num_classes=data.num_classes, seed=0, cycle=0)
+
+
+class Federation:
+    """Clients whose processes stay, and rounds that are timed."""
+
+    def __init__(self, data: ImageData, clients: int) -> None:
+        self.data, self.config = data, configuration(clients, ROUNDS, all_at_last=False)
+        self.pools, self.workers = pools_of(data, clients), Workers(data, self.config)
+
+    def seconds_a_step(self) -> float:
+        """Train a cycle; return the time of all its rounds but the first, divided by their steps."""
+        ends = []
+        state = train_cycle(
+            self.config,
+            self.pools,
+            start_of(self.data),
+            0,
+            self.workers,
+            lambda _: ends.append(time.perf_counter()),
+            self.data.folder,
+        )
+        steps = sum(row["steps"] for row in state.rows if row["round"])
+        return (ends[-1] - ends[0]) / steps
+
+
+def turns(data: ImageData, number: int) -> list[dict[str, float]]:
+    few, many = Federation(data, FEW), Federation(data, MANY)
+    with few.workers, many.workers:
+        measured = []
+        for turn in range(number + 1):
+            first, second = (few, many) if turn % 2 else (many, few)
+            times = {federation: federation.seconds_a_step() for federation in (first, second)}
+            measured.append(
+                {
+                    f"milliseconds_a_step_{FEW}": 1e3 * times[few],
+                    f"milliseconds_a_step_{MANY}": 1e3 * times[many],
+                    "ratio_step_time": times[many] / times[few],
+                }
+            )
+        return measured[1:]  # in the first, processes start
+
+
+def remember(store: Path, clients: int) -> None:
+    """Train and query for the memory they take."""
+    data, config = read_store(store), configuration(clients, 3, all_at_last=True)
+    pools = pools_of(data, clients)
+    with Workers(data, config) as workers:
+        state = train_cycle(config, pools, start_of(data), 0, workers, folder=data.folder)
+        assert len(state.local_states) == clients
+        query_cycle(config, pools, state, 1, workers, folder=data.folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--remember", nargs=2, metavar=("STORE", "CLIENTS"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.remember:
+        remember(Path(options.remember[0]), int(options.remember[1]))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        data = noise(Path(name))
+        memory = {
+            f"peak_memory_mb_{clients}": measure.peak_memory(
+                [sys.argv[0], "--remember", str(data.folder), str(clients)],
+            )
+            for clients in (FEW, 100, MANY)
+        }
+        rows = turns(data, options.turns)
+    results: dict[str, object] = {
+        key: {"median": statistics.median(values), "min": min(values), "max": max(values)}
+        for key in rows[0]
+        if (values := [row[key] for row in rows])
+    }
+    model = sum(tensor.nbytes for tensor in start_of(data).values()) / 1e6
+    results |= memory | {
+        "model_mb": model,
+        "active": ACTIVE,
+        "images_a_client": IMAGES,
+        "processes": cores(),
+        "torch": torch.__version__,
+        "turns": options.turns,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    measure.show(results)
+    print(f"Written to {RESULTS}")
+
+
+if __name__ == "__main__":
+    main()

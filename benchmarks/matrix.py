@@ -1,0 +1,125 @@
+"""Every query with every update: whether each pair runs, how long it takes, and how accurate it gets.
+
+    python benchmarks/matrix.py --env smoke
+    python benchmarks/matrix.py --updates kcfu fedavg --seeds 0 1 2 3 4 5 6 7 8 9
+
+Runs the nodes of the pipeline without Kedro, in memory, one run a core; nothing is written but
+benchmarks/results/matrix_<env>.csv, a row a run. Runs that stand there already are not repeated (delete the file to
+begin anew). The embedded digits are the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from kafal_pipeline.config import resolve
+from kafal_pipeline.data import open_store
+from kafal_pipeline.evaluation import learning_curve, summary
+from kafal_pipeline.pipelines import runtime
+from kafal_pipeline.pipelines.fal import nodes
+from kafal_pipeline.pipelines.partition import nodes as partition
+from kafal_pipeline.query import QUERIES
+from kafal_pipeline.training.devices import cores
+from kafal_pipeline.update import UPDATES
+
+CONF = Path(__file__).parents[1] / "conf"
+FIELDS = ("query", "update", "seed", "aulc", "final_accuracy", "final_balanced_accuracy", "cpu_seconds", "error")
+
+
+def parameters(env: str) -> dict[str, Any]:
+    """The parameters of an environment, an environment's sections on top of the base's."""
+    values = yaml.safe_load((CONF / "base" / "parameters.yml").read_text())
+    if env != "base":
+        for key, value in yaml.safe_load((CONF / env / "parameters.yml").read_text()).items():
+            values[key] = {**values[key], **value} if isinstance(value, dict) else value
+    return values
+
+
+def trial(env: str, query: str, update: str, seed: int) -> dict[str, Any]:
+    """Do one run and return its row."""
+    torch.set_num_threads(1)
+    start = time.process_time()
+    row: dict[str, Any] = {"query": query, "update": update, "seed": seed}
+    try:
+        values = parameters(env) | {"query": query, "update": update, "seed": seed, "tracking": False}
+        values["training"] = {**values["training"], "processes": 1}
+        row |= _measured(values)
+    except Exception as error:  # the table says which pairs fail
+        row["error"] = repr(error)
+    runtime.close()
+    return row | {"cpu_seconds": round(time.process_time() - start, 2)}
+
+
+def _measured(values: dict[str, Any]) -> dict[str, Any]:
+    config = resolve(values)
+    with tempfile.TemporaryDirectory() as folder:
+        images = open_store(config.dataset, Path(folder), Path(folder) / "images")
+        splits, _, origin = partition.split_clients(images, values)
+        pool = nodes.draw_initial_pool(splits, origin, images, values)
+        metrics, trained, memory = [], None, None
+        for cycle in range(config.cycles):
+            queried = cost = None
+            if trained is not None:
+                queried, cost, memory = nodes.query(cycle, pool, *trained, images, values, *memory_of(memory))
+                pool = nodes.annotate_queried(cycle, pool, queried, images)
+            model, local, rounds, seconds = nodes.train(
+                cycle, pool, images, values, None if trained is None else trained[0]
+            )
+            metrics.append(nodes.evaluate(cycle, model, pool, rounds, seconds, images, values, queried, cost))
+            trained = (model, local, rounds)
+    found = summary(learning_curve(metrics), config)
+    return {key: found[key] for key in FIELDS if key in found}
+
+
+def memory_of(memory: Any) -> tuple[Any, ...]:
+    """What a query keeps from one cycle to the next, if there is a cycle before."""
+    return () if memory is None else (memory,)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="base")
+    parser.add_argument("--queries", nargs="+", default=sorted(QUERIES))
+    parser.add_argument("--updates", nargs="+", default=sorted(UPDATES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--jobs", type=int, default=cores())
+    options = parser.parse_args()
+    file = Path(__file__).parent / "results" / f"matrix_{options.env}.csv"
+    done = set()
+    if file.exists():
+        with file.open() as stream:
+            done = {(row["query"], row["update"], int(row["seed"])) for row in csv.DictReader(stream)}
+    wanted = itertools.product(options.seeds, options.queries, options.updates)
+    left = [(query, update, seed) for seed, query, update in wanted if (query, update, seed) not in done]
+    new = not file.exists()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["kafal_pipeline.federation.worker", "kafal_pipeline.pipelines.fal.nodes"])
+    with file.open("a", newline="") as stream, ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+        table = csv.DictWriter(stream, FIELDS)
+        if new:
+            table.writeheader()
+        futures = [pool.submit(trial, options.env, *run) for run in left]
+        for number, future in enumerate(as_completed(futures), 1):
+            row = future.result()
+            table.writerow(row)
+            stream.flush()
+            text = row.get("error") or f"AULC {100 * row['aulc']:.2f}, final {100 * row['final_accuracy']:.2f}"
+            print(f"{number}/{len(left)} {row['query']}-{row['update']} seed {row['seed']}: {text}", flush=True)
+    print(f"Written to {os.path.relpath(file)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

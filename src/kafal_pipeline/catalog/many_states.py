@@ -1,0 +1,60 @@
+"""Many model states as a folder of safetensors files, written and read one at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedro.io import AbstractDataset
+
+from kafal_pipeline.files import replacing_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SUFFIX = ".safetensors"
+
+
+class ManyStates(AbstractDataset[Mapping[str, Any], Mapping[str, Any]]):
+    """Named model states, a file each, of which one is in memory at a time: ``{group: {name: tensor}}``.
+
+    Parameters
+    ----------
+    filepath
+        A folder. It is there only as a whole, with every file.
+    metadata
+        Free-form, for plugins.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._folder = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """Return a mapping that reads a state, on the CPU, each time it is asked for it."""
+        from safetensors.torch import load_file  # noqa: PLC0415 - torch takes seconds to import
+
+        from kafal_pipeline.federation.lazy import Lazy  # noqa: PLC0415 - imports torch
+
+        files = sorted(self._folder.glob(f"*{SUFFIX}"))
+        return Lazy({file.name.removesuffix(SUFFIX): partial(load_file, file) for file in files})
+
+    def save(self, data: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Write all states, or nothing."""
+        from safetensors.torch import save_file  # noqa: PLC0415 - torch takes seconds to import
+
+        with replacing_folder(self._folder) as temporary:
+            for group in data:
+                file = temporary / f"{group}{SUFFIX}"
+                save_file({name: tensor.contiguous() for name, tensor in data[group].items()}, file)
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+
+    def _exists(self) -> bool:
+        return self._folder.is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._folder.as_posix()}
