@@ -95,7 +95,8 @@ class Trial:
             cycle=cycle,
             image_size=self.data.train_images.shape[1:3],
         )
-        return train_cycle(config, client_pools(state.pool), start, cycle, workers, on_round, state.training)
+        pools = client_pools(state.pool)
+        return train_cycle(config, pools, start, cycle, workers, on_round, resumed=state.training)
 
     def _evaluate(self, done: CycleState, workers: Workers) -> None:
         start = time.monotonic()

@@ -28,7 +28,7 @@ class _Converter:
         self.function = function
 
 
-def unchecked_instance(cls: type, values: Mapping[str, Any]) -> Any:
+def unchecked_instance(cls: Any, values: Mapping[str, Any]) -> Any:
     """Return ``cls(**values)``, each value converted as its annotation says, and nothing checked."""
     hints = get_type_hints(cls, include_extras=True)
     return cls(**{key: _converted(value, hints.get(key)) for key, value in values.items()})

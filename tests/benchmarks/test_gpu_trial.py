@@ -83,7 +83,8 @@ def test_a_killed_trial_on_a_bare_machine_goes_on_to_the_same_curve(gpu_trial, f
                 process.kill()
     assert (killed / "state.npz").is_file()
     assert not (killed / "trial.json").exists()
-    subprocess.run(command, check=True, timeout=120, stdout=subprocess.DEVNULL)
+    restarted = subprocess.run(command, check=True, timeout=120, stdout=subprocess.PIPE, text=True).stdout
+    assert "cycle 0" not in restarted
     results = json.loads((killed / "trial.json").read_text())
     assert results["finished"]
     assert [row["labels"] for row in results["cycles"]] == [30, 50]

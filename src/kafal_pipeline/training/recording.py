@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -107,7 +107,7 @@ def cuda_recorder(generator: torch.Generator, stream: torch.cuda.Stream) -> Reco
     return record
 
 
-def _capture(graph: torch.cuda.CUDAGraph, function: Callable[[], None], pool: tuple[int, int]) -> None:
+def _capture(graph: torch.cuda.CUDAGraph, function: Callable[[], None], pool: Any) -> None:
     """Record `function` on the current stream; UserError if it does what cannot be recorded."""
     # Only this thread is held to the rules of recording: others may watch the GPU meanwhile.
     graph.capture_begin(pool=pool, capture_error_mode="thread_local")
