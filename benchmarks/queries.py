@@ -4,8 +4,8 @@
 
 Prints a table and writes benchmarks/results/queries.json. Model outputs are given (64 random
 features around class centres, 10 classes), since they cost the same for all queries. Each query runs in a process of
-its own, with one thread, as clients do in a run; seconds are the processor's, so that other programs do not count. Memory is the most that this process ever took, PyTorch and the
-outputs of all models included.
+its own, with one thread, as clients do in a run; seconds are the processor's, so that other programs do not count.
+Memory is the most that this process ever took, PyTorch and the outputs of all models included.
 """
 
 from __future__ import annotations
