@@ -43,8 +43,7 @@ class TrainResult:
 
     `travel`, `kept` and `message` are the update's (`kafal_pipeline.update.base`), `parameters` the names of those
     entries of `state` that are parameters and began as broadcast, `batch_norm` what the client keeps of it where batch
-    norms stay local,
-    `watched` what its task's became.
+    norms stay local, `watched` what its task's became.
     """
 
     client: int
