@@ -5,9 +5,9 @@
 Prints a table and writes benchmarks/results/training.json. Without --data the images are noise of CIFAR-10's size: the
 work is the same. Ratios are taken within one turn, so that a noisy machine disturbs both contestants alike.
 
-Two kinds of work, both in batches of 128 labelled and 128 unlabelled images: an epoch of clients as they are in cycle 0 of
-the published protocol (503 labelled images; `..._published`), where the loader processes cost most, and one of the mean
-client of each of its six cycles (503 to 1,754; `..._published_all_cycles`).
+Two kinds of work, both in batches of 128 labelled and 128 unlabelled images: an epoch of clients as they are in cycle 0
+of the published protocol (503 labelled images; `..._published`), where the loader processes cost most, and one of the
+mean client of each of its six cycles (503 to 1,754; `..._published_all_cycles`).
 """
 
 from __future__ import annotations

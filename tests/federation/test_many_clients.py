@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 
 import numpy as np
@@ -55,7 +54,7 @@ def everything_on_disk(monkeypatch):
 def test_from_disk_come_the_same_bits_as_from_memory(
     images, make_config, pools, start, everything_on_disk, tmp_path, update, query
 ):
-    config = make_config(update=update, query=query, federation={"rounds": 4, "batch_norm": "local"})
+    config = make_config(update=update, query=query, federation={"rounds": 3, "batch_norm": "local"})
 
     def trial():
         with Workers(images, config) as workers:
@@ -99,7 +98,6 @@ class Counted:
             del task
             yield position, result
             del result
-            gc.collect()
             self.most = max(self.most, len(self._alive))
 
 

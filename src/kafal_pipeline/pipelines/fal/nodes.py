@@ -166,8 +166,10 @@ def _trained(cycle: int, global_model: State, local_models: States, rounds: Data
         cycle,
         int(rounds["round"].max()) + 1,
         global_model,
-        local_states=Lazy({client: read(_client_key(client)) for client in downloaded}),
+        local_states=Lazy({client: read(_client_key(client)) for client in downloaded}),  # type: ignore[arg-type]
         downloaded=downloaded,
-        broadcasts=Lazy({round_: read(_broadcast_key(round_)) for round_ in set(downloaded.values())}),
+        broadcasts=Lazy(  # type: ignore[arg-type] - like the clients' models only read from here on
+            {round_: read(_broadcast_key(round_)) for round_ in set(downloaded.values())}
+        ),
         watched={_client_of(key): to_arrays(local_models[key]) for key in local_models if key.startswith("watched_")},
     )
