@@ -168,7 +168,7 @@ def _trained(cycle: int, global_model: State, local_models: States, rounds: Data
         global_model,
         local_states=Lazy({client: read(_client_key(client)) for client in downloaded}),  # type: ignore[arg-type]
         downloaded=downloaded,
-        broadcasts=Lazy(  # type: ignore[arg-type] - like the clients' models only read from here on
+        broadcasts=Lazy(  # type: ignore[arg-type]
             {round_: read(_broadcast_key(round_)) for round_ in set(downloaded.values())}
         ),
         watched={_client_of(key): to_arrays(local_models[key]) for key in local_models if key.startswith("watched_")},
