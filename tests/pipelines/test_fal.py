@@ -200,9 +200,9 @@ def starts(monkeypatch):
     seen = {}
     original = cycle_module.train_cycle
 
-    def train_cycle(config, pools, global_state, cycle, workers, on_round=None):
+    def train_cycle(config, pools, global_state, cycle, workers, *rest):
         seen[cycle] = {name: tensor.clone() for name, tensor in global_state.items()}
-        return original(config, pools, global_state, cycle, workers, on_round)
+        return original(config, pools, global_state, cycle, workers, *rest)
 
     monkeypatch.setattr(cycle_module, "train_cycle", train_cycle)
     return seen

@@ -68,6 +68,18 @@ class CycleState:
     rows: list[dict[str, int | float]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class TrainedCycle:
+    """What queries are given of a finished cycle: attributes of its `CycleState`, whose values may be read lazily."""
+
+    cycle: int
+    global_state: State
+    local_states: Mapping[int, State]
+    downloaded: Mapping[int, int]
+    broadcasts: Mapping[int, State]
+    watched: Mapping[int, Arrays]
+
+
 OnRound = Callable[[CycleState], None]
 """Called after every round."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kafal_pipeline.data.pools import ClientPool, cycle_budget
-from kafal_pipeline.federation.cycle import CycleState
+from kafal_pipeline.federation.cycle import CycleState, TrainedCycle
 from kafal_pipeline.federation.query_worker import QueryResult, QueryTask
 from kafal_pipeline.federation.spill import Spill
 from kafal_pipeline.federation.states import Arrays, size_in_bytes, to_arrays
@@ -45,7 +45,7 @@ class QueryResults:
 def query_cycle(
     config: Config,
     pools: Mapping[int, ClientPool],
-    trained: CycleState,
+    trained: CycleState | TrainedCycle,
     cycle: int,
     workers: Workers,
     memory: Mapping[int, Arrays] | None = None,
@@ -130,7 +130,7 @@ def _log_idle(idle: list[int], cycle: int) -> None:
 def _task(
     config: Config,
     pools: Mapping[int, ClientPool],
-    trained: CycleState,
+    trained: CycleState | TrainedCycle,
     cycle: int,
     memory: Mapping[int, Arrays],
     global_state: Arrays,

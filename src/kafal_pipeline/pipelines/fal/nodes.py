@@ -153,7 +153,7 @@ def _broadcast_key(round_: int) -> str:
 
 def _trained(cycle: int, global_model: State, local_models: States, rounds: DataFrame) -> Any:
     """Put together what a finished cycle left behind for queries."""
-    from kafal_pipeline.federation.cycle import CycleState  # noqa: PLC0415 - torch takes seconds to import
+    from kafal_pipeline.federation.cycle import TrainedCycle  # noqa: PLC0415 - torch takes seconds to import
     from kafal_pipeline.federation.lazy import Lazy  # noqa: PLC0415
     from kafal_pipeline.federation.states import to_arrays  # noqa: PLC0415
 
@@ -162,9 +162,8 @@ def _trained(cycle: int, global_model: State, local_models: States, rounds: Data
 
     last = rounds.groupby("client")["round"].max()
     downloaded = {int(client): int(last[client]) for client in last.index}
-    return CycleState(
+    return TrainedCycle(
         cycle,
-        int(rounds["round"].max()) + 1,
         global_model,
         local_states=Lazy({client: read(_client_key(client)) for client in downloaded}),  # type: ignore[arg-type]
         downloaded=downloaded,
