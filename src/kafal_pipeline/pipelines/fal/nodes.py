@@ -165,10 +165,8 @@ def _trained(cycle: int, global_model: State, local_models: States, rounds: Data
     return TrainedCycle(
         cycle,
         global_model,
-        local_states=Lazy({client: read(_client_key(client)) for client in downloaded}),  # type: ignore[arg-type]
+        local_states=Lazy({client: read(_client_key(client)) for client in downloaded}),
         downloaded=downloaded,
-        broadcasts=Lazy(  # type: ignore[arg-type]
-            {round_: read(_broadcast_key(round_)) for round_ in set(downloaded.values())}
-        ),
+        broadcasts=Lazy({round_: read(_broadcast_key(round_)) for round_ in set(downloaded.values())}),
         watched={_client_of(key): to_arrays(local_models[key]) for key in local_models if key.startswith("watched_")},
     )
