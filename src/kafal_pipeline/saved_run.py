@@ -43,8 +43,9 @@ def parameters_of(root: Path, name: object) -> dict[str, Any]:
     parameters = json.loads((folder / "configuration.json").read_text(encoding="utf-8"))
     missing = [c for c in range(parameters["cycles"]) if not (folder / f"cycle_{c:02d}" / "metrics.json").is_file()]
     if missing:
+        last = parameters["cycles"] - 1
         raise UserError(
-            f"--params: {KEY}: {wanted} stopped in cycle {missing[0]} of 0..{parameters['cycles'] - 1}. Finish it first: "
+            f"--params: {KEY}: {wanted} stopped in cycle {missing[0]} of 0..{last}. Finish it first: "
             "kedro run --pipeline fal --only-missing-outputs, with the parameters that it was started with."
         )
     return parameters

@@ -39,8 +39,9 @@ class CompareConfig(Section):
 
     Examples
     --------
-    >>> CompareConfig.model_validate({"queries": ["ksas", {"name": "ksas", "prior_smoothing": 1}], "seeds": "0-2"}).seeds
-    [0, 1, 2]
+    >>> section = CompareConfig.model_validate({"queries": ["random", {"score": "ksas"}], "seeds": "0-2"})
+    >>> section.seeds, [query.label for query in section.queries]
+    ([0, 1, 2], ['random', 'compose_ksas'])
     """
 
     name: str = Field(default="default", pattern=FOLDER_NAME)
@@ -80,7 +81,9 @@ def resolve_comparison(parameters: Mapping[str, Any]) -> tuple[CompareConfig, li
     if problems:
         raise ConfigError(problems)
     own = {key: value for key, value in parameters.items() if key != "compare"}
-    updates: list[Any] = [own.get("update")] if compare.updates is None else [_written(item) for item in compare.updates]
+    updates: list[Any] = (
+        [own.get("update")] if compare.updates is None else [_written(item) for item in compare.updates]
+    )
     runs = [
         resolve({**own, "query": _written(query), "update": update, "seed": seed})
         for seed in compare.seeds
