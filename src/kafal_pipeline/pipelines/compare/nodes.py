@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,12 +15,9 @@ from kafal_pipeline.config.compare import resolve_comparison
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines import runtime
-from kafal_pipeline.pipelines.annotations import Parameters
+from kafal_pipeline.pipelines.annotations import Parameters, RunTables
 from kafal_pipeline.pipelines.compare.plan import SPLITS, Plan, make_plan
 from kafal_pipeline.tracking.comparison import record_comparison
-
-if TYPE_CHECKING:
-    from kafal_pipeline.evaluation.comparison import RunTables
 
 logger = logging.getLogger(__name__)
 
