@@ -79,7 +79,7 @@ def _abort() -> None:
     """End what the run started; the tracker marks the run KILLED."""
     from kafal_pipeline.settings import HOOKS  # noqa: PLC0415 - this module is imported before the settings
 
-    runtime.close(patience=0.5)
+    runtime.close(patience=0.2)
     for hooks in HOOKS:
         if hasattr(hooks, "abort"):
             hooks.abort()
