@@ -144,9 +144,11 @@ def _origin(node: ast.ImportFrom, name: str, path: Path) -> str:
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            continue
+    """Yield all nodes but those below ``if TYPE_CHECKING:``."""
+    children: list[ast.AST] = list(ast.iter_child_nodes(tree))
+    if isinstance(tree, ast.If) and ast.unparse(tree.test).endswith("TYPE_CHECKING"):
+        children = list(tree.orelse)
+    for node in children:
         yield node
         yield from _executed(node)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import psutil
 
+import kafal_pipeline
 from kafal_pipeline.pipelines.compare.child import PRELOADED, Message, Task, main
 
 K = TypeVar("K")
@@ -130,10 +133,25 @@ def _start(context: BaseContext, key: K, task: Task) -> _Child[K]:
 
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=main, args=(task, there))  # type: ignore[attr-defined]
-    with _interrupts_held(), _main_hidden(), _memory_kept():
+    with _interrupts_held(), _main_hidden(), _memory_kept(), _importable():
         process.start()
     there.close()
     return _Child(key, process, here)
+
+
+@contextlib.contextmanager
+def _importable() -> Iterator[None]:
+    """Let the process that others are forked off find this package: Kedro adds `src` to its own path only."""
+    before = os.environ.get("PYTHONPATH")
+    source = str(Path(kafal_pipeline.__file__).parents[1])
+    os.environ["PYTHONPATH"] = source if before is None else f"{source}{os.pathsep}{before}"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _context() -> BaseContext:
