@@ -106,7 +106,8 @@ def _file(name: str) -> Path | None:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError, AttributeError):
         return None
-    return Path(spec.origin) if spec is not None and str(spec.origin).endswith(".py") else None
+    origin = None if spec is None else spec.origin
+    return Path(origin) if origin is not None and origin.endswith(".py") else None
 
 
 def _imports(name: str, path: Path, packages: set[str]) -> list[str]:

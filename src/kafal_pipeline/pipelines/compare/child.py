@@ -126,7 +126,9 @@ def _run(task: Task, say: Any) -> None:
         conf_source=task.session.conf_source,
         runtime_params=dict(task.session.runtime_params),
     ) as session:
-        session.run(pipeline_names=[task.pipeline], only_missing_outputs=task.goes_on)
+        session.run(  # type: ignore[call-arg]  # of KedroSession; its base class has other arguments
+            pipeline_names=[task.pipeline], only_missing_outputs=task.goes_on
+        )
 
 
 def _stop(number: int, frame: object) -> None:
