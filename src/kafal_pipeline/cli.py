@@ -16,6 +16,7 @@ import click
 from kedro import KedroDeprecationWarning
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -78,10 +79,48 @@ def _abort() -> None:
     """End what the run started; the tracker marks the run KILLED."""
     from kafal_pipeline.settings import HOOKS  # noqa: PLC0415 - this module is imported before the settings
 
-    runtime.close()
+    runtime.close(patience=0.2)
     for hooks in HOOKS:
         if hasattr(hooks, "abort"):
             hooks.abort()
+
+
+def _split_params(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """Read ``--params`` as Kedro does, but leave commas inside of brackets alone: ``compare.seeds=[0,1],cycles=3``."""
+    if isinstance(value, dict):  # from a file
+        return value
+    items = split_outside_brackets(value)
+    wrong = next((item for item in items if not item.partition("=")[0].strip() or "=" not in item), None)
+    if wrong is not None:
+        raise click.BadParameter(f"found {wrong!r}; write key=value, and lists as key=[a,b].", context, option)
+    try:
+        pairs = [(key.strip(), text) for key, _, text in (item.partition("=") for item in items)]
+        return OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={text}" for key, text in pairs]))
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise click.BadParameter(f"{value!r} cannot be read: {' '.join(str(error).split())}", context, option) from None
+
+
+def split_outside_brackets(text: str) -> list[str]:
+    """Split at the commas that stand in no brackets, braces or quotes.
+
+    Examples
+    --------
+    >>> split_outside_brackets("seed=1, compare.queries=[random,{name: ksas, a: 1}],query='a,b'")
+    ['seed=1', 'compare.queries=[random,{name: ksas, a: 1}]', "query='a,b'"]
+    """
+    parts, depth, quote = [""], 0, ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        else:
+            depth += (character in "[{") - (character in "]}")
+        if character == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
 
 
 @click.group(name="kafal_pipeline")
@@ -91,4 +130,8 @@ def cli() -> None:
 
 run = copy.copy(kedro_run)
 run.callback = _guarded(kedro_run.callback)  # type: ignore[arg-type]
+run.params = [copy.copy(option) for option in kedro_run.params]
+for _option in run.params:
+    if _option.name == "params":
+        _option.callback = _split_params
 cli.add_command(run)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from kafal_pipeline import provenance
 from kafal_pipeline.config import Config
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.files import write_json
@@ -19,24 +20,23 @@ def _record(root: Path, config: Config) -> Path:
     return root / "data" / "07_model_output" / config.run_path / "configuration.json"
 
 
-def _deciding(config: Config) -> dict[str, Any]:
-    """Return the parameters that results depend on."""
-    values = config.model_dump(mode="json", exclude={"tracking": True, "training": {"processes", "device"}})
-    return json.loads(json.dumps(values))
-
-
 def begin(root: Path, config: Config) -> None:
-    """Forget which parameters made the results on disk: they are about to be replaced."""
+    """Forget the results on disk but the initial pool: they are about to be replaced.
+
+    Were they left, a run that is interrupted and goes on with what is missing would take them for its own.
+    """
+    provenance.forget(root, config)
     _record(root, config).unlink(missing_ok=True)
+    for layer in LAYERS:
+        for folder in (root / "data" / layer / config.run_path).glob("cycle_*"):
+            if layer != "05_model_input" or folder.name != "cycle_00":
+                shutil.rmtree(folder)
 
 
 def note(root: Path, config: Config) -> None:
-    """Write down the parameters of a run that starts anew, and remove cycles of an earlier, longer one."""
-    for layer in LAYERS:
-        for folder in (root / "data" / layer / config.run_path).glob("cycle_*"):
-            if int(folder.name.removeprefix("cycle_")) >= config.cycles:
-                shutil.rmtree(folder)
-    write_json(_record(root, config), _deciding(config), indent=2)
+    """Write down what makes the results of a run that starts anew."""
+    write_json(_record(root, config), provenance.deciding(config), indent=2)
+    provenance.begin(root, config)
 
 
 def check(root: Path, config: Config) -> None:
@@ -55,7 +55,7 @@ def check(root: Path, config: Config) -> None:
             f"{record}: the parameters of the results beside it are not known, so that a part of the pipeline cannot "
             "go on from them. Run the whole pipeline: kedro run --pipeline fal."
         )
-    before, now = _flat(json.loads(record.read_text(encoding="utf-8"))), _flat(_deciding(config))
+    before, now = _flat(json.loads(record.read_text(encoding="utf-8"))), _flat(provenance.deciding(config))
     keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     if keys:
         differences = "; ".join(f"{key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in keys)

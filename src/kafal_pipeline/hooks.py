@@ -10,7 +10,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from kafal_pipeline import continuity, project
+from kafal_pipeline import continuity, project, provenance, saved_run
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines import runtime
 
@@ -24,10 +24,12 @@ class ProjectHooks:
 
     def __init__(self) -> None:
         self._closing_lines = ""
+        self._config_loader: Any = None
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
         """Check all parameters before anything is loaded; ``context.params`` would be too late for ``cycles``."""
+        self._config_loader = context.config_loader
         project.activate(context.config_loader, Path(context.project_path))
 
     @hook_impl
@@ -39,6 +41,12 @@ class ProjectHooks:
                 "Clients train side by side as it is: training.processes."
             )
         names = {node.name for node in pipeline.nodes}
+        if saved_run.KEY in project.session().runtime_params and any(not name.startswith("report.") for name in names):
+            raise UserError(
+                f"--params: {saved_run.KEY}: only the report can be made of a saved run: kedro run --pipeline report."
+            )
+        if any(name.startswith("compare.") for name in names):
+            project.comparison(self._config_loader)
         goes_on = any(name.startswith(("cycle_", "report.")) for name in names) and FIRST_NODE not in names
         if goes_on or run_params.get("only_missing_outputs"):
             continuity.check(project.root(), project.active())
@@ -49,6 +57,8 @@ class ProjectHooks:
         project.start()
         if node.name == FIRST_TRAINING:
             continuity.note(project.root(), project.active())
+        elif node.name.startswith("cycle_") and node.name != FIRST_NODE:
+            provenance.reopen(project.root(), project.active())
 
     @hook_impl
     def after_node_run(self, node: Node, outputs: dict[str, Any]) -> None:
@@ -66,6 +76,9 @@ class ProjectHooks:
     def after_pipeline_run(self, pipeline: Pipeline) -> None:
         """Release the processes; the table is the last thing on the terminal."""
         runtime.close()
+        config = project.active()
+        if f"cycle_{config.cycles - 1:02d}.evaluate" in {node.name for node in pipeline.nodes}:
+            provenance.finish(project.root(), config)
         if self._closing_lines:
             click.echo(f"\n{self._closing_lines}")
             self._closing_lines = ""

@@ -7,7 +7,7 @@ import warnings
 from kedro.pipeline import Pipeline
 
 from kafal_pipeline import project
-from kafal_pipeline.pipelines import data, fal, partition, report
+from kafal_pipeline.pipelines import compare, data, fal, partition, report
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -25,5 +25,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "data": data_pipeline,
         "partition": partition_pipeline,
         "trial": trial,
+        "compare": data_pipeline + compare.create_pipeline(project.session()),
         "report": report.create_pipeline(cycles),
     }

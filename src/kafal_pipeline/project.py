@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from kafal_pipeline import saved_run
 from kafal_pipeline.config import Config, resolve
+from kafal_pipeline.config.compare import CompareConfig, resolve_comparison
 from kafal_pipeline.config.resolve import ConfigError
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.models import MODELS
@@ -15,10 +18,32 @@ from kafal_pipeline.query import QUERIES
 from kafal_pipeline.registry import check_name, create
 from kafal_pipeline.update import UPDATES
 
-_root = Path()
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Session:
+    """How Kedro was called, for whoever has it called again: folder, environment, `--conf-source` and `--params`."""
+
+    root: Path = Path()
+    env: str | None = None
+    conf_source: str | None = None
+    runtime_params: Mapping[str, Any] = field(default_factory=dict)
+
+
+_session = Session()
 _running = False
 _active: Config | None = None
 """Pipelines are registered, and paths in the catalog interpolated, without arguments: what they need stands here."""
+
+_given: Mapping[str, Any] | None = None
+"""Parameters that stand in for those of the files."""
+
+
+def give(parameters: Mapping[str, Any]) -> None:
+    """Let this process's run have these parameters, whatever the files say."""
+    global _given  # noqa: PLW0603 - see above
+    _given = parameters
 
 
 def activate(config_loader: Any, root: Path = Path()) -> Config:
@@ -29,20 +54,74 @@ def activate(config_loader: Any, root: Path = Path()) -> Config:
     UserError
         With every problem, each led by the file that holds the key.
     """
-    global _active, _root  # noqa: PLW0603 - see above
-    try:
+    global _active, _session  # noqa: PLW0603 - see above
+    given = config_loader.runtime_params or {}
+    if _given is not None:
+        config_loader["parameters"] = dict(_given)
+    elif saved_run.KEY in given:
+        saved_run.check_alone(given)
+        config_loader["parameters"] = saved_run.parameters_of(root, given[saved_run.KEY])
+
+    def checked() -> Config:
         config = resolve(config_loader["parameters"])
-        _check_strategies(config)
+        check_strategies(config)
+        return config
+
+    config = _located(config_loader, checked)
+    conf = None if config_loader.conf_source is None else str(config_loader.conf_source)
+    _active, _session = config, Session(root, config_loader.env, conf, given)
+    return config
+
+
+def comparison(config_loader: Any) -> tuple[CompareConfig, list[Config]]:
+    """Check what is to be compared and return it with the configurations of all its runs.
+
+    Raises
+    ------
+    UserError
+        With every problem, each led by the file that holds the key.
+    """
+
+    def checked() -> tuple[CompareConfig, list[Config]]:
+        compare, runs = resolve_comparison(config_loader["parameters"])
+        strategies = {(config.query.label, config.update.label): config for config in runs}
+        problems: dict[tuple[str, str], None] = {}
+        for config in strategies.values():
+            try:
+                check_strategies(config)
+            except ConfigError as error:
+                problems |= dict.fromkeys((_of_matrix(key), sentence) for key, sentence in error.problems)
+        if problems:
+            raise ConfigError(list(problems))
+        return compare, runs
+
+    return _located(config_loader, checked)
+
+
+def _of_matrix(key: str) -> str:
+    """Return the key of the comparison that a run's key comes from."""
+    for kind, many in (("query", "compare.queries"), ("update", "compare.updates")):
+        if key == kind or key.startswith(f"{kind}."):
+            return many + key.removeprefix(kind)
+    return key
+
+
+def _located(config_loader: Any, check: Callable[[], T]) -> T:
+    try:
+        return check()
     except ConfigError as error:
         lines = [f"{_source(config_loader, key)}: {key}: {sentence}" for key, sentence in error.problems]
         raise UserError("\n".join(lines)) from None
-    _active, _root = config, root
-    return config
 
 
 def active() -> Config:
     """Return the run's configuration; the defaults where no run is under way (`kedro registry list`)."""
     return _active if _active is not None else resolve({})
+
+
+def session() -> Session:
+    """Return how Kedro was called."""
+    return _session
 
 
 def start() -> None:
@@ -58,7 +137,7 @@ def running() -> bool:
 
 def root() -> Path:
     """Return the project's folder."""
-    return _root
+    return _session.root
 
 
 def path(key: str) -> str:
@@ -73,7 +152,7 @@ def path(key: str) -> str:
     return {"dataset": config.dataset.folder, "split": config.split_path, "path": config.run_path}[key]
 
 
-def _check_strategies(config: Config) -> None:
+def check_strategies(config: Config) -> None:
     """Check names without importing anything; options, which are the classes' own, by making an instance."""
     problems = []
     for kind, strategy, entries in (("query", config.query, QUERIES), ("update", config.update, UPDATES)):
@@ -111,7 +190,8 @@ def _keyed(key: str, message: str) -> tuple[str, str]:
 def _source(config_loader: Any, key: str) -> str:
     """Return where a key's value was read: the command line, or the last file in Kedro's order that holds it."""
     parts = key.split(".")
-    if _holds(config_loader.runtime_params or {}, parts):
+    given = config_loader.runtime_params or {}
+    if any(_holds(given, parts[:length]) for length in range(len(parts), 1 if len(parts) > 1 else 0, -1)):
         return "--params"
     conf = Path(config_loader.conf_source)
     folders = [config_loader.env or config_loader.default_run_env, config_loader.base_env]

@@ -35,6 +35,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+OTHERS = ("compare", "run")
+"""Keys beside a run's configuration: what is compared, and the saved run that a report is about."""
+
 
 class Config(BaseModel):
     """The whole configuration of one run, with the preset's values filled in."""
@@ -87,7 +90,11 @@ def resolve(parameters: Mapping[str, Any]) -> Config:
     ConfigError
         With every problem found: unknown keys, wrong types, values out of bounds, contradictions.
     """
-    values = {key: value for key, value in parameters.items() if value is not None or key not in {"query", "update"}}
+    values = {
+        key: value
+        for key, value in parameters.items()
+        if key not in OTHERS and (value is not None or key not in {"query", "update"})
+    }
     preset = PRESETS.get(str(values.get("preset", "kafal_code")), {})
     for key, value in preset.items():
         if isinstance(value, dict) and isinstance(values.get(key, {}), Mapping):
@@ -98,7 +105,7 @@ def resolve(parameters: Mapping[str, Any]) -> Config:
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explained(error)) from None
+        raise ConfigError(explained(error, Config)) from None
     problems = _contradictions(config)
     if problems:
         raise ConfigError(problems)
@@ -131,23 +138,23 @@ def _contradictions(config: Config) -> list[tuple[str, str]]:
     return problems
 
 
-def _explained(error: ValidationError) -> list[tuple[str, str]]:
-    """Return a sentence a key: of the branches of a union the first one speaks for all."""
+def explained(error: ValidationError, model: type[BaseModel]) -> list[tuple[str, str]]:
+    """Return a key and a sentence for each problem of `model`: of the branches of a union the first speaks for all."""
     problems: dict[str, str] = {}
     for problem in error.errors():
-        key, sentence = _explain(dict(problem))
+        key, sentence = _explain(dict(problem), model)
         problems.setdefault(key, sentence)
     if "preset" in problems:  # whatever a preset would have filled in is missing only because of it
         problems = {key: text for key, text in problems.items() if key not in {"query", "update"}}
     return list(problems.items())
 
 
-def _explain(problem: dict[str, Any]) -> tuple[str, str]:
+def _explain(problem: dict[str, Any], model: type[BaseModel]) -> tuple[str, str]:
     """Turn one of pydantic's errors into a key and a sentence for a user."""
     location = [str(part) for part in problem["loc"]]
     kind, found, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return ".".join(location), f"unknown key. {did_you_mean(location[-1], _keys_at(location[:-1]))}"
+        return ".".join(location), f"unknown key. {did_you_mean(location[-1], _keys_at(location[:-1], model))}"
     # A union's branches end in the branch's name: `budget.initial.float`.
     if location and location[-1] in {"float", "int", "constrained-float", "constrained-int", "literal['auto']"}:
         location = location[:-1]
@@ -161,14 +168,13 @@ def _explain(problem: dict[str, Any]) -> tuple[str, str]:
         message = str(context["error"])
         return key, message if isinstance(found, dict) else f"found {found!r}; {message}"
     if kind == "model_type":
-        return key, f"found {found!r}; it must be a section with keys: {', '.join(_keys_at(location))}."
+        return key, f"found {found!r}; it must be a section with keys: {', '.join(_keys_at(location, model))}."
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return key, f"found {found!r}; allowed: {message.removeprefix('input should be ')}"
 
 
-def _keys_at(location: list[str]) -> list[str]:
-    """Return the keys allowed in the section at `location`."""
-    model: Any = Config
+def _keys_at(location: list[str], model: Any) -> list[str]:
+    """Return the keys allowed in the section at `location` of `model`."""
     for part in location:
         annotation = model.model_fields[part].annotation
         candidates = getattr(annotation, "__args__", (annotation,))

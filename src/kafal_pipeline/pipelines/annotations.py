@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import Tensor
 
+    from kafal_pipeline.evaluation.comparison import RunTables
+
     State = dict[str, Tensor]
     States = Mapping[str, State]
 else:
-    DataFrame = Figure = State = States = Any
+    DataFrame = Figure = RunTables = State = States = Any
 
 Parameters = dict[str, Any]
 
-__all__ = ["DataFrame", "Figure", "Parameters", "State", "States"]
+__all__ = ["DataFrame", "Figure", "Parameters", "RunTables", "State", "States"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from kafal_pipeline.data import ImageData
     from kafal_pipeline.federation.cycle import CycleState
     from kafal_pipeline.federation.workers import Workers
+    from kafal_pipeline.tracking.shared import SharedDelivery
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ class Runtime:
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
         self._last_line = 0.0
+        self._delivery: SharedDelivery | None = None
+        self.listener: Callable[[int], None] | None = None
 
     def workers(self, images: ImageData, config: Config) -> Workers:
         """Return the workers for this data and configuration; other ones end first."""
@@ -63,6 +67,8 @@ class Runtime:
         """Say what a cycle reached."""
         self._last_line = time.monotonic()
         logger.info("cycle %d/%d: %d labels, accuracy %.2f %%", cycle, config.cycles - 1, labels, 100 * accuracy)
+        if self.listener is not None:
+            self.listener(cycle)
 
     def _started(self, total: int) -> Progress | None:
         """Return the progress bar, started; None where there is no terminal."""
@@ -98,12 +104,23 @@ class Runtime:
             self._workers.close()
             self._workers = None
 
-    def close(self) -> None:
-        """End the processes and the progress bar."""
+    def delivery(self, config: Config, project: Path) -> SharedDelivery:
+        """Return what delivers the journals of a comparison."""
+        if self._delivery is None:
+            from kafal_pipeline.tracking.shared import SharedDelivery  # noqa: PLC0415 - only comparisons have one
+
+            self._delivery = SharedDelivery(config.tracking, project)
+        return self._delivery
+
+    def close(self, patience: float) -> None:
+        """End the processes and the progress bar; `patience` is for what is still to be delivered."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
         self._close_workers()
+        if self._delivery is not None:
+            self._delivery.close(patience)
+            self._delivery = None
 
 
 _current = Runtime()
@@ -124,6 +141,16 @@ def on_evaluation(config: Config, cycle: int, labels: int, accuracy: float) -> N
     _current.on_evaluation(config, cycle, labels, accuracy)
 
 
-def close() -> None:
-    """Release what the run holds."""
-    _current.close()
+def listen(listener: Callable[[int], None]) -> None:
+    """Call `listener` with each cycle that has been evaluated."""
+    _current.listener = listener
+
+
+def delivery(config: Config, project: Path) -> SharedDelivery:
+    """Return what delivers the journals of a comparison."""
+    return _current.delivery(config, project)
+
+
+def close(patience: float = 60) -> None:
+    """Release what the run holds; wait at most `patience` seconds for the tracker."""
+    _current.close(patience)

@@ -188,9 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     addresses = Addresses(options.uri, os.environ.get("MLFLOW_TRACKING_URI"))
-    os.environ.update(NO_TELEMETRY)
-    for name, value in HTTP.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     try:
         journals = _journals(options.paths)
         if options.follow:
@@ -203,6 +201,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         logger.error("%s", error)
         return 1
+
+
+def set_environment() -> None:
+    """Switch off MLflow's telemetry and the patience that the journal makes needless."""
+    os.environ.update(NO_TELEMETRY)
+    for name, value in HTTP.items():
+        os.environ.setdefault(name, value)
 
 
 def _deliver_late(journal: Path, addresses: Addresses) -> bool:

@@ -45,7 +45,7 @@ def run_params(config: Config) -> dict[str, str]:
         "update": config.update.label,
         "strategy": f"{config.query.label}-{config.update.label}",
     }
-    return dict(_flatten(config.model_dump(mode="json"))) | names
+    return dict(flatten(config.model_dump(mode="json"))) | names
 
 
 def run_tags(config: Config, project: Path) -> dict[str, str]:
@@ -109,11 +109,12 @@ def hardware_tags() -> dict[str, str]:
     }
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield nested values as ``training.lr`` and text that MLflow takes; secrets are masked."""
     for key, value in values.items():
         name = prefix + _NOT_ALLOWED.sub("_", str(key))
         if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{name}.")
+            yield from flatten(value, f"{name}.")
             continue
         text = masked(value if isinstance(value, str) else json.dumps(value))
         if isinstance(value, str) and _SECRET_KEY.search(str(key)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,12 @@ class TrackingHooks:
         self._run_params: dict[str, Any] = {}
         self._run: _Run | None = None
         self._waiting = False
+        self._comparison: str | None = None
+        self._on_journal: Callable[[Path], None] = lambda _journal: None
+
+    def join(self, comparison: str, on_journal: Callable[[Path], None]) -> None:
+        """Record the runs of this process as runs of a comparison, which delivers them: `on_journal` gets journals."""
+        self._comparison, self._on_journal = comparison, on_journal
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -151,4 +158,7 @@ class TrackingHooks:
         config = resolve(self._context.config_loader["parameters"])
         project = Path(self._context.project_path)
         folder = project / "data" / "09_tracking" / config.run_path
-        self._run = _Run(config, project, Tracker.start(config, folder, project, restart=self._is_part))
+        tracker = Tracker.start(config, folder, project, restart=self._is_part, comparison=self._comparison)
+        self._run = _Run(config, project, tracker)
+        if isinstance(tracker, Tracker):
+            self._on_journal(tracker.journal)

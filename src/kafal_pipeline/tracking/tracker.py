@@ -58,10 +58,11 @@ class Tracker(NullTracker):
     journal
         Where the events go.
     helper
-        The process that delivers them. It takes the end of its standard input for the end of this process.
+        The process that delivers them. It takes the end of its standard input for the end of this process. None leaves
+        the delivery to others.
     """
 
-    def __init__(self, journal: Journal, helper: subprocess.Popen[bytes]) -> None:
+    def __init__(self, journal: Journal, helper: subprocess.Popen[bytes] | None) -> None:
         self._journal = journal
         self._helper = helper
         self._ended = False
@@ -73,7 +74,13 @@ class Tracker(NullTracker):
 
     @classmethod
     def start(
-        cls, config: Config, folder: Path, project: Path, restart: bool = False, patience: float = 15
+        cls,
+        config: Config,
+        folder: Path,
+        project: Path,
+        restart: bool = False,
+        patience: float = 15,
+        comparison: str | None = None,
     ) -> NullTracker:
         """Start tracking.
 
@@ -89,6 +96,8 @@ class Tracker(NullTracker):
             Go on in the latest run in `folder`, where that has the same configuration and did not finish.
         patience
             Seconds for which the helper tries to reach the tracker once the run is over.
+        comparison
+            Name of the comparison that this is a run of, and that delivers it: then there is no helper.
         """
         if not config.tracking.enabled:
             return NullTracker()
@@ -111,7 +120,11 @@ class Tracker(NullTracker):
                 system_metrics=config.tracking.system_metrics,
                 params=params,
             )
-        journal.append("tags", values=run_tags(config, project))
+        tags = run_tags(config, project)
+        if comparison is not None:
+            journal.append("tags", values=tags | {"comparison": comparison})
+            return cls(journal, None)
+        journal.append("tags", values=tags)
         return cls(journal, _start_helper(journal.path, project, uri, patience))
 
     @property
@@ -165,6 +178,8 @@ class Tracker(NullTracker):
         self._ended = True
         self._journal.close()
         self._close_pipe()
+        if self._helper is None:
+            return
         folder = self._journal.path.parent
         try:
             code = self._helper.wait(limit)
@@ -185,12 +200,18 @@ class Tracker(NullTracker):
         return f"To deliver it later: python -m kafal_pipeline.tracking.deliver {self._journal.path}"
 
     def _close_pipe(self) -> None:
-        if self._helper.stdin and not self._helper.stdin.closed:
+        if self._helper is not None and self._helper.stdin and not self._helper.stdin.closed:
             self._helper.stdin.close()
 
 
 def _start_helper(journal: Path, project: Path, uri: str | None, patience: float) -> subprocess.Popen[bytes]:
-    """Start the helper, out of reach of Ctrl-C and on one thread."""
+    """Start the helper that follows one journal."""
+    command = [sys.executable, "-m", "kafal_pipeline.tracking.deliver", "--follow", "--patience", str(patience)]
+    return start_process([*command, str(journal.resolve())], journal.parent / LOG, project, uri)
+
+
+def start_process(command: list[str], log: Path, project: Path, uri: str | None) -> subprocess.Popen[bytes]:
+    """Start a process that delivers, out of reach of Ctrl-C and on one thread."""
     # Kedro adds `src` to the path of its own process only.
     source = str(Path(kafal_pipeline.__file__).parents[1])
     environment = {
@@ -201,13 +222,13 @@ def _start_helper(journal: Path, project: Path, uri: str | None, patience: float
         "CUDA_VISIBLE_DEVICES": "",  # the model is logged on the CPU; GPU metrics do not go through CUDA
         **({"MLFLOW_TRACKING_URI": uri} if uri else {}),
     }
-    command = [sys.executable, "-m", "kafal_pipeline.tracking.deliver", "--follow", "--patience", str(patience)]
-    with (journal.parent / LOG).open("ab") as log:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
         return subprocess.Popen(
-            [*command, str(journal.resolve())],
+            command,
             stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
+            stdout=file,
+            stderr=file,
             env=environment,
             cwd=project,  # where a bare `mlflow ui` is started, and where MLflow makes its default store
             start_new_session=True,

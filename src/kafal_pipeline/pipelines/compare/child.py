@@ -1,0 +1,142 @@
+"""One run of a comparison, in a process of its own: a Kedro session, told by messages."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+from kedro.framework.project import settings
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from kafal_pipeline import project
+from kafal_pipeline.errors import UserError, masked
+from kafal_pipeline.pipelines import runtime
+
+Message = tuple[Literal["cycle", "journal", "failed", "done"], Any]
+"""What a run says: the cycle it has evaluated, where its journal is, why it failed, that it is done."""
+
+PRELOADED = [
+    __name__,
+    "kafal_pipeline.federation.worker",
+    "kafal_pipeline.federation.querying",
+    "kafal_pipeline.evaluation",
+    "kafal_pipeline.settings",
+    "kafal_pipeline.catalog.atomic",
+    "kafal_pipeline.catalog.states",
+    "kedro_datasets.json",
+    "kedro_datasets.pandas",
+    "kedro_datasets.matplotlib",
+    "pyarrow.parquet",
+    "torch",
+]
+"""Modules that the runs share, imported once."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a process is to run.
+
+    Attributes
+    ----------
+    session
+        How Kedro was called.
+    parameters
+        The whole configuration.
+    pipeline
+        Its registered name.
+    goes_on
+        Whether to go on from the results on disk.
+    comparison
+        Name of the comparison, for the tracker; None where nothing is tracked.
+    log
+        Where everything goes that the run would say on a terminal.
+    """
+
+    session: project.Session
+    parameters: dict[str, Any]
+    pipeline: str
+    goes_on: bool
+    comparison: str | None
+    log: Path
+
+
+class _Stopped(BaseException):
+    """The comparison ends."""
+
+
+def main(task: Task, connection: Connection) -> None:
+    """Run the task; the messages end with ``failed`` or ``done`` unless the process is killed."""
+    _prepare(task.log)
+
+    def say(*message: Any) -> None:
+        with contextlib.suppress(OSError):  # the parent may be gone, and ends this process
+            connection.send(message)
+
+    try:
+        _run(task, say)
+        say("done", None)
+    except _Stopped:
+        os._exit(1)
+    except UserError as error:
+        say("failed", masked(str(error)))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other runs go on, and the log has all of it
+        traceback.print_exc()
+        say("failed", masked(f"{type(error).__name__}: {error} (see {task.log})"))
+    finally:
+        runtime.close()
+
+
+def _prepare(log: Path) -> None:
+    """Write to the log, be deaf to Ctrl-C, which the parent answers, and be gone when the parent is gone."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _run(task: Task, say: Any) -> None:
+    bootstrap_project(task.session.root)
+    project.give(task.parameters)
+    runtime.listen(lambda cycle: say("cycle", cycle))
+    logging.captureWarnings(True)
+    if task.comparison is not None:
+        for hooks in settings.HOOKS:
+            if hasattr(hooks, "join"):
+                hooks.join(task.comparison, lambda journal: say("journal", str(journal)))
+    with KedroSession.create(
+        project_path=task.session.root,
+        env=task.session.env,
+        conf_source=task.session.conf_source,
+        runtime_params=dict(task.session.runtime_params),
+    ) as session:
+        session.run(  # type: ignore[call-arg]  # of KedroSession; its base class has other arguments
+            pipeline_names=[task.pipeline], only_missing_outputs=task.goes_on
+        )
+
+
+def _stop(number: int, frame: object) -> None:
+    raise _Stopped
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)

@@ -1,0 +1,95 @@
+"""What is missing of a comparison is run: splits first, then runs, and MLflow is given them by one process."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kafal_pipeline import project, provenance
+from kafal_pipeline.config import Config
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.pipelines import runtime
+from kafal_pipeline.pipelines.compare.child import Message, Task
+from kafal_pipeline.pipelines.compare.display import Display
+from kafal_pipeline.pipelines.compare.launch import Launcher, memory_limit
+from kafal_pipeline.pipelines.compare.plan import Plan, Planned
+from kafal_pipeline.training.devices import choose_device, cores
+
+logger = logging.getLogger(__name__)
+
+LOG = Path("data/09_tracking")
+"""Folder of the runs' logs, beside their journals."""
+
+
+def execute(plan: Plan, session: project.Session) -> dict[str, str]:
+    """Run what is missing and return why runs failed, by their paths."""
+    jobs, processes = side_by_side(plan)
+    limit = memory_limit(plan.compare.memory_limit)
+    splits = Launcher[str](jobs, limit, lambda _key, _message: None)
+    for path, error in splits.run(_split_tasks(plan.splits, session)):
+        if error is not None:
+            raise UserError(f"The split {path} could not be made: {error}")
+    logger.info("%d runs to go, %d side by side, logs in %s", len(plan.missing), jobs, LOG)
+    configs = {run.config.run_path: run.config for run in plan.missing}
+    failures = {}
+    journals: dict[str, Path] = {}
+    delivery = runtime.delivery(plan.runs[0].config, session.root)
+    with Display(len(plan.missing), plan.runs[0].config.cycles) as display:
+
+        def hear(path: str, message: Message) -> None:
+            kind, value = message
+            if kind == "cycle":
+                display.cycle(path, value)
+            elif kind == "journal":
+                journals[path] = Path(value)
+                delivery.follow(journals[path])
+
+        tasks = [_task(plan, run, session, processes) for run in plan.missing]
+        for path, error in Launcher[str](jobs, limit, hear).run(tasks):
+            if path in journals:
+                delivery.over(journals[path])
+            if error is not None:
+                failures[path] = error
+                provenance.fail(session.root, configs[path], error)
+            display.end(path, error)
+    return failures
+
+
+def side_by_side(plan: Plan) -> tuple[int, int | None]:
+    """Return how many runs go side by side, and in how many processes each trains; None leaves that to the run.
+
+    Whole runs side by side are faster than clients side by side, since queries and evaluation have no part that waits.
+    Where runs are fewer than cores the rest of the cores goes to the clients. A GPU is filled by one run.
+    """
+    config, wanted = plan.runs[0].config, plan.compare.jobs
+    if choose_device(config.training.device).type != "cpu":
+        return (1 if wanted == "auto" else wanted), None
+    jobs = min(cores() if wanted == "auto" else wanted, len(plan.missing))
+    if jobs == 1:
+        return 1, None
+    return jobs, max(1, math.floor(cores() / jobs))
+
+
+def _task(plan: Plan, run: Planned, session: project.Session, processes: int | None) -> tuple[str, Task]:
+    parameters = run.config.model_dump(mode="json")
+    if processes is not None:
+        parameters["training"]["processes"] = processes
+    path = run.config.run_path
+    comparison = plan.compare.name if run.config.tracking.enabled else None
+    return path, Task(session, parameters, "trial", run.state == "interrupted", comparison, _log(session, path))
+
+
+def _split_tasks(configs: Iterable[Config], session: project.Session) -> list[tuple[str, Task]]:
+    tasks = []
+    for config in configs:
+        parameters: dict[str, Any] = config.model_dump(mode="json")
+        log = _log(session, config.split_path)
+        tasks.append((config.split_path, Task(session, parameters, "partition", False, None, log)))
+    return tasks
+
+
+def _log(session: project.Session, path: str) -> Path:
+    return session.root / LOG / path / "run.log"

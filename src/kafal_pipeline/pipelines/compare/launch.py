@@ -1,0 +1,183 @@
+"""Runs side by side, as many as cores and memory allow; one that fails does not end the others."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import psutil
+
+import kafal_pipeline
+from kafal_pipeline.pipelines.compare.child import PRELOADED, Message, Task, main
+
+K = TypeVar("K")
+
+ASSUMED_GB = 0.6
+"""Memory of a run as long as none has been measured."""
+
+PATIENCE = 1.5
+"""Seconds that processes have to end when the comparison is interrupted."""
+
+
+@dataclass
+class _Child(Generic[K]):
+    key: K
+    process: Any
+    messages: Connection
+    peak: float = 0.0
+    ended: Message | None = None
+    memory: list[float] = field(default_factory=list)
+
+
+class Launcher(Generic[K]):
+    """Runs tasks in processes of their own.
+
+    Parameters
+    ----------
+    jobs
+        The most of them side by side.
+    memory_limit
+        GB for all of them together: no run begins beside others that would go beyond it.
+    hear
+        Called with a run's key and each of its messages but the last.
+    """
+
+    def __init__(self, jobs: int, memory_limit: float, hear: Callable[[K, Message], None]) -> None:
+        self.jobs, self.memory_limit, self._hear = jobs, memory_limit, hear
+        self.peak = ASSUMED_GB
+        self._children: list[_Child[K]] = []
+
+    def run(self, tasks: Iterable[tuple[K, Task]]) -> Iterator[tuple[K, str | None]]:
+        """Yield the key of each task that has ended, with the reason if it failed.
+
+        However the iteration ends, no process is left.
+        """
+        waiting = list(tasks)
+        context = _context()
+        try:
+            while waiting or self._children:
+                while waiting and self._has_room():
+                    self._children.append(_start(context, *waiting.pop(0)))
+                yield from self._wait()
+        finally:
+            self._end()
+
+    def _has_room(self) -> bool:
+        """Tell whether another run may begin: one always may, more only within the limits."""
+        if not self._children:
+            return True
+        expected = sum(max(child.peak, self.peak) for child in self._children) + self.peak
+        return len(self._children) < self.jobs and expected <= self.memory_limit
+
+    def _wait(self) -> Iterator[tuple[K, str | None]]:
+        """Hear what the runs say, for half a second at most, and yield those that have ended."""
+        ready = multiprocessing.connection.wait(
+            [item for child in self._children for item in (child.messages, child.process.sentinel)], timeout=0.5
+        )
+        for child in list(self._children):
+            child.peak = max(child.peak, _memory(child.process.pid))
+            if child.messages in ready or child.process.sentinel in ready:
+                self._read(child)
+            if child.process.sentinel in ready:
+                child.process.join()
+                child.messages.close()
+                self._children.remove(child)
+                self.peak = max(child.peak, 0.1) if self.peak == ASSUMED_GB else max(self.peak, child.peak)
+                yield child.key, _reason(child)
+
+    def _read(self, child: _Child[K]) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while child.messages.poll():
+                message = child.messages.recv()
+                if message[0] in {"done", "failed"}:
+                    child.ended = message
+                else:
+                    self._hear(child.key, message)
+
+    def _end(self) -> None:
+        """End all processes, gently first."""
+        for child in self._children:
+            child.process.terminate()
+        deadline = time.monotonic() + PATIENCE
+        for child in self._children:
+            child.process.join(max(0.0, deadline - time.monotonic()))
+            if child.process.is_alive():
+                child.process.kill()
+                child.process.join()
+            self._read(child)
+        self._children.clear()
+
+
+def memory_limit(given: float | None) -> float:
+    """Return the limit in GB: the one given, or four fifths of what is free now."""
+    return given if given is not None else 0.8 * psutil.virtual_memory().available / 1e9
+
+
+def _start(context: BaseContext, key: K, task: Task) -> _Child[K]:
+    # The engine's own ways of starting a process: deaf to Ctrl-C from the first instruction, without Kedro's command
+    # line, with an allocator that keeps memory.
+    from kafal_pipeline.federation.workers import (  # noqa: PLC0415 - torch takes seconds to import
+        _interrupts_held,
+        _main_hidden,
+        _memory_kept,
+    )
+
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=main, args=(task, there))  # type: ignore[attr-defined]
+    with _interrupts_held(), _main_hidden(), _memory_kept(), _importable():
+        process.start()
+    there.close()
+    return _Child(key, process, here)
+
+
+@contextlib.contextmanager
+def _importable() -> Iterator[None]:
+    """Let the process that others are forked off find this package: Kedro adds `src` to its own path only."""
+    before = os.environ.get("PYTHONPATH")
+    source = str(Path(kafal_pipeline.__file__).parents[1])
+    os.environ["PYTHONPATH"] = source if before is None else f"{source}{os.pathsep}{before}"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _context() -> BaseContext:
+    """Return how processes start: forked off one that has imported what all of them need, where the system can."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def _memory(pid: int) -> float:
+    """Return the memory in GB that a process and those below it have for themselves; shared pages count for none."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for item in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                info = item.memory_info()
+                total += info.rss - getattr(info, "shared", 0)
+    return total / 1e9
+
+
+def _reason(child: _Child[Any]) -> str | None:
+    if child.ended is None:
+        code = child.process.exitcode
+        how = f"was ended by signal {-code}, perhaps for want of memory" if code and code < 0 else f"ended with {code}"
+        return f"The process {how}."
+    return str(child.ended[1]) if child.ended[0] == "failed" else None

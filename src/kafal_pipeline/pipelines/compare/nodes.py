@@ -1,0 +1,117 @@
+"""The nodes of a comparison."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kafal_pipeline import project, provenance
+from kafal_pipeline.config import Config
+from kafal_pipeline.config.compare import resolve_comparison
+from kafal_pipeline.data import ImageData
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.pipelines import runtime
+from kafal_pipeline.pipelines.annotations import Parameters, RunTables
+from kafal_pipeline.pipelines.compare.plan import SPLITS, Plan, make_plan
+from kafal_pipeline.tracking.comparison import record_comparison
+
+logger = logging.getLogger(__name__)
+
+REPORTING = Path("data/08_reporting")
+
+
+def plan(parameters: Parameters, images: ImageData, session: project.Session) -> Plan:
+    """Find out which runs are missing."""
+    compare, configs = resolve_comparison(parameters)
+    found = make_plan(session.root, compare, configs, images)
+    total, missing = len(found.runs), len(found.missing)
+    logger.info("%d runs, %d of them there already", total, total - missing)
+    return found
+
+
+def run(plan: Plan, session: project.Session) -> dict[str, str]:
+    """Run what is missing and return why runs failed, by their paths."""
+    if not plan.compare.run_missing:
+        return {item.config.run_path: _why_not_there(session.root, item.config) for item in plan.missing}
+    if not plan.missing:
+        return {}
+    from kafal_pipeline.pipelines.compare.execute import execute  # noqa: PLC0415 - it imports torch
+
+    return execute(plan, session)
+
+
+def load(plan: Plan, failures: dict[str, str], session: project.Session) -> RunTables:
+    """Read the results of all runs."""
+    from kafal_pipeline.evaluation.comparison import load_runs  # noqa: PLC0415 - imports matplotlib
+
+    folders = {run.config.run_path: run.folder(session.root) for run in plan.runs}
+    return load_runs(
+        folders.values(),
+        splits={
+            run.config.seed: session.root / SPLITS / run.config.split_path / "split_table.csv" for run in plan.runs
+        },
+        failures={folders[path]: reason for path, reason in failures.items()},
+    )
+
+
+def report(plan: Plan, tables: RunTables, session: project.Session) -> list[str]:
+    """Write the report, hand it to the tracker, and return its files."""
+    from kafal_pipeline.evaluation.comparison import write_report  # noqa: PLC0415 - imports matplotlib
+
+    compare, config = plan.compare, plan.runs[0].config
+    files = write_report(
+        tables,
+        session.root / report_folder(plan),
+        title=config.dataset.folder if compare.name == "default" else f"{compare.name}, {config.dataset.folder}",
+        baseline=compare.baseline,
+        alpha=compare.alpha,
+        targets=compare.targets,
+        versions=_versions(plan, session.root),
+    )
+    if config.tracking.enabled:
+        (summary,) = (file for file in files if file.name == "comparison.json")
+        scalars = json.loads(summary.read_text(encoding="utf-8"))
+        journal = record_comparison(compare, config, session.root, files, scalars)
+        delivery = runtime.delivery(config, session.root)
+        delivery.follow(journal)
+        delivery.over(journal)
+    return [str(file) for file in files]
+
+
+def conclude(plan: Plan, failures: dict[str, str], files: list[str]) -> None:
+    """Say where the report is; fail if a run has failed."""
+    click.echo(f"\nReport  {report_folder(plan) / Path(files[0]).name}")
+    if failures and plan.compare.run_missing:
+        lines = "\n".join(f"{path}: {reason}" for path, reason in sorted(failures.items()))
+        raise UserError(
+            f"{len(failures)} of {len(plan.runs)} runs failed; the report shows the others. The same command runs "
+            f"what failed again.\n{lines}"
+        )
+
+
+def report_folder(plan: Plan) -> Path:
+    """Return the folder of the report, from the project's folder."""
+    return REPORTING / plan.runs[0].config.dataset.folder / "comparison" / plan.compare.name
+
+
+def _why_not_there(root: Path, config: Config) -> str:
+    found = provenance.read(root / provenance.OUTPUTS / config.run_path)
+    if found is None:
+        return "never ran"
+    if found.error:
+        return found.error
+    return "made by other parameters, data or code" if found.finished else "not finished"
+
+
+def _versions(plan: Plan, root: Path) -> dict[str, str]:
+    """Return what the runs were made with; several versions of a package stand side by side."""
+    found: dict[str, set[str]] = {}
+    for item in plan.runs:
+        made_by: Any = provenance.read(item.folder(root))
+        for package, version in (made_by.versions if made_by and made_by.finished else {}).items():
+            found.setdefault(package, set()).add(version)
+    return {package: ", ".join(sorted(versions)) for package, versions in found.items()}

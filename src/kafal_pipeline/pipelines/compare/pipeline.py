@@ -1,0 +1,36 @@
+"""The pipeline of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, update_wrapper
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline, node
+
+from kafal_pipeline.pipelines.compare import nodes
+from kafal_pipeline.project import Session
+
+
+def create_pipeline(session: Session) -> Pipeline:
+    """Return the pipeline ``parameters, images -> plan -> failures -> tables -> report``.
+
+    Parameters
+    ----------
+    session
+        How Kedro was called: the runs are called the same way.
+    """
+
+    def make(function: Callable[..., Any], inputs: list[str], outputs: str | None) -> Node:
+        bound = function if function is nodes.conclude else update_wrapper(partial(function, session=session), function)
+        return node(bound, inputs, outputs, name=f"compare.{function.__name__}", tags=["compare"])
+
+    return Pipeline(
+        [
+            make(nodes.plan, ["parameters", "images"], "comparison_plan"),
+            make(nodes.run, ["comparison_plan"], "comparison_failures"),
+            make(nodes.load, ["comparison_plan", "comparison_failures"], "comparison_tables"),
+            make(nodes.report, ["comparison_plan", "comparison_tables"], "comparison_report"),
+            make(nodes.conclude, ["comparison_plan", "comparison_failures", "comparison_report"], None),
+        ]
+    )

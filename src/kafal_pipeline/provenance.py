@@ -1,0 +1,141 @@
+"""What made the results of a run, written beside them: whether they can be used again without running.
+
+``provenance.json`` is written when the first training begins and completed when the run has ended. In between, and
+after a crash, it says that the run is not finished, whatever files of an earlier one lie there.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kafal_pipeline.config import Config
+from kafal_pipeline.files import write_json
+from kafal_pipeline.sources import sources_digest
+
+PROVENANCE = "provenance.json"
+
+OUTPUTS = Path("data/07_model_output")
+"""Folder of the runs' outputs, in the project's folder."""
+
+PACKAGES = ("kafal_pipeline", "torch", "numpy", "scipy", "scikit-learn", "pandas", "kedro")
+"""Packages whose versions are noted."""
+
+Fingerprint = Mapping[str, str]
+State = Literal["finished", "interrupted", "absent"]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is known of the results in a folder: `finished` and `error` are None where they do not apply."""
+
+    fingerprint: Fingerprint
+    finished: str | None
+    error: str | None
+    versions: Mapping[str, str]
+
+
+def deciding(config: Config) -> dict[str, Any]:
+    """Return the parameters that results depend on."""
+    values = config.model_dump(mode="json", exclude={"tracking": True, "training": {"processes", "device"}})
+    return json.loads(json.dumps(values))
+
+
+def fingerprint(root: Path, config: Config) -> dict[str, str]:
+    """Return what decides about the results of a run: digests of configuration, images, split and code.
+
+    Parameters
+    ----------
+    root
+        The project's folder; the split and the images must be there.
+    """
+    store = root / "data/02_intermediate" / config.dataset.folder / "images/meta.json"
+    meta = json.loads(store.read_text(encoding="utf-8"))
+    images = {key: meta[key] for key in ("arrays", "classes", "mean", "std")}
+    split = root / "data/03_primary" / config.split_path / "splits.json"
+    return {
+        "configuration": _digest(json.dumps(deciding(config), sort_keys=True).encode()),
+        "images": _digest(json.dumps(images, sort_keys=True).encode()),
+        "split": _digest(split.read_bytes()),
+        "sources": sources_digest(config),
+    }
+
+
+def begin(root: Path, config: Config) -> None:
+    """Note what makes the results of the run that begins now."""
+    _write(root, config, Provenance(fingerprint(root, config), None, None, versions()))
+
+
+def forget(root: Path, config: Config) -> None:
+    """Note nothing any more: the results are about to be replaced."""
+    _path(root, config).unlink(missing_ok=True)
+
+
+def reopen(root: Path, config: Config) -> None:
+    """Note that the run goes on, so that it is not finished."""
+    found = read(root / OUTPUTS / config.run_path)
+    if found is not None and (found.finished or found.error):
+        _write(root, config, Provenance(found.fingerprint, None, None, found.versions))
+
+
+def finish(root: Path, config: Config) -> None:
+    """Note that the run has ended; not if something that decides about its results has changed while it ran."""
+    found = read(root / OUTPUTS / config.run_path)
+    if found is not None and found.fingerprint == fingerprint(root, config):
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        _write(root, config, Provenance(found.fingerprint, now, None, found.versions))
+
+
+def fail(root: Path, config: Config, error: str) -> None:
+    """Note why the run has failed."""
+    found = read(root / OUTPUTS / config.run_path)
+    made_by = found.fingerprint if found else {}
+    _write(root, config, Provenance(made_by, None, error, versions()))
+
+
+def read(folder: Path) -> Provenance | None:
+    """Return what is noted about the results in a run's folder of outputs; None if nothing is, or nothing legible."""
+    try:
+        return Provenance(**json.loads((folder / PROVENANCE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def state(root: Path, config: Config) -> State:
+    """Tell whether the results on disk are those that `config` would make now, all of them or some."""
+    folder = root / OUTPUTS / config.run_path
+    found = read(folder)
+    if found is None or found.fingerprint != fingerprint(root, config):
+        return "absent"
+    metrics = [folder / f"cycle_{cycle:02d}" / "metrics.json" for cycle in range(config.cycles)]
+    return "finished" if found.finished and all(file.is_file() for file in metrics) else "interrupted"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _path(root: Path, config: Config) -> Path:
+    return root / OUTPUTS / config.run_path / PROVENANCE
+
+
+def _write(root: Path, config: Config, provenance: Provenance) -> None:
+    write_json(_path(root, config), {**vars(provenance), "fingerprint": dict(provenance.fingerprint)}, indent=2)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,176 @@
+"""Which of the source files a run's results depend on, as one digest that nothing else changes."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kafal_pipeline.config import Config
+from kafal_pipeline.models import MODELS
+from kafal_pipeline.query import QUERIES
+from kafal_pipeline.registry import Entry
+from kafal_pipeline.update import UPDATES
+
+PACKAGE = "kafal_pipeline"
+
+ROOTS = (f"{PACKAGE}.pipelines.fal.nodes", f"{PACKAGE}.federation.workers")
+"""What every run executes."""
+
+IGNORED = (
+    f"{PACKAGE}.config",  # its values are hashed, not how they are checked
+    f"{PACKAGE}.data.store",  # the images are hashed, not how they came to be stored
+    f"{PACKAGE}.errors",
+    f"{PACKAGE}.files",
+    f"{PACKAGE}.pipelines.annotations",
+    f"{PACKAGE}.pipelines.runtime",  # says of itself that it never changes a result
+    f"{PACKAGE}.query.names",  # of the registries, only the entries that a run uses count
+    f"{PACKAGE}.update.names",
+    f"{PACKAGE}.models.names",
+)
+"""Modules that no result depends on, with all below them."""
+
+
+def sources_digest(config: Config) -> str:
+    """Return a digest of the code that the results of a run with this configuration depend on.
+
+    It is made of the syntax trees of the modules that the run's query, update, model and the federation import,
+    directly or not: comments, docstrings and layout do not matter, nor do other strategies.
+    """
+    used = _entries(config)
+    modules = closure([*ROOTS, *(entry.target.partition(":")[0] for entry in used.values())])
+    lines = [f"{name}\0{_code_digest(path)}" for name, path in sorted(modules.items())]
+    lines += [f"{name}\0{entry.target}\0{json.dumps(dict(entry.options))}" for name, entry in sorted(used.items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def closure(roots: list[str]) -> dict[str, Path]:
+    """Return the modules that `roots` import, directly or not, and their files; only those of the roots' packages.
+
+    A name that a package re-exports leads to the module that defines it: the rest of the package does not count.
+    """
+    packages = {root.partition(".")[0] for root in roots}
+    found: dict[str, Path] = {}
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        ignored = any(name == other or name.startswith(f"{other}.") for other in IGNORED)
+        path = None if ignored or name in found or name.partition(".")[0] not in packages else _file(name)
+        if path is not None:
+            found[name] = path
+            waiting += _imports(name, path, packages)
+    return found
+
+
+def _entries(config: Config) -> dict[str, Entry]:
+    """Return the registry entries, or what stands for them, of everything that the configuration names."""
+    used = {}
+    for kind, name, options, entries in (
+        ("query", config.query.name, config.query.options, QUERIES),
+        ("update", config.update.name, config.update.options, UPDATES),
+        ("model", config.model.name, config.model.options, MODELS),
+    ):
+        for item in [name, *_strings(options)]:
+            if item in entries:  # an option may name another strategy, such as a composition's score
+                used[f"{kind}.{item}"] = entries[item]
+            elif item == name or ("." in item and item.isascii()):
+                module = item.rpartition(".")[0]
+                if _file(module) is not None:
+                    used[f"{kind}.{item}"] = Entry(f"{module}:{item.rpartition('.')[2]}", "")
+    return used
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+
+
+@functools.cache
+def _file(name: str) -> Path | None:
+    """Return the file of a module of Python code; None if there is none."""
+    if name == PACKAGE or name.startswith(f"{PACKAGE}."):
+        stem = Path(__file__).parent.joinpath(*name.split(".")[1:])
+        return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    origin = None if spec is None else spec.origin
+    return Path(origin) if origin is not None and origin.endswith(".py") else None
+
+
+def _imports(name: str, path: Path, packages: set[str]) -> list[str]:
+    """Return the modules that a module imports anywhere, except for type checkers only; of `packages` only."""
+    imported = []
+    for node in _executed(_tree(path, path.stat().st_mtime_ns)):
+        if isinstance(node, ast.Import):
+            imported += [alias.name for alias in node.names if alias.name.partition(".")[0] in packages]
+        elif isinstance(node, ast.ImportFrom):
+            origin = _origin(node, name, path)
+            own = origin.partition(".")[0] in packages
+            imported += [_definer(origin, alias.name) for alias in node.names] if own else []
+    return imported
+
+
+def _definer(package: str, item: str) -> str:
+    """Return the module that ``from package import item`` is about."""
+    if _file(f"{package}.{item}") is not None:
+        return f"{package}.{item}"
+    path = _file(package)
+    if path is None or path.name != "__init__.py":
+        return package
+    for node in ast.walk(_tree(path, path.stat().st_mtime_ns)):
+        if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == item for alias in node.names):
+            return _definer(_origin(node, package, path), item)
+    return package
+
+
+def _origin(node: ast.ImportFrom, name: str, path: Path) -> str:
+    """Return the absolute name of the module that an import statement of the module `name` reads from."""
+    if not node.level:
+        return node.module or ""
+    base = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    return ".".join([*base[: len(base) - node.level + 1], *([node.module] if node.module else [])])
+
+
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield all nodes but those below ``if TYPE_CHECKING:``."""
+    children: list[ast.AST] = list(ast.iter_child_nodes(tree))
+    if isinstance(tree, ast.If) and ast.unparse(tree.test).endswith("TYPE_CHECKING"):
+        children = list(tree.orelse)
+    for node in children:
+        yield node
+        yield from _executed(node)
+
+
+def _code_digest(path: Path) -> str:
+    return _digest_of(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest_of(path: Path, _changed: int) -> str:
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and len(node.body) > 1:
+                node.body = node.body[1:]
+            elif isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body = [ast.Pass()]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=1024)
+def _tree(path: Path, _changed: int) -> ast.Module:
+    return ast.parse(path.read_bytes())

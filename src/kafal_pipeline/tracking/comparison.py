@@ -1,0 +1,86 @@
+"""The MLflow run of a comparison itself: its matrix, its report, tables and figures."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kafal_pipeline.errors import masked
+from kafal_pipeline.tracking.describe import flatten, run_tags
+from kafal_pipeline.tracking.journal import JOURNAL, Journal
+from kafal_pipeline.tracking.record import FOLDERS, finite_numbers
+from kafal_pipeline.tracking.tracker import NullTracker, Tracker
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import Config
+    from kafal_pipeline.config.compare import CompareConfig
+
+OF_RUNS = ("query", "update", "seed", "tracking")
+"""Keys of the configuration that are no matter of the comparison as a whole."""
+
+
+def record_comparison(
+    compare: CompareConfig, config: Config, project: Path, files: Iterable[Path], scalars: Mapping[str, Any]
+) -> Path:
+    """Write the journal of a comparison and return its path; whoever delivers journals delivers it.
+
+    Parameters
+    ----------
+    compare
+        The comparison.
+    config
+        Of any of its runs: they share experiment and protocol.
+    project
+        The project's folder.
+    files
+        The report's; the page is shown in the run's top folder.
+    scalars
+        Numbers that sum it up; those in mappings are named ``<key>/<name>``.
+    """
+    folder = project / "data" / "09_tracking" / config.dataset.folder / "comparison" / compare.name
+    journal = Journal(folder / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}" / JOURNAL)
+    uri = config.tracking.uri
+    protocol = config.model_dump(mode="json", exclude=set(OF_RUNS))
+    journal.append(
+        "start",
+        durable=True,
+        execution=uuid.uuid4().hex,
+        name=f"comparison {compare.name}",
+        experiment=config.tracking.experiment or config.dataset.folder,
+        project=str(project.resolve()),
+        uri=uri if uri == masked(uri or "") else None,
+        system_metrics=False,
+        params={**dict(flatten(protocol)), **_matrix(compare, config)},
+    )
+    tags = run_tags(config, project)
+    for key in ("query", "update", "strategy", "seed", "mlflow.runColor"):
+        del tags[key]
+    tracker: NullTracker = Tracker(journal, None)
+    tracker.tags(tags | {"comparison": compare.name})
+    for file in files:
+        tracker.artifact(file, "" if file.suffix == ".html" else FOLDERS.get(file.suffix, ""))
+    numbers = finite_numbers(scalars)
+    for key, value in scalars.items():
+        if isinstance(value, Mapping):
+            numbers |= {f"{key}/{name}": number for name, number in finite_numbers(value).items()}
+    tracker.metrics(numbers, step=0)
+    tracker.finish("FINISHED")
+    return journal.path
+
+
+def _matrix(compare: CompareConfig, config: Config) -> dict[str, str]:
+    """Return the matrix as parameters."""
+    updates = [config.update] if compare.updates is None else compare.updates
+    return {
+        "comparison": compare.name,
+        "compare.queries": ", ".join(query.label for query in compare.queries),
+        "compare.updates": ", ".join(update.label for update in updates),
+        "compare.seeds": ", ".join(map(str, compare.seeds)),
+        "compare.baseline": compare.baseline,
+        "compare.alpha": json.dumps(compare.alpha),
+        "compare.targets": json.dumps(compare.targets),
+    }

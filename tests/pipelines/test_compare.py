@@ -1,0 +1,266 @@
+"""Comparisons on the smoke preset, with real processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from safetensors.numpy import load_file
+
+from kafal_pipeline import provenance
+from kafal_pipeline.config import resolve
+from kafal_pipeline.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+BRIEF = {"tracking": "off", "federation": {"rounds": 1}, "cycles": 2}
+
+BROKEN = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Broken:
+    def select(self, pool, budget, rng):
+        raise RuntimeError("out of ideas")
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A copy of the project without its data, with a query of its own that fails."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "src").mkdir()
+    (folder / "lib").mkdir()
+    (folder / "lib" / "own_broken.py").write_text(BROKEN)
+    return folder
+
+
+def run(folder, pipeline="compare", only_missing=False, **params):
+    bootstrap_project(folder)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        KedroSession.create(project_path=folder, env="smoke", runtime_params={**BRIEF, **params}) as session,
+    ):
+        patch.chdir(folder)
+        patch.syspath_prepend(folder / "lib")
+        session.run(pipeline_names=[pipeline], only_missing_outputs=only_missing)
+
+
+def compare(folder, queries=("random", "entropy"), seeds=(0, 1), **section):
+    run(folder, compare={"queries": list(queries), "seeds": list(seeds), "updates": ["kcfu"], **section})
+
+
+def outputs(folder, run_path):
+    return folder / "data/07_model_output/smoke" / run_path
+
+
+def finished_at(folder):
+    paths = sorted((folder / "data/07_model_output/smoke").glob("*/*/provenance.json"))
+    return {path.parent.parent.name + "/" + path.parent.name: path.stat().st_mtime_ns for path in paths}
+
+
+def saved(folder):
+    return resolve(json.loads((outputs(folder, "entropy-kcfu/seed_1") / "configuration.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def compared(folder):
+    """One run made by itself, then the comparison that it is part of."""
+    run(folder, pipeline="fal", query="random", update="kcfu", seed=0)
+    before = finished_at(folder)
+    compare(folder)
+    return folder, before
+
+
+def test_what_is_missing_is_run_and_what_is_there_is_used(compared):
+    folder, before = compared
+    assert list(before) == ["random-kcfu/seed_0"]
+    after = finished_at(folder)
+    assert set(after) == {f"{query}-kcfu/seed_{seed}" for query in ("random", "entropy") for seed in (0, 1)}
+    assert after["random-kcfu/seed_0"] == before["random-kcfu/seed_0"]
+    report = folder / "data/08_reporting/smoke/comparison/default"
+    assert "random-kcfu" in (report / "report.html").read_text()
+    table = pd.read_csv(report / "runs.csv")
+    assert table["status"].tolist() == ["finished"] * 4
+
+
+def test_another_query_runs_alone_and_a_failed_one_does_not_end_the_others(compared):
+    folder, _ = compared
+    before = finished_at(folder)
+    with pytest.raises(UserError, match=r"1 of 4 runs failed(?s:.)*own_broken\.Broken-kcfu/seed_0.*out of ideas"):
+        compare(folder, ["random", "own_broken.Broken", "margin", "entropy"], seeds=[0], name="more")
+    after = finished_at(folder)
+    assert {key: after[key] for key in before} == before
+    assert set(after) - set(before) == {"margin-kcfu/seed_0", "own_broken.Broken-kcfu/seed_0"}
+    table = pd.read_csv(folder / "data/08_reporting/smoke/comparison/more/runs.csv").set_index("query")
+    assert table["status"].to_dict() == {
+        "random": "finished", "entropy": "finished", "margin": "finished", "own_broken.Broken": "failed"
+    }  # fmt: skip
+    assert "out of ideas" in table["reason"]["own_broken.Broken"]
+    assert "Traceback" in (folder / "data/09_tracking/smoke/own_broken.Broken-kcfu/seed_0/run.log").read_text()
+
+
+def test_strategies_of_one_seed_share_split_initial_pool_and_initial_weights(compared):
+    folder, _ = compared
+    run(folder, pipeline="trial", query="random", update="fedavg", seed=0)
+    names = ["random-kcfu/seed_0", "entropy-kcfu/seed_0", "random-fedavg/seed_0", "entropy-kcfu/seed_1"]
+    splits = [
+        json.loads((outputs(folder, name) / "provenance.json").read_text())["fingerprint"]["split"] for name in names
+    ]
+    pools = [
+        hashlib.sha256((folder / "data/05_model_input/smoke" / name / "cycle_00/pool.parquet").read_bytes()).hexdigest()
+        for name in names
+    ]
+    weights = []
+    for name in names:
+        states = load_file(folder / "data/06_models/smoke" / name / "cycle_00/local_models.safetensors")
+        first = {key: array.tobytes() for key, array in states.items() if key.startswith("broadcast_00000/")}
+        assert first
+        weights.append(hashlib.sha256(b"".join(first[key] for key in sorted(first))).hexdigest())
+    for hashes in (splits, pools, weights):
+        assert hashes[0] == hashes[1] == hashes[2]
+        assert hashes[0] != hashes[3]
+
+
+def test_an_interrupted_run_is_not_finished_and_goes_on(compared):
+    folder, _ = compared
+    config = saved(folder)
+    here = folder / "data/07_model_output" / config.run_path
+    whole = (here / "cycle_01/metrics.json").read_text()
+    first = (here / "cycle_00/metrics.json").stat().st_mtime_ns
+    assert provenance.state(folder, config) == "finished"
+    provenance.reopen(folder, config)
+    (here / "cycle_01/metrics.json").unlink()
+    assert provenance.state(folder, config) == "interrupted"
+    compare(folder, ["entropy"], seeds=[1], name="again")
+    assert provenance.state(folder, config) == "finished"
+    assert (here / "cycle_00/metrics.json").stat().st_mtime_ns == first
+    assert json.loads((here / "cycle_01/metrics.json").read_text())["accuracy"] == json.loads(whole)["accuracy"]
+
+
+def test_results_of_other_parameters_are_not_used(compared):
+    folder, _ = compared
+    config = saved(folder)
+    assert provenance.state(folder, config.model_copy(update={"cycles": 1})) == "absent"
+    assert provenance.state(folder, resolve({**config.model_dump(), "tracking": "off"})) == "finished"
+
+
+def test_without_running_what_is_not_there_is_shown(compared):
+    folder, _ = compared
+    before = finished_at(folder)
+    compare(folder, ["random", "badge"], seeds=[0], name="shown", run_missing=False)
+    assert finished_at(folder) == before
+    table = pd.read_csv(folder / "data/08_reporting/smoke/comparison/shown/runs.csv").set_index("query")
+    assert table["reason"]["badge"] == "never ran"
+    with pytest.raises(UserError, match="no finished run"):
+        compare(folder, ["badge"], seeds=[9], baseline="badge", run_missing=False)
+
+
+@pytest.mark.parametrize(
+    ("section", "part"),
+    [
+        ({"queries": ["random", "entropi"]}, "compare.queries: found 'entropi'. Did you mean 'entropy'"),
+        ({"queries": ["random", "random"]}, "more than once"),
+        ({"queries": ["random", {"name": "ksas", "smoothing": 1}]}, "compare.queries.smoothing: unknown option"),
+        ({"queries": ["random"], "seeds": "x"}, "--params: compare.seeds"),
+    ],
+)
+def test_mistakes_are_found_before_any_work(compared, section, part):
+    folder, _ = compared
+    before = finished_at(folder)
+    with pytest.raises(UserError) as raised:
+        run(folder, compare=section)
+    assert part in str(raised.value)
+    assert finished_at(folder) == before
+
+
+def test_the_report_of_a_saved_run_is_made_again_with_its_own_parameters(compared):
+    folder, _ = compared
+    name = "smoke/entropy-kcfu/seed_1"
+    report = folder / "data/08_reporting" / name
+    before = (report / "summary.json").read_bytes()
+    made = finished_at(folder)
+    shutil.rmtree(report)
+    bootstrap_project(folder)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        KedroSession.create(project_path=folder, runtime_params={"run": name}) as session,
+    ):
+        patch.chdir(folder)
+        session.run(pipeline_names=["report"])
+    assert (report / "summary.json").read_bytes() == before
+    assert len(list(report.glob("*.png"))) == 3
+    assert finished_at(folder) == made
+
+
+@pytest.mark.parametrize(
+    ("params", "pipeline", "part"),
+    [
+        ({"run": "smoke/entropi-kcfu/seed_1"}, "report", "smoke/entropy-kcfu/seed_1"),
+        ({"run": "smoke/entropy-kcfu/seed_1", "seed": 3}, "report", "--params: seed"),
+        ({"run": "smoke/entropy-kcfu/seed_1"}, "trial", "kedro run --pipeline report"),
+    ],
+)
+def test_mistakes_about_saved_runs(compared, params, pipeline, part):
+    folder, _ = compared
+    bootstrap_project(folder)
+    with (
+        KedroSession.create(project_path=folder, runtime_params=params) as session,
+        pytest.raises(UserError) as raised,
+    ):
+        session.run(pipeline_names=[pipeline])
+    assert part in str(raised.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="POSIX")
+def test_ctrl_c_ends_every_process(compared):
+    folder, _ = compared
+    section = "compare.name=long,compare.queries=[random,entropy],compare.seeds=[0]"
+    params = f"{section},tracking=off,seed=0,federation.rounds=100000"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kafal_pipeline", "--pipeline", "compare", "--env", "smoke", "--params", params],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    logs = [folder / f"data/09_tracking/smoke/{query}-kcfu/seed_0/run.log" for query in ("random", "entropy")]
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not all(log.exists() and "round 1/" in log.read_text() for log in logs):
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and _alive(process.pid):
+        time.sleep(0.2)
+    assert not _alive(process.pid)
+
+
+def _alive(session):
+    import psutil
+
+    alive = []
+    for item in psutil.process_iter():
+        try:
+            if os.getsid(item.pid) == session and item.status() != psutil.STATUS_ZOMBIE:
+                alive.append(item.pid)
+        except (ProcessLookupError, psutil.Error):
+            continue
+    return alive

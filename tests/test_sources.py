@@ -1,0 +1,97 @@
+"""A digest of the code that a run depends on, and of nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import pytest
+
+from kafal_pipeline import sources
+from kafal_pipeline.config import resolve
+from kafal_pipeline.query import QUERIES
+from kafal_pipeline.registry import Entry
+from kafal_pipeline.sources import closure, sources_digest
+
+
+def digest(query, **changes):
+    return sources_digest(resolve({"query": query, **changes}))
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of a user's own; returns what writes its modules."""
+    folder = tmp_path / "own_queries"
+    monkeypatch.syspath_prepend(tmp_path)
+    clock = iter(range(10**9, 2 * 10**9))
+
+    def write(name, text):
+        folder.mkdir(exist_ok=True)
+        (folder / "__init__.py").touch()
+        path = folder / f"{name}.py"
+        path.write_text(text)
+        os.utime(path, (now := next(clock), now))
+        sources._file.cache_clear()
+        importlib.invalidate_caches()
+
+    yield write
+    sources._file.cache_clear()
+    sys.modules.pop("own_queries", None)
+
+
+def test_a_query_brings_what_it_imports_and_no_other_query():
+    ksas = closure([*sources.ROOTS, "kafal_pipeline.query.ksas"])
+    fairfal = closure([*sources.ROOTS, "kafal_pipeline.query.fairfal"])
+    assert "kafal_pipeline.federation.cycle" in ksas
+    assert "kafal_pipeline.training.step" in ksas
+    assert "kafal_pipeline.evaluation.measures" in ksas
+    for name in ("entropy", "k_centre", "parts.quota"):
+        assert f"kafal_pipeline.query.{name}" in set(fairfal) - set(ksas)
+    assert not [name for name in ksas if "tracking" in name or "figures" in name or name.endswith(".names")]
+
+
+def test_another_registered_query_changes_nothing_but_the_options_of_the_own_name_count(monkeypatch):
+    before = {name: digest(name) for name in ("ksas", "ksas_paper")}
+    monkeypatch.setitem(QUERIES, "new", Entry("kafal_pipeline.query.random:Random", "new"))
+    assert {name: digest(name) for name in before} == before
+    monkeypatch.setitem(QUERIES, "ksas_paper", Entry(QUERIES["ksas_paper"].target, "", {"global_model": "final"}))
+    assert digest("ksas_paper") != before["ksas_paper"]
+    assert digest("ksas") == before["ksas"]
+
+
+def test_update_model_and_the_parts_of_a_composition_count():
+    plain = digest("random")
+    assert digest("random", update="scaffold") != plain
+    assert digest("random", model="cnn4") != plain
+    composed = resolve({"query": {"score": "ksas", "diversity": "k_centre"}})
+    assert {"query.compose", "query.ksas"} <= set(sources._entries(composed))
+
+
+def test_code_counts_and_its_comments_do_not(package):
+    package("part", "def size():\n    return 1\n")
+    package("query", "from own_queries.part import size\n\nclass Mine:\n    pass\n")
+    package("other", "x = 1\n")
+    before = digest("own_queries.query.Mine")
+    package("part", '"""Said."""\n\n\ndef size():\n    """One."""\n    # why\n    return  1\n')
+    package("other", "x = 2\n")
+    assert digest("own_queries.query.Mine") == before
+    package("part", "def size():\n    return 2\n")
+    assert digest("own_queries.query.Mine") != before
+
+
+def test_imports_for_type_checkers_do_not_count(package):
+    package("part", "x = 1\n")
+    package("query", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from own_queries import part\n")
+    assert set(closure(["own_queries.query"])) == {"own_queries.query"}
+
+
+def test_relative_and_re_exported_imports_are_followed(package):
+    package("part", "x = 1\n")
+    package("query", "from . import part\n")
+    assert set(closure(["own_queries.query"])) == {"own_queries.query", "own_queries.part"}
+    package("query", "from .part import x\n")
+    assert set(closure(["own_queries.query"])) == {"own_queries.query", "own_queries.part"}
+    found = closure(["kafal_pipeline.pipelines.fal.nodes"])
+    assert "kafal_pipeline.data.images" in found  # by way of `from kafal_pipeline.data import ImageData`
+    assert "kafal_pipeline.data" not in found

@@ -1,0 +1,51 @@
+"""Journals of several runs, and the comparison's own, delivered by one process."""
+
+from __future__ import annotations
+
+from kafal_pipeline.config import resolve
+from kafal_pipeline.config.compare import CompareConfig
+from kafal_pipeline.tracking import Tracker
+from kafal_pipeline.tracking.comparison import record_comparison
+from kafal_pipeline.tracking.progress import Progress
+from kafal_pipeline.tracking.shared import SharedDelivery
+
+
+def test_one_process_delivers_finished_and_killed_runs_and_the_report(store, tmp_path, caplog):
+    client, project, uri = store
+    config = resolve({"tracking": {"uri": uri, "system_metrics": False}})
+    delivery = SharedDelivery(config.tracking, project)
+    runs = [Tracker.start(config, tmp_path / str(i), project, comparison="mine") for i in range(2)]
+    for run in runs:
+        delivery.follow(run.journal)
+        run.metrics({"accuracy": 0.5}, step=10)
+    runs[0].finish("FINISHED")
+    runs[1].abort()
+    for run in runs:
+        delivery.over(run.journal)
+    page, figure = tmp_path / "report.html", tmp_path / "curves.png"
+    page.write_text("<html></html>")
+    figure.write_bytes(b"png")
+    compare = CompareConfig.model_validate({"name": "mine", "queries": ["random", "ksas"], "seeds": "0-2"})
+    scalars = {"winner": "ksas-kcfu", "seeds": 3, "aulc": {"ksas-kcfu": 0.75}}
+    own = record_comparison(compare, config, tmp_path, [page, figure], scalars)
+    delivery.follow(own)
+    delivery.over(own)
+    delivery.close()
+    assert not caplog.records
+    found = [client.get_run(Progress.load(journal.parent).run_id) for journal in (*(run.journal for run in runs), own)]
+    assert [run.info.status for run in found] == ["FINISHED", "KILLED", "FINISHED"]
+    assert {run.data.tags["comparison"] for run in found} == {"mine"}
+    assert len({run.info.experiment_id for run in found}) == 1
+    report = found[2]
+    assert report.info.run_name == "comparison mine"
+    assert report.data.metrics == {"seeds": 3.0, "aulc/ksas-kcfu": 0.75}
+    assert report.data.params["compare.queries"] == "random, ksas"
+    assert report.data.params["training.lr"] == "0.05"
+    assert {item.path for item in client.list_artifacts(report.info.run_id)} == {"report.html", "figures"}
+
+
+def test_nothing_is_started_where_nothing_is_tracked(tmp_path):
+    delivery = SharedDelivery(resolve({}).tracking, tmp_path)
+    delivery.over(tmp_path / "journal.jsonl")
+    delivery.close()
+    assert not list(tmp_path.iterdir())
