@@ -11,7 +11,6 @@ Prints a table and writes benchmarks/results/many_clients.json.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -157,10 +156,7 @@ def main() -> None:
         "torch": torch.__version__,
         "turns": options.turns,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    measure.show(results)
-    print(f"Written to {RESULTS}")
+    measure.write(RESULTS, results)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import torch
@@ -57,6 +59,14 @@ def peak_memory(arguments: list[str]) -> float:
     if program.returncode:
         raise RuntimeError(f"{arguments} ended with exit code {program.returncode}")
     return peak / 1e6
+
+
+def write(file: Path, results: Mapping[str, object]) -> None:
+    """Write the results as JSON, print them, and say where they are."""
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(results, indent=2) + "\n")
+    show(results)
+    print(f"Written to {file}")
 
 
 def show(results: Mapping[str, object]) -> None:

@@ -13,7 +13,6 @@ mean client of each of its six cycles (503 to 1,754; `..._published_all_cycles`)
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -145,10 +144,7 @@ def main() -> None:
         if (values := [item[key] for item in turns])
     }
     results |= {"peak_memory_mb": memory, "processes": cores(), "torch": torch.__version__, "turns": options.turns}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    measure.show(results)
-    print(f"Written to {RESULTS}")
+    measure.write(RESULTS, results)
 
 
 if __name__ == "__main__":
