@@ -7,7 +7,9 @@ from torch import nn
 
 from kafal_pipeline.config import ModelConfig
 from kafal_pipeline.models import build
-from kafal_pipeline.training.inference import folded, outputs, predictions
+from kafal_pipeline.training import fusion
+from kafal_pipeline.training.fusion import FusedBlock, folded, fused
+from kafal_pipeline.training.inference import outputs, predictions
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import in_precision
 
@@ -56,6 +58,26 @@ def test_outputs_are_those_of_the_plain_network_in_evaluation_mode(pixels, name,
 @pytest.mark.parametrize(("name", "left"), [("resnet8", 1), ("cnn4", 0)])
 def test_batch_norms_that_follow_a_convolution_are_folded(name, left):
     assert sum(isinstance(module, nn.BatchNorm2d) for module in folded(network(name)).modules()) == left
+
+
+def blocks(model):
+    return sum(isinstance(module, FusedBlock) for module in model.modules())
+
+
+def test_residual_blocks_are_fused_where_their_batch_norms_are_folded():
+    cpu = torch.device("cpu")
+    assert blocks(fused(network("resnet8"), cpu)) == 3
+    assert blocks(fused(network("resnet8", normalisation="group"), cpu)) == 0
+    assert blocks(fused(network("resnet8"), torch.device("cuda"))) == 0
+
+
+def test_without_the_operator_blocks_stay_and_say_the_same(pixels, monkeypatch):
+    model = network("resnet8")
+    fast = outputs(model, pixels, np.arange(100)).logits
+    monkeypatch.setattr(fusion, "POINTWISE", "_no_such_operator")
+    plain = outputs(model, pixels, np.arange(100)).logits
+    assert blocks(fused(model, torch.device("cpu"))) == 0
+    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_bf16_scores_are_close_and_float32(pixels):

@@ -15,7 +15,8 @@ class Network(Protocol):
 
     ``forward(x) == head(features(x))`` with images ``(n, C, H, W)``, features ``(n, d)`` and logits ``(n, classes)``. A
     network may have a method `folds` that names, in pairs, its convolutions and the batch norms that directly follow
-    them: these are then worked into the convolutions where nothing is trained.
+    them: these are then worked into the convolutions where nothing is trained; and a method `residual_blocks` that
+    names its blocks of the form of `training.fusion.FusedBlock`, which then run as one piece there.
     """
 
     head: nn.Linear

@@ -66,6 +66,10 @@ class ResNet8(nn.Module):
         blocks = ("stage1", "stage2", "stage3")
         return [(f"{block}.conv{index}", f"{block}.bn{index}") for block in blocks for index in (1, 2)]
 
+    def residual_blocks(self) -> list[str]:
+        """Return the names of its basic blocks."""
+        return ["stage1", "stage2", "stage3"]
+
     def initialise(self, generator: torch.Generator) -> None:
         """Draw all weights anew from `generator`."""
         initialise_convolutional(self, generator)
