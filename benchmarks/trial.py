@@ -12,7 +12,8 @@ import pandas as pd
 import trial_state
 from kafal_pipeline.data import ImageData, annotate, client_pools, initial_pool, label_counts
 from kafal_pipeline.evaluation.measures import classification_measures, confusion_matrix
-from kafal_pipeline.federation.cycle import CycleState, train_cycle
+from kafal_pipeline.federation.cycle import train_cycle
+from kafal_pipeline.federation.cycle_state import CycleState
 from kafal_pipeline.federation.prediction import predict_test
 from kafal_pipeline.federation.querying import query_cycle
 from kafal_pipeline.federation.states import initial_state

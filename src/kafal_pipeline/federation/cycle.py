@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,9 @@ import numpy as np
 
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation.checkpoints import Checkpoints
 from kafal_pipeline.federation.client_states import ClientState, ClientStates, StoredStates
+from kafal_pipeline.federation.cycle_state import CycleState
 from kafal_pipeline.federation.lazy import RoundUpdates, Sent
 from kafal_pipeline.federation.participants import participants
 from kafal_pipeline.federation.spill import IN_MEMORY, Spill
@@ -27,59 +29,6 @@ if TYPE_CHECKING:
     from kafal_pipeline.config import Config
 
 
-@dataclass
-class CycleState:
-    """Everything training in a cycle depends on after `round` rounds.
-
-    What grows with the number of clients times the size of a model (`clients`, `local_states`, `broadcasts`) may lie on
-    disk: a value is read when it is asked for, and changed by setting it anew.
-
-    Attributes
-    ----------
-    cycle, round
-        The cycle, and the number of its rounds that are finished.
-    global_state
-        The aggregated model.
-    clients
-        What each client keeps.
-    server
-        What the update keeps on the server and broadcasts beside the model.
-    local_states
-        Each client's model after its last training, by client.
-    downloaded
-        The round whose broadcast each client last downloaded, by client.
-    broadcasts
-        Those broadcasts, by round.
-    watched
-        What queries have watched of each client's training (`kafal_pipeline.federation.watching`), by client.
-    rows
-        One for each round and client that trained, for the table ``rounds``.
-    """
-
-    cycle: int
-    round: int
-    global_state: State
-    clients: MutableMapping[int, ClientState] = field(default_factory=dict)
-    server: State = field(default_factory=dict)
-    local_states: MutableMapping[int, State] = field(default_factory=dict)
-    downloaded: dict[int, int] = field(default_factory=dict)
-    broadcasts: MutableMapping[int, State] = field(default_factory=dict)
-    watched: dict[int, Arrays] = field(default_factory=dict)
-    rows: list[dict[str, int | float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class TrainedCycle:
-    """What queries are given of a finished cycle: attributes of its `CycleState`, whose values may be read lazily."""
-
-    cycle: int
-    global_state: State
-    local_states: Mapping[int, State]
-    downloaded: Mapping[int, int]
-    broadcasts: Mapping[int, State]
-    watched: Mapping[int, Arrays]
-
-
 OnRound = Callable[[CycleState], None]
 """Called after every round."""
 
@@ -93,6 +42,7 @@ def train_cycle(
     on_round: OnRound | None = None,
     folder: Path | None = None,
     resumed: CycleState | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> CycleState:
     """Train the global model for one cycle.
 
@@ -114,6 +64,8 @@ def train_cycle(
         Where the temporary file lies that holds what does not fit into `memory_limit`; the system's folder if None.
     resumed
         Where an earlier call for the same cycle stood after a round: training goes on from there.
+    checkpoints
+        Where every round is written down. Training goes on from the last one there, if there is one.
 
     Raises
     ------
@@ -134,10 +86,18 @@ def train_cycle(
         watched=begin_watching(config, pools, cycle),
     )
     messages = StoredStates("message", store)
+    if checkpoints is not None:
+        checkpoints.load(state)
+    begin = time.perf_counter() - state.seconds
     while state.round < config.federation.rounds:
         _train_round(state, config, pools, update, workers, messages)
+        state.seconds = time.perf_counter() - begin
+        if checkpoints is not None:
+            checkpoints.save(state)
         if on_round is not None:
             on_round(state)
+    if checkpoints is not None:
+        checkpoints.wait()
     return state
 
 

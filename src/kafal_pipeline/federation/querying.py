@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kafal_pipeline.data.pools import ClientPool, cycle_budget
-from kafal_pipeline.federation.cycle import CycleState, TrainedCycle
+from kafal_pipeline.federation.cycle_state import CycleState, TrainedCycle
 from kafal_pipeline.federation.query_worker import QueryResult, QueryTask
 from kafal_pipeline.federation.spill import Spill
 from kafal_pipeline.federation.states import Arrays, size_in_bytes, to_arrays

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from kafal_pipeline.config import Config
     from kafal_pipeline.data import ImageData
-    from kafal_pipeline.federation.cycle import CycleState
+    from kafal_pipeline.federation.cycle_state import CycleState
     from kafal_pipeline.federation.workers import Workers
     from kafal_pipeline.tracking.shared import SharedDelivery
 

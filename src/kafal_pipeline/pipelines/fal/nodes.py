@@ -153,7 +153,7 @@ def _broadcast_key(round_: int) -> str:
 
 def _trained(cycle: int, global_model: State, local_models: States, rounds: DataFrame) -> Any:
     """Put together what a finished cycle left behind for queries."""
-    from kafal_pipeline.federation.cycle import TrainedCycle  # noqa: PLC0415 - torch takes seconds to import
+    from kafal_pipeline.federation.cycle_state import TrainedCycle  # noqa: PLC0415 - torch takes seconds to import
     from kafal_pipeline.federation.lazy import Lazy  # noqa: PLC0415
     from kafal_pipeline.federation.states import to_arrays  # noqa: PLC0415
 

@@ -1,0 +1,302 @@
+"""Checkpoints of a cycle: what training depends on after each round, on disk, so that it can go on from there.
+
+A round writes one file with what it changed: the global model, what its participants keep, and where everything else
+lies, which earlier files hold. A federation of a thousand clients with ten active a round thus writes ten clients.
+Files are written beside the training by a thread, whole or not at all, and have a digest of their content in their
+name, so that damage is noticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation.client_states import from_record, to_record
+from kafal_pipeline.federation.cycle_state import CycleState
+from kafal_pipeline.federation.states import Arrays, to_state
+
+logger = logging.getLogger(__name__)
+
+NUMBERED = ("client", "local", "watched", "broadcast")
+"""Parts of a state that there is one of for each client or round: not all of them change in a round."""
+
+KEPT = 2
+"""Rounds that can be gone back to: the last, and the one before in case the last is damaged."""
+
+SUFFIX = ".safetensors"
+DIGEST = 16
+"""Characters of a file's digest in its name."""
+
+
+class Damaged(Exception):
+    """A file of a checkpoint is missing, cut short, or not what was written."""
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """A file's content as long as it is not on disk: references to arrays, which never change."""
+
+    round: int
+    arrays: Arrays
+    meta: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one cycle of one run.
+
+    Parameters
+    ----------
+    folder
+        Where they lie, and nothing else.
+    owner
+        What the results depend on, such as a digest of configuration, data and code: a checkpoint of another owner is
+        not gone on from.
+    """
+
+    def __init__(self, folder: Path, owner: str) -> None:
+        self.folder, self.owner = folder, owner
+        self._at: dict[str, dict[int, int]] = {kind: {} for kind in NUMBERED}
+        self._indices: dict[int, dict[str, dict[int, int]]] = {}  # of each round that can be gone back to
+        self._seconds = 0.0
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def save(self, state: CycleState) -> None:
+        """Begin to write what the last round of `state` changed, once the round before is on disk.
+
+        Parameters
+        ----------
+        state
+            May go on to the next round at once.
+
+        Raises
+        ------
+        UserError
+            If the round before could not be written.
+        """
+        self.wait()
+        last = state.round - 1
+        snapshot = self._snapshot(state, [int(row["client"]) for row in state.rows if row["round"] == last])
+        self._thread = threading.Thread(target=self._write, args=[snapshot], name="checkpoint", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until what was begun is on disk.
+
+        Raises
+        ------
+        UserError
+            If it could not be written.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is None:
+            return
+        error, self._error = self._error, None
+        if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":
+            raise error
+        raise UserError(
+            f"{self.folder}: the checkpoint could not be written ({getattr(error, 'strerror', None) or error}). Make "
+            "room there, or give the folder back its permissions; the same command then goes on from the last round "
+            "that is whole."
+        ) from error
+
+    def load(self, state: CycleState) -> None:
+        """Bring `state`, which stands before the first round, to the last round that is whole on disk, if any."""
+        for _, path in sorted(self._files().items(), reverse=True):
+            try:
+                meta = _meta(path)
+                if (meta["owner"], meta["cycle"]) == (self.owner, state.cycle):
+                    self._restore(state, meta)
+                    self._take_over(meta)
+                    logger.info("cycle %d: training goes on after round %d", state.cycle, state.round)
+                    return
+            except Damaged as problem:
+                logger.warning("%s", problem)
+            path.unlink(missing_ok=True)  # damaged, or another run's
+
+    def clear(self) -> None:
+        """Remove all checkpoints."""
+        with contextlib.suppress(UserError):
+            self.wait()
+        for path in self.folder.glob("*") if self.folder.is_dir() else ():
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    def _snapshot(self, state: CycleState, clients: Collection[int]) -> _Snapshot:
+        parts: dict[str, Arrays] = {"global": _arrays(state.global_state), "server": _arrays(state.server)}
+        for client in clients:
+            parts[f"client/{client}"] = to_record(state.clients[client])
+            self._at["client"][client] = state.round
+            if client in state.local_states:
+                parts[f"local/{client}"] = _arrays(state.local_states[client])
+                self._at["local"][client] = state.round
+        for client, watched in state.watched.items():
+            if self._at["watched"].get(client) is None or client in clients:
+                parts[f"watched/{client}"] = watched
+                self._at["watched"][client] = state.round
+        for round_ in state.broadcasts:
+            if round_ not in self._at["broadcast"]:
+                parts[f"broadcast/{round_}"] = _arrays(state.broadcasts[round_])
+                self._at["broadcast"][round_] = state.round
+        self._at["broadcast"] = {r: at for r, at in self._at["broadcast"].items() if r in state.broadcasts}
+        columns = {name: np.array([row[name] for row in state.rows]) for name in (state.rows[0] if state.rows else ())}
+        parts["rows"] = columns
+        parts["downloaded"] = {
+            "client": np.array(list(state.downloaded), dtype=np.int64),
+            "round": np.array(list(state.downloaded.values()), dtype=np.int64),
+        }
+        meta = {
+            "owner": self.owner,
+            "cycle": state.cycle,
+            "round": state.round,
+            "seconds": state.seconds,
+            "at": {kind: dict(at) for kind, at in self._at.items()},
+        }
+        arrays = {f"{part}/{name}": array for part, of in parts.items() for name, array in of.items()}
+        return _Snapshot(state.round, arrays, meta)
+
+    def _write(self, snapshot: _Snapshot) -> None:
+        from safetensors.numpy import save_file  # noqa: PLC0415 - only where something is written
+
+        temporary = self.folder / f".{snapshot.round:05d}.tmp"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # The library writes an array's memory as it lies, whatever its order.
+            arrays = {name: np.asarray(array, order="C") for name, array in snapshot.arrays.items()}
+            save_file(arrays, temporary, {"meta": json.dumps(snapshot.meta)})
+            with temporary.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST]
+                os.fsync(file.fileno())
+            temporary.replace(self.folder / f"{snapshot.round:05d}-{digest}{SUFFIX}")
+            _sync_folder(self.folder)
+            self._indices[snapshot.round] = snapshot.meta["at"]
+            self._forget()
+        except Exception as error:  # noqa: BLE001 - it is raised in the thread that trains
+            self._error = error
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def _restore(self, state: CycleState, meta: dict[str, Any]) -> None:
+        """Put a checkpoint into `state`, a file at a time; all of them are checked before anything is changed."""
+        files, at = self._files(), _index(meta)
+        needed = sorted({place for places in at.values() for place in places.values()} | {meta["round"]})
+        for round_ in needed:
+            if round_ not in files:
+                raise Damaged(f"{self.folder}: the checkpoint's file of round {round_} is missing.")
+            _check(files[round_])
+        setters: dict[str, Callable[[int, Arrays], None]] = {
+            "client": lambda client, arrays: state.clients.__setitem__(client, from_record(arrays)),
+            "local": lambda client, arrays: state.local_states.__setitem__(client, to_state(arrays)),
+            "watched": state.watched.__setitem__,
+            "broadcast": lambda round_, arrays: state.broadcasts.__setitem__(round_, to_state(arrays)),
+        }
+        for round_ in needed:
+            parts = _parts(_arrays_of(files[round_]))
+            for kind, number in [(k, n) for k, places in at.items() for n, place in places.items() if place == round_]:
+                setters[kind](number, parts.get(f"{kind}/{number}", {}))
+        own = parts  # of the last file, which is the checkpoint's own
+        state.round, state.seconds = meta["round"], meta["seconds"]
+        state.global_state, state.server = to_state(own["global"]), to_state(own.get("server", {}))
+        places = own["downloaded"]
+        state.downloaded = dict(zip(places["client"].tolist(), places["round"].tolist(), strict=True))
+        columns = {name: array.tolist() for name, array in own.get("rows", {}).items()}
+        state.rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+    def _take_over(self, meta: dict[str, Any]) -> None:
+        """Go on after a checkpoint, and keep the one before it, if that is legible."""
+        self._at = _index(meta)
+        for round_, path in sorted(self._files().items()):
+            if round_ <= meta["round"]:
+                with contextlib.suppress(Damaged):
+                    self._indices[round_] = _index(_meta(path))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Remove files that none of the last rounds refers to."""
+        self._indices = {round_: self._indices[round_] for round_ in sorted(self._indices)[-KEPT:]}
+        needed = {at for index in self._indices.values() for places in index.values() for at in places.values()}
+        needed |= set(self._indices)
+        for round_, path in self._files().items():
+            if round_ not in needed and round_ < max(self._indices):
+                path.unlink(missing_ok=True)
+
+    def _files(self) -> dict[int, Path]:
+        return {int(path.name.partition("-")[0]): path for path in self.folder.glob(f"[0-9]*-*{SUFFIX}")}
+
+
+def _arrays(state: Mapping[str, Tensor]) -> Arrays:
+    """Return a state's arrays, which share its memory."""
+    return {name: tensor.numpy() for name, tensor in state.items()}
+
+
+def _parts(arrays: Arrays) -> dict[str, Arrays]:
+    """Return arrays by part; a part's name may have a slash in it, and so may an array's."""
+    parts: dict[str, Arrays] = {}
+    for key, array in arrays.items():
+        first, rest = key.split("/", 1)
+        if first in NUMBERED:
+            number, rest = rest.split("/", 1)
+            first = f"{first}/{number}"
+        parts.setdefault(first, {})[rest] = array
+    return parts
+
+
+def _index(meta: dict[str, Any]) -> dict[str, dict[int, int]]:
+    """Return the round whose file holds each part, by kind and number."""
+    return {kind: {int(number): int(at) for number, at in places.items()} for kind, places in meta["at"].items()}
+
+
+def _check(path: Path) -> None:
+    """Check that a file's content is what its name says."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST]
+    except OSError as error:
+        raise Damaged(f"{path}: the checkpoint cannot be read ({error.strerror}).") from None
+    if path.name.removesuffix(SUFFIX).partition("-")[2] != digest:
+        raise Damaged(f"{path}: the checkpoint is damaged.")
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    """Return the description that a file holds."""
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - only where something is read
+
+    try:
+        with safe_open(path, framework="numpy") as content:
+            meta: dict[str, Any] = json.loads(content.metadata()["meta"])
+        return meta
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        raise Damaged(f"{path}: the checkpoint is damaged.") from None
+
+
+def _arrays_of(path: Path) -> Arrays:
+    """Return the arrays that a file holds, which has been checked."""
+    from safetensors.numpy import load_file  # noqa: PLC0415 - only where something is read
+
+    arrays: Arrays = load_file(path)
+    return arrays
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder survive a power failure, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
