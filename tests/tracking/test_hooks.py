@@ -93,7 +93,7 @@ class Project:
         )
         self.split = split
 
-    def _start(self, config, folder, project, restart=False, comparison=None):
+    def _start(self, config, folder, project, restart=False, comparison=None, execution=""):
         self.restarts.append(restart)
         return self.recorder
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
+from kafal_pipeline import project, provenance
 from kafal_pipeline.config import Config, resolve
 from kafal_pipeline.tracking import record
 from kafal_pipeline.tracking.tracker import NullTracker, Tracker
@@ -113,7 +114,7 @@ class TrackingHooks:
     @hook_impl
     def before_node_run(self, node: Node) -> None:
         """Start tracking with the first training, and record the split."""
-        if node.name.endswith(".train"):
+        if node.name.endswith(".train") or (project.going_on() and node.name.startswith(("cycle_", "report."))):
             self._start()
             if self._run:
                 self._run.record_split()
@@ -129,7 +130,8 @@ class TrackingHooks:
         """Record the results and the model, and end the run."""
         if self._run:
             if self._is_part:
-                self._run.record_other_cycles(catalog, bool(self._run_params.get("only_missing_outputs")))
+                whole = project.going_on() or bool(self._run_params.get("only_missing_outputs"))
+                self._run.record_other_cycles(catalog, whole)
             self._run.record_end(catalog)
             self._run.tracker.finish("FINISHED")
             self._run = None
@@ -149,16 +151,23 @@ class TrackingHooks:
 
     @property
     def _is_part(self) -> bool:
-        return any(self._run_params.get(option) for option in PARTS)
+        return project.going_on() or any(self._run_params.get(option) for option in PARTS)
 
     def _start(self) -> None:
         if self._context is None or not self._waiting:
             return
         self._waiting = False
         config = resolve(self._context.config_loader["parameters"])
-        project = Path(self._context.project_path)
-        folder = project / "data" / "09_tracking" / config.run_path
-        tracker = Tracker.start(config, folder, project, restart=self._is_part, comparison=self._comparison)
-        self._run = _Run(config, project, tracker)
+        root = Path(self._context.project_path)
+        folder = root / "data" / "09_tracking" / config.run_path
+        tracker = Tracker.start(
+            config,
+            folder,
+            root,
+            restart=self._is_part,
+            comparison=self._comparison,
+            execution=provenance.execution(root, config),
+        )
+        self._run = _Run(config, root, tracker)
         if isinstance(tracker, Tracker):
             self._on_journal(tracker.journal)

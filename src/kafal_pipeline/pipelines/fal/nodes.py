@@ -76,7 +76,6 @@ def train(
     from kafal_pipeline.federation.lazy import Lazy  # noqa: PLC0415
     from kafal_pipeline.federation.states import initial_state, to_state  # noqa: PLC0415
 
-    begin = time.perf_counter()
     config = resolve(parameters)
     if previous_model is None or config.federation.between_cycles == "fresh":
         shape = {"in_channels": images.channels, "num_classes": images.num_classes}
@@ -85,12 +84,21 @@ def train(
     else:
         start = previous_model
     workers = runtime.workers(images, config)
-    done = train_cycle(config, client_pools(pool), start, cycle, workers, runtime.on_round(config), images.folder)
+    done = train_cycle(
+        config,
+        client_pools(pool),
+        start,
+        cycle,
+        workers,
+        runtime.on_round(config),
+        images.folder,
+        checkpoints=runtime.checkpoints(config, cycle, pool),
+    )
     kept: dict[str, Callable[[], State]] = {}
     kept |= {_client_key(client): partial(done.local_states.__getitem__, client) for client in done.local_states}
     kept |= {_broadcast_key(round_): partial(done.broadcasts.__getitem__, round_) for round_ in done.broadcasts}
     kept |= {_watched_key(client): partial(to_state, arrays) for client, arrays in done.watched.items()}
-    return done.global_state, Lazy(kept), pd.DataFrame(done.rows), {"seconds": time.perf_counter() - begin}
+    return done.global_state, Lazy(kept), pd.DataFrame(done.rows), {"seconds": done.seconds}
 
 
 def evaluate(
