@@ -55,7 +55,7 @@ def forget_checkpoints(root: Path, config: Config, cycle: str) -> None:
 def goes_on(root: Path, config: Config) -> bool:
     """Tell whether an interrupted run is there that the run which begins now goes on with.
 
-    A run that has not finished its first round has nothing to go on with, and a finished one is done anew.
+    A finished run is done anew, and one that has not finished its first round has nothing that could be mixed.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def goes_on(root: Path, config: Config) -> bool:
     now = provenance.fingerprint(root, config)
     if now == found.fingerprint:
         return True
-    if config.restart != "if_changed":
+    if config.restart is False and _has_rounds(root, config):
         changed = _differences(root, config)
         changed += [_CHANGED[key] for key in now if key in _CHANGED and now[key] != found.fingerprint.get(key)]
         raise _refused(root, config, changed)
@@ -89,8 +89,9 @@ def check_parameters(root: Path, config: Config) -> None:
     UserError
         With the parameters that differ.
     """
-    if config.restart is False and _interrupted(root, config) is not None and (changed := _differences(root, config)):
-        raise _refused(root, config, changed)
+    if config.restart is False and _interrupted(root, config) and _has_rounds(root, config):
+        if changed := _differences(root, config):
+            raise _refused(root, config, changed)
 
 
 _CHANGED = {
@@ -101,13 +102,15 @@ _CHANGED = {
 
 
 def _interrupted(root: Path, config: Config) -> provenance.Provenance | None:
-    """Return what is known of an interrupted run that has got anywhere."""
+    """Return what is known of an interrupted run that may go on; None if there is none."""
     found = provenance.read(root / provenance.OUTPUTS / config.run_path)
-    if config.restart is True or found is None or found.finished:
-        return None
+    return None if config.restart is True or found is None or found.finished else found
+
+
+def _has_rounds(root: Path, config: Config) -> bool:
+    """Tell whether any round of the run on disk is finished."""
     models, outputs = (root / "data" / layer / config.run_path for layer in LAYERS[1:])
-    begun = any(models.glob(f"cycle_*/{CHECKPOINT}/[0-9]*")) or any(outputs.glob("cycle_*/rounds.parquet"))
-    return found if begun else None
+    return any(models.glob(f"cycle_*/{CHECKPOINT}/[0-9]*")) or any(outputs.glob("cycle_*/rounds.parquet"))
 
 
 def _refused(root: Path, config: Config, changed: list[str]) -> UserError:

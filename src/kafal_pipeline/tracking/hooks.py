@@ -112,12 +112,14 @@ class TrackingHooks:
         self._waiting = any(node.name.endswith(".train") for node in pipeline.nodes)
 
     @hook_impl
-    def before_node_run(self, node: Node) -> None:
-        """Start tracking with the first training, and record the split."""
+    def before_node_run(self, node: Node, catalog: CatalogProtocol) -> None:
+        """Start tracking with the first training, or with what an interrupted run has left; record the split."""
         if node.name.endswith(".train") or (project.going_on() and node.name.startswith(("cycle_", "report."))):
             self._start()
             if self._run:
                 self._run.record_split()
+                if project.going_on():  # the summary's step is the last cycle's
+                    self._run.record_other_cycles(catalog, after_too=True)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -130,8 +132,7 @@ class TrackingHooks:
         """Record the results and the model, and end the run."""
         if self._run:
             if self._is_part:
-                whole = project.going_on() or bool(self._run_params.get("only_missing_outputs"))
-                self._run.record_other_cycles(catalog, whole)
+                self._run.record_other_cycles(catalog, bool(self._run_params.get("only_missing_outputs")))
             self._run.record_end(catalog)
             self._run.tracker.finish("FINISHED")
             self._run = None
