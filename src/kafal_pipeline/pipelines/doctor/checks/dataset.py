@@ -1,4 +1,4 @@
-"""Is the data there, and is it what it is taken for?"""
+"""Whether the data is there, and is what it is taken for."""
 
 from __future__ import annotations
 
@@ -58,6 +58,9 @@ def look(config: DatasetConfig, root: Path) -> Seen:
         return _read(config, source)
     except UserError as error:
         return Seen(Finding(CHECK, FAILURE, str(error)), published_shape(config), downloaded=False)
+    except OSError as error:
+        advice = "Give it back its permissions, or copy it again."
+        return Seen(Finding(CHECK, FAILURE, f"{error.filename} cannot be read ({error.strerror})", advice))
 
 
 def _meta(folder: Path) -> dict[str, Any] | None:
@@ -84,15 +87,11 @@ def _stored(config: DatasetConfig, folder: Path, meta: dict[str, Any], source: S
     if source.missing:
         found += " (of the store; the files that it was made from are gone)"
     if sum(array["bytes"] for array in meta["arrays"].values()) > HASHED:
-        advice = f"To have the digests compared: sha256sum {folder}/*.npy, beside those in {META}."
-        return Seen(
-            Finding(CHECK, WARNING, f"{found}, of the right sizes; too large to read here", advice), shape, True, True
-        )
-    damaged = [
-        f"{name}.npy"
-        for name, array in meta["arrays"].items()
-        if file_digest(folder / f"{name}.npy") != array["sha256"]
-    ]
+        advice = f"To compare the digests: sha256sum {folder}/*.npy, beside those in {META}."
+        finding = Finding(CHECK, WARNING, f"{found}, of the right sizes; too large to be read here", advice)
+        return Seen(finding, shape, stored=True)
+    files = {f"{name}.npy": array["sha256"] for name, array in meta["arrays"].items()}
+    damaged = [name for name, digest in files.items() if file_digest(folder / name) != digest]
     if damaged:
         return Seen(
             Finding(
@@ -109,6 +108,5 @@ def _stored(config: DatasetConfig, folder: Path, meta: dict[str, Any], source: S
 
 def _shape(data: RawData | ImageData, classes: int) -> DataShape:
     height, width, channels = (int(size) for size in data.train_images.shape[1:])
-    return DataShape(
-        int(data.train_images.shape[0]), int(data.test_images.shape[0]), (height, width, channels), classes
-    )
+    train, test = (int(images.shape[0]) for images in (data.train_images, data.test_images))
+    return DataShape(train, test, (height, width, channels), classes)

@@ -1,4 +1,4 @@
-"""Is the device there that training asks for?"""
+"""Whether the device is there that training asks for."""
 
 from __future__ import annotations
 

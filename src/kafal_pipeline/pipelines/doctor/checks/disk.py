@@ -1,4 +1,4 @@
-"""Is there room for what the run writes?"""
+"""Whether there is room for what the run writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long will the run take here?"""
+"""How long the run will take here."""
 
 from __future__ import annotations
 

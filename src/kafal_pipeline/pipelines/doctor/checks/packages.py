@@ -1,4 +1,4 @@
-"""Are Python and the packages those that the project asks for?"""
+"""Whether Python and the packages are those that the project asks for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do torch and torchvision import, and match?"""
+"""Whether torch and torchvision import, and match."""
 
 from __future__ import annotations
 

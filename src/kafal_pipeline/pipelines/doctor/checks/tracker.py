@@ -1,4 +1,4 @@
-"""Does the tracker answer, and does it take what the run will tell it?"""
+"""Whether the tracker answers, and takes what the run will tell it."""
 
 from __future__ import annotations
 
