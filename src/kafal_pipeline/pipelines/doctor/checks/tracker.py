@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -74,7 +75,7 @@ def _server(uri: str) -> Finding:
             return Finding(CHECK, FAILURE, f"{shown} answers with an error of its own ({error.code})", ADVICE)
         # Some servers have no such page: they answer, which is all that can be asked of them here.
         return Finding(CHECK, OK, f"{shown} answers")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         return Finding(
             CHECK, FAILURE, f"{shown} does not answer within {PATIENCE:.0f} s ({masked(str(reason))})", ADVICE
