@@ -8,6 +8,7 @@ import platform
 import sqlite3
 import sys
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,7 +22,7 @@ from kafal_pipeline.pipelines.doctor.probe import Measured
 from kafal_pipeline.pipelines.doctor.shape import DataShape
 
 DIGITS = DataShape(1438, 359, (8, 8, 1), 10)
-MEASURED = Measured(model_bytes=1_000_000, step_seconds=0.25, image_seconds=0.001, side_by_side=2)
+MEASURED = Measured(model_bytes=1_000_000, step_seconds=0.25, alone_seconds=0.24, image_seconds=0.001, side_by_side=2)
 
 
 def config(**values):
@@ -427,6 +428,11 @@ class TestDuration:
         found = duration.check(config(), DIGITS, MEASURED)
         assert found.status == OK
         assert found.found == "about 5 min (2,214 client steps at 250 ms, 2 side by side)"
+
+    def test_on_a_machine_that_is_busy(self):
+        found = duration.check(config(), DIGITS, replace(MEASURED, alone_seconds=0.1))
+        assert found.status == "warning"
+        assert found.advice.endswith("without them it would be about 2 min.")
 
     def test_a_step_that_fails(self):
         found = duration.check(config(), DIGITS, "a training step failed (OutOfMemoryError: CUDA out of memory)")

@@ -94,7 +94,7 @@ class TestProbe:
         config = resolve({"update": update, "model": "cnn4", "training": {"processes": 1}})
         found = probe(config, DataShape(1000, 100, (12, 10, 3), 4))
         assert isinstance(found, Measured), found
-        assert found.step_seconds > 0
+        assert found.step_seconds >= found.alone_seconds > 0
         assert found.image_seconds > 0
         assert found.side_by_side == 1
         state = initial_state(config.model, in_channels=3, num_classes=4, seed=0, cycle=0, image_size=(12, 10))

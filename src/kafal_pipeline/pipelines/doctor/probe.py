@@ -35,6 +35,8 @@ class Measured:
         Of one model.
     step_seconds
         Of a client's training step: of one that trains alone on a CPU, of one among `side_by_side` on a GPU.
+    alone_seconds
+        The same without other programs: the processor's time on a CPU.
     image_seconds
         Of predicting one image.
     side_by_side
@@ -43,6 +45,7 @@ class Measured:
 
     model_bytes: int
     step_seconds: float
+    alone_seconds: float
     image_seconds: float
     side_by_side: int
 
@@ -77,9 +80,9 @@ def _measure(config: Config, shape: DataShape) -> Measured:
     wanted = (LANES_ON_A_GPU if on_gpu else cores()) if asked == "auto" else asked
     side_by_side = min(wanted, usual) if on_gpu else min(wanted, usual, cores())
     with single_thread():
-        step = _step_seconds(worker, once, shape, arrays, side_by_side if on_gpu else 1)
+        step, alone = _step_seconds(worker, once, shape, arrays, side_by_side if on_gpu else 1)
         image = _image_seconds(worker, arrays)
-    return Measured(size_in_bytes(state), step, image, side_by_side)
+    return Measured(size_in_bytes(state), step, alone, image, side_by_side)
 
 
 def _random_images(shape: DataShape) -> ImageData:
@@ -93,8 +96,8 @@ def _random_images(shape: DataShape) -> ImageData:
     return ImageData("random", pixels, labels, pixels, labels, classes, statistics, statistics)
 
 
-def _step_seconds(worker: Worker, config: Config, shape: DataShape, state: Arrays, lanes: int) -> float:
-    """Return the seconds of a step of one among `lanes` clients, each in the middle of the run."""
+def _step_seconds(worker: Worker, config: Config, shape: DataShape, state: Arrays, lanes: int) -> tuple[float, float]:
+    """Return the seconds of a step of one among `lanes` clients, each in the middle of the run; as is, and alone."""
     sizes = labelled_sizes(config, shape)
     middle = sizes[len(sizes) // 2]
 
@@ -114,10 +117,12 @@ def _step_seconds(worker: Worker, config: Config, shape: DataShape, state: Array
         steps = whole
         train(steps)
         train(steps)
-    done, begin = 0, time.perf_counter()
+    done, begin, own = 0, time.perf_counter(), time.process_time()
     while not done or time.perf_counter() - begin < TRAINING_SECONDS:
         done += train(steps)
-    return (time.perf_counter() - begin) / done * lanes
+    wall, processor = time.perf_counter() - begin, time.process_time() - own
+    alone = min(wall, processor) if worker.device.type == "cpu" else wall
+    return wall / done * lanes, alone / done * lanes
 
 
 def _task(client: int, count: int, config: Config, worker: Worker, state: Arrays) -> TrainTask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Finding
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from kafal_pipeline.pipelines.doctor.shape import DataShape
 
 CHECK = "time"
+BUSY = 0.7
+"""Share of the processor's time below which others use it, and below which the estimate is too long without them."""
+
 START_SECONDS = 10.0
 """Of a run that does nothing: imports, worker processes, tables and figures."""
 
@@ -29,6 +33,10 @@ def check(config: Config, shape: DataShape | None, measured: Measured | str | No
         f"about {in_words(seconds(config, shape, measured))} ({work.steps:,} client steps at "
         f"{_milliseconds(measured.step_seconds)}, {measured.side_by_side} side by side)"
     )
+    if measured.alone_seconds < BUSY * measured.step_seconds:
+        alone = seconds(config, shape, replace(measured, step_seconds=measured.alone_seconds))
+        advice = f"Other programs use the processor now; without them it would be about {in_words(alone)}."
+        return Finding(CHECK, WARNING, found, advice)
     return Finding(CHECK, OK, found)
 
 
