@@ -290,7 +290,7 @@ def server():
 class TestTracker:
     @pytest.fixture(autouse=True)
     def _no_tracker_from_outside(self, monkeypatch):
-        for name in ("MLFLOW_TRACKING_URI", *tracker.CREDENTIALS, "http_proxy", "HTTP_PROXY"):
+        for name in ("MLFLOW_TRACKING_URI", tracker.FOLDERS_ALLOWED, *tracker.CREDENTIALS, "http_proxy", "HTTP_PROXY"):
             monkeypatch.delenv(name, raising=False)
 
     def check(self, root, uri=None):
@@ -328,13 +328,18 @@ class TestTracker:
         assert found.status == "failure"
         assert found.advice == tracker.LOCKED
 
-    def test_a_folder_of_runs_from_before_is_the_default(self, tmp_path):
+    def test_a_folder_of_runs_from_before_is_the_default(self, tmp_path, monkeypatch):
         (tmp_path / "mlruns/0").mkdir(parents=True)
         (tmp_path / "mlruns/0/meta.yaml").touch()
+        found = self.check(tmp_path)
+        assert found.status == "failure"  # MLflow would refuse it
+        assert "migrate-filestore" in found.advice
+        monkeypatch.setenv(tracker.FOLDERS_ALLOWED, "true")
         assert self.check(tmp_path).found == f"{tmp_path / 'mlruns'} can be written to"
 
     @pytest.mark.parametrize("uri", ["file:{}/deep/store", "sqlite:///{}/deep/mlflow.db", "{}/deep"])
-    def test_a_place_that_cannot_be_written_to(self, tmp_path, uri):
+    def test_a_place_that_cannot_be_written_to(self, tmp_path, uri, monkeypatch):
+        monkeypatch.setenv(tracker.FOLDERS_ALLOWED, "true")
         (tmp_path / "file").touch()
         found = self.check(tmp_path, uri.format(tmp_path / "file"))
         assert found.status == "failure"
@@ -391,7 +396,7 @@ class TestTracker:
 
     def test_an_address_that_is_none(self, tmp_path):
         assert self.check(tmp_path, "http://127.0.0.1:notaport").status == "failure"
-        assert self.check(tmp_path, "databricks").status == OK  # a folder of that name, as MLflow takes it
+        assert self.check(tmp_path, "databricks").status == "warning"
         assert self.check(tmp_path, "uc://catalog").status == "warning"
 
 

@@ -28,6 +28,9 @@ ADVICE = (
     "Start it, or mend tracking.uri or MLFLOW_TRACKING_URI. A run loses nothing meanwhile (docs/tracking.md); or do "
     "without: --params tracking=off."
 )
+FOLDERS_ALLOWED = "MLFLOW_ALLOW_FILE_STORE"
+"""MLflow's variable without which it refuses to keep runs in folders."""
+
 LOCKED = "Another program writes to it: wait, or stop it."
 
 
@@ -43,8 +46,8 @@ def check(tracking: TrackingConfig, root: Path) -> Finding:
         return _sqlite(uri, root)
     if scheme in PORTS:
         return _database(uri, PORTS[scheme])
-    if scheme in {"", "file"}:
-        return _folder(root / unquote(urlsplit(uri).path), uri)
+    if scheme in {"", "file"} and uri != "databricks":  # which is a name to MLflow, not a folder's
+        return _runs_folder(root / unquote(urlsplit(uri).path))
     return Finding(
         CHECK, WARNING, f"{masked(uri)} cannot be checked from here", "Open it as you would to look at runs."
     )
@@ -107,6 +110,14 @@ def _sqlite(uri: str, root: Path) -> Finding:
         advice = LOCKED if "locked" in str(error) else f"Give it back its permissions, or move it away. {ADVICE}"
         return Finding(CHECK, FAILURE, f"{path} cannot be written to ({error})", advice)
     return Finding(CHECK, OK, f"{path} can be written to")
+
+
+def _runs_folder(folder: Path) -> Finding:
+    if os.environ.get(FOLDERS_ALLOWED, "").lower() not in {"true", "1"}:
+        found = f"MLflow keeps runs in a folder ({folder}) only where {FOLDERS_ALLOWED}=true is set"
+        advice = "Move them to a database (mlflow migrate-filestore), or set the variable."
+        return Finding(CHECK, FAILURE, found, advice)
+    return _folder(folder, str(folder))
 
 
 def _folder(folder: Path, shown: str, found: str | None = None) -> Finding:
