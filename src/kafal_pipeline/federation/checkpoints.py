@@ -165,6 +165,7 @@ class Checkpoints:
             "cycle": state.cycle,
             "round": state.round,
             "seconds": state.seconds,
+            "columns": list(columns),  # a file of tensors forgets their order
             "at": {kind: dict(at) for kind, at in self._at.items()},
         }
         arrays = {f"{part}/{name}": array for part, of in parts.items() for name, array in of.items()}
@@ -214,7 +215,7 @@ class Checkpoints:
         state.global_state, state.server = to_state(own["global"]), to_state(own.get("server", {}))
         places = own["downloaded"]
         state.downloaded = dict(zip(places["client"].tolist(), places["round"].tolist(), strict=True))
-        columns = {name: array.tolist() for name, array in own.get("rows", {}).items()}
+        columns = {name: own["rows"][name].tolist() for name in meta["columns"]}
         state.rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     def _take_over(self, meta: dict[str, Any]) -> None:
