@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from kafal_pipeline.config import ModelConfig
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.client_states import to_record
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.lane import Lane
+from kafal_pipeline.federation.states import initial_state
 from kafal_pipeline.federation.workers import Workers
 from kafal_pipeline.update.base import weighted_average
 from kafal_pipeline.update.fedavg import FedAvg
 from kafal_pipeline.update.names import UPDATES
 
+MODEL = ModelConfig(name="cnn4", options={"width": 4})
 NAN = np.array([np.nan], dtype=np.float32)
 SPOILS = {
     "loss": lambda result: dataclasses.replace(result, loss=float("inf")),
@@ -45,6 +48,11 @@ def same_arrays(first, second):
 
 
 @pytest.fixture
+def start():
+    return initial_state(MODEL, in_channels=1, num_classes=3, seed=0, cycle=0, image_size=(6, 6))
+
+
+@pytest.fixture
 def spoil(monkeypatch):
     """Return a function that spoils what chosen clients bring home from chosen rounds."""
 
@@ -66,7 +74,7 @@ def everybody(make_config):
 
     def make(on_client_failure="skip", **changes):
         federation = {"participation": 1.0, "on_client_failure": on_client_failure, **changes.pop("federation", {})}
-        return make_config(federation=federation, **changes)
+        return make_config(model=MODEL.model_dump(), federation=federation, **changes)
 
     return make
 
@@ -181,7 +189,9 @@ def test_a_round_whose_clients_all_fail_makes_no_model(images, everybody, pools,
 
 
 def test_a_round_whose_clients_have_no_labels_makes_no_model(images, make_config, pools, start):
-    config = make_config(federation={"participation": 0.25, "all_clients_last_round": False, "rounds": 8})
+    config = make_config(
+        model=MODEL.model_dump(), federation={"participation": 0.25, "all_clients_last_round": False, "rounds": 8}
+    )
     for client in (0, 1, 3):
         pools = without_labels(pools, client)
     with pytest.raises(UserError, match=r"cycle 0, round \d: none of the clients.*budget\.initial.*participation"):

