@@ -35,7 +35,11 @@ class _BatchNorm3d(_AnyBatch, nn.BatchNorm3d):
     pass
 
 
-TAKES_ANY_BATCH = {nn.BatchNorm1d: _BatchNorm1d, nn.BatchNorm2d: _BatchNorm2d, nn.BatchNorm3d: _BatchNorm3d}
+TAKES_ANY_BATCH: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: _BatchNorm1d,
+    nn.BatchNorm2d: _BatchNorm2d,
+    nn.BatchNorm3d: _BatchNorm3d,
+}
 
 
 def take_any_batch(network: nn.Module) -> None:
