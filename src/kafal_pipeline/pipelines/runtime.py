@@ -75,7 +75,7 @@ class Runtime:
         rounds, cycles = config.federation.rounds, config.cycles
 
         def show(state: CycleState) -> None:
-            losses = [row["loss"] for row in state.rows if row["round"] == state.round - 1]
+            losses = [row["loss"] for row in state.rows if row["round"] == state.round - 1 and not row["failed"]]
             loss = sum(losses) / len(losses)
             text = f"cycle {state.cycle}/{cycles - 1}, round {state.round}/{rounds}, loss {loss:.4f}"
             progress = self._started(cycles * rounds)

@@ -118,6 +118,7 @@ def evaluate(
         confusion_matrix,
         entropy,
     )
+    from kafal_pipeline.evaluation.rounds import skipped  # noqa: PLC0415
     from kafal_pipeline.federation.prediction import predict_test  # noqa: PLC0415
 
     config = resolve(parameters)
@@ -140,6 +141,7 @@ def evaluate(
         "query_seconds": None if query_cost is None else query_cost["seconds"],
         "evaluate_seconds": time.perf_counter() - start,
         "bytes_sent": int(rounds["bytes_down"].sum() + rounds["bytes_up"].sum() + (query_cost or {}).get("bytes", 0)),
+        "skipped_client_rounds": skipped(rounds),
     }
 
 
@@ -161,14 +163,15 @@ def _broadcast_key(round_: int) -> str:
 
 def _trained(cycle: int, global_model: State, local_models: States, rounds: DataFrame) -> Any:
     """Put together what a finished cycle left behind for queries."""
-    from kafal_pipeline.federation.cycle_state import TrainedCycle  # noqa: PLC0415 - torch takes seconds to import
+    from kafal_pipeline.evaluation.rounds import aggregated  # noqa: PLC0415 - with the torch imports of its neighbours
+    from kafal_pipeline.federation.cycle_state import TrainedCycle  # noqa: PLC0415
     from kafal_pipeline.federation.lazy import Lazy  # noqa: PLC0415
     from kafal_pipeline.federation.states import to_arrays  # noqa: PLC0415
 
     def read(key: str) -> Callable[[], State]:
         return partial(local_models.__getitem__, key)
 
-    last = rounds.groupby("client")["round"].max()
+    last = aggregated(rounds).groupby("client")["round"].max()  # a client that failed keeps what it had before
     downloaded = {int(client): int(last[client]) for client in last.index}
     return TrainedCycle(
         cycle,
