@@ -7,8 +7,9 @@ those of the others fill the rest of the chip.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,10 @@ from kafal_pipeline.update.base import LocalOutcome, Update
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
+
+
+AHEAD = 2
+"""Tasks for each lane that are looked at ahead, to find one that the lane has recorded steps for."""
 
 
 class Lane:
@@ -153,15 +158,20 @@ class Lane:
         return torch.as_tensor(array, dtype=torch.int64, device=self.device)
 
 
-def side_by_side(lanes: list[Lane], tasks: list[TrainTask]) -> Generator[tuple[int, TrainResult]]:
+def side_by_side(lanes: list[Lane], tasks: Iterable[TrainTask]) -> Generator[tuple[int, TrainResult]]:
     """Train clients in lanes, a step of each in turn, and yield ``(position of the task, result)`` as they end.
 
     A client goes to its own lane if that is free, since the steps recorded there are of its batch sizes; otherwise a
-    free lane takes the first task. What a client computes does not depend on its lane or its neighbours.
+    free lane takes the first task. What a client computes does not depend on its lane or its neighbours. Tasks are
+    taken from the iterable a few ahead, so that a thousand clients' models need not be in memory at once.
     """
-    waiting = list(enumerate(tasks))
+    coming = enumerate(tasks)
+    waiting: list[tuple[int, TrainTask]] = []
     busy: dict[int, tuple[int, Generator[None, None, TrainResult]]] = {}
-    while waiting or busy:
+    while True:
+        waiting += itertools.islice(coming, AHEAD * len(lanes) - len(waiting))
+        if not waiting and not busy:
+            return
         for own in (True, False):
             for index in range(len(lanes)):
                 at = None if index in busy else _next(waiting, index if own else None, len(lanes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -83,10 +83,10 @@ class Worker:
         _, result = next(side_by_side(self._lanes[:1], [task]))
         return result
 
-    def train_side_by_side(self, tasks: list[TrainTask]) -> Iterator[tuple[int, TrainResult]]:
+    def train_side_by_side(self, tasks: Iterable[TrainTask]) -> Iterator[tuple[int, TrainResult]]:
         """Train clients at the same time, as a GPU can; yield ``(position of the task, result)``."""
         asked = self.config.training.processes
-        lanes = min(LANES_ON_A_GPU if asked == "auto" else asked, len(tasks))
+        lanes = min(LANES_ON_A_GPU if asked == "auto" else asked, self.config.partition.clients)
         while len(self._lanes) < lanes:
             self._lanes.append(self._new_lane())
         yield from side_by_side(self._lanes[:lanes], tasks)

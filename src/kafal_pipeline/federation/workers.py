@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
-import multiprocessing.connection
-import os
 import signal
-import sys
-import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +15,7 @@ import torch
 
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation.processes import die_with_parent, start_context, starting_processes
 from kafal_pipeline.federation.worker import Worker
 from kafal_pipeline.training.devices import choose_device, cores, single_thread
 
@@ -58,7 +54,7 @@ class Workers:
         else:
             self._executor = ProcessPoolExecutor(
                 self.count,
-                mp_context=_context(),
+                mp_context=start_context([Worker.__module__, "kafal_pipeline.config", "kafal_pipeline.data.store"]),
                 initializer=_start_child,
                 initargs=(str(data.folder), config.model_dump()),
             )
@@ -70,7 +66,7 @@ class Workers:
         memory at once.
         """
         if self._local is not None and method == "train" and self._local.device.type == "cuda":
-            yield from self._local.train_side_by_side(list(tasks))
+            yield from self._local.train_side_by_side(tasks)
             return
         if self._local is not None:
             for position, task in enumerate(tasks):
@@ -99,7 +95,7 @@ class Workers:
 
     def _submit(self, method: Method, task: Any) -> Future[Any]:
         assert self._executor is not None
-        with _interrupts_held(), _main_hidden(), _memory_kept():  # a task may start a process
+        with starting_processes():  # a task may start one
             return self._executor.submit(_call, method, task)
 
     def map(self, method: Method, tasks: Iterable[Any]) -> list[Any]:
@@ -128,72 +124,6 @@ class Workers:
         self.close()
 
 
-def _context() -> multiprocessing.context.BaseContext:
-    """Return how processes start: forked off one that has imported torch, where the system can.
-
-    A started one would import torch for itself: seconds of work, and 300 MB that forked ones share. Forking off this
-    process itself is not safe, since it runs threads.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([Worker.__module__, "kafal_pipeline.config", "kafal_pipeline.data.store"])
-    return context
-
-
-@contextlib.contextmanager
-def _main_hidden() -> Iterator[None]:
-    """Keep new processes from importing the main script: Kedro's command line, which they do not need."""
-    main = sys.modules["__main__"]
-    hidden = {name: vars(main).pop(name) for name in ("__file__",) if name in vars(main)}
-    spec, main.__spec__ = main.__spec__, None
-    try:
-        yield
-    finally:
-        vars(main).update(hidden)
-        main.__spec__ = spec
-
-
-MALLOC = {"hugetlb": 1, "mmap_threshold": 2**30, "trim_threshold": 2**31 - 1, "top_pad": 2**26}
-"""Settings of the GNU C library's memory allocator; others ignore them."""
-
-
-@contextlib.contextmanager
-def _memory_kept() -> Iterator[None]:
-    """Let new processes keep what they free: every step needs the same tensors again.
-
-    By default large ones are given back to the system and come back as thousands of empty pages, a sixth of a step's
-    time. Huge pages save another twentieth.
-    """
-    before = os.environ.get("GLIBC_TUNABLES")
-    ours = ":".join(f"glibc.malloc.{name}={value}" for name, value in MALLOC.items())
-    os.environ["GLIBC_TUNABLES"] = ours if before is None else f"{ours}:{before}"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["GLIBC_TUNABLES"]
-        else:
-            os.environ["GLIBC_TUNABLES"] = before
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back, so that processes started meanwhile are deaf to it from their first instruction.
-
-    It reaches the whole process group, and a child that still imports would print a traceback. What comes meanwhile
-    is delivered afterwards.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _processes(data: ImageData, config: Config) -> int:
     wanted = config.training.processes
     if choose_device(config.training.device).type != "cpu" or data.folder is None:
@@ -209,18 +139,11 @@ def _start_child(folder: str, config: dict[str, Any]) -> None:
     global _worker  # noqa: PLW0603 - a process pool has no other place for what a child keeps
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()
     torch.set_num_threads(1)
     with contextlib.suppress(RuntimeError):
         torch.set_num_interop_threads(1)
     _worker = Worker(read_store(Path(folder)), resolve(config))
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
 
 
 def _call(method: Method, task: Any) -> Any:

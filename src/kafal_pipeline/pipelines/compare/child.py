@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import sys
-import threading
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -22,6 +19,7 @@ from kedro.framework.startup import bootstrap_project
 
 from kafal_pipeline import project
 from kafal_pipeline.errors import UserError, masked
+from kafal_pipeline.federation.processes import die_with_parent
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.runner import ResumableSequentialRunner
 
@@ -106,7 +104,7 @@ def _prepare(log: Path) -> None:
     os.close(descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()
 
 
 def _run(task: Task, say: Any) -> None:
@@ -131,10 +129,3 @@ def _run(task: Task, say: Any) -> None:
 
 def _stop(number: int, frame: object) -> None:
     raise _Stopped
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import multiprocessing.connection
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import psutil
 
-import kafal_pipeline
+from kafal_pipeline.federation.processes import start_context, starting_processes
 from kafal_pipeline.pipelines.compare.child import PRELOADED, Message, Task, main
 
 K = TypeVar("K")
@@ -62,7 +60,7 @@ class Launcher(Generic[K]):
         However the iteration ends, no process is left.
         """
         waiting = list(tasks)
-        context = _context()
+        context = start_context(PRELOADED)
         try:
             while waiting or self._children:
                 while waiting and self._has_room():
@@ -123,44 +121,12 @@ def memory_limit(given: float | None) -> float:
 
 
 def _start(context: BaseContext, key: K, task: Task) -> _Child[K]:
-    # The engine's own ways of starting a process: deaf to Ctrl-C from the first instruction, without Kedro's command
-    # line, with an allocator that keeps memory.
-    from kafal_pipeline.federation.workers import (  # noqa: PLC0415 - torch takes seconds to import
-        _interrupts_held,
-        _main_hidden,
-        _memory_kept,
-    )
-
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=main, args=(task, there))  # type: ignore[attr-defined]
-    with _interrupts_held(), _main_hidden(), _memory_kept(), _importable():
+    with starting_processes():
         process.start()
     there.close()
     return _Child(key, process, here)
-
-
-@contextlib.contextmanager
-def _importable() -> Iterator[None]:
-    """Let the process that others are forked off find this package: Kedro adds `src` to its own path only."""
-    before = os.environ.get("PYTHONPATH")
-    source = str(Path(kafal_pipeline.__file__).parents[1])
-    os.environ["PYTHONPATH"] = source if before is None else f"{source}{os.pathsep}{before}"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
-
-
-def _context() -> BaseContext:
-    """Return how processes start: forked off one that has imported what all of them need, where the system can."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return context
 
 
 def _memory(pid: int) -> float:
