@@ -10,20 +10,18 @@ import os
 import platform
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
+from kafal_pipeline import locks
 from kafal_pipeline.config import Config
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.files import check_writable, write_json, writing
+from kafal_pipeline.files import check_writable, write_json
 
 LOCK = "run.lock"
 """Name of the file in the run's folder of tracking that the process holds; the system lets go with the process."""
 
 HOLDER = "run.json"
 """Name of the file beside it that says which process that is."""
-
-ATTEMPTS = 3
-"""A process that ends may remove the folder just as another one looks into it."""
 
 
 def folders(root: Path, config: Config) -> dict[str, Path]:
@@ -73,8 +71,7 @@ class Lock:
         for place in places.values():
             check_writable(place)
         folder = places["09_tracking"]
-        with writing(folder / LOCK):
-            lock = _try(folder)
+        lock = locks.take(folder / LOCK)
         if lock is None:
             raise UserError(
                 f"{config.run_path}: {_holder(folder)} works on this run already, in {places['07_model_output']}. Wait "
@@ -88,30 +85,12 @@ class Lock:
         """Let go of the run, if there is one, and leave no trace."""
         if self._lock is None:
             return
-        # Removed while it is held: who opens it just now finds it without a name, and looks again.
-        for file in (HOLDER, LOCK):
-            with contextlib.suppress(OSError):
-                (self._folder / file).unlink()
-        self._lock.release()
+        with contextlib.suppress(OSError):
+            (self._folder / HOLDER).unlink()
+        locks.leave(self._lock)
         self._lock = None
-        with contextlib.suppress(OSError):  # it holds journals, or the lock of a process that was waiting for this
+        with contextlib.suppress(OSError):  # it holds journals
             self._folder.rmdir()
-
-
-def _try(folder: Path) -> FileLock | None:
-    """Return the lock of a run, held; None if another process holds it."""
-    for attempt in range(ATTEMPTS):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
-        try:
-            lock.acquire(timeout=0)
-            return lock
-        except Timeout:
-            return None
-        except FileNotFoundError:
-            if attempt == ATTEMPTS - 1:
-                raise
-    return None
 
 
 def _holder(folder: Path) -> str:
