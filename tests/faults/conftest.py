@@ -99,6 +99,11 @@ def wait_for(condition, seconds: float = 120.0):
     return found
 
 
+@pytest.fixture(scope="session")
+def project_class():
+    return Project
+
+
 @pytest.fixture
 def project(tmp_path):
     return Project(tmp_path / "project")
