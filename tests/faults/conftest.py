@@ -50,7 +50,7 @@ class Project:
         outside = ("MLFLOW", "KEDRO", "DO_NOT_TRACK")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(outside)}
         path = os.pathsep.join([str(ROOT / "src"), str(self.folder / "lib")])
-        return {**kept, "PYTHONPATH": path, "COLUMNS": "200", "GATE": str(self.gate), **changes}
+        return {**kept, "PYTHONPATH": path, "COLUMNS": "1000", "GATE": str(self.gate), **changes}
 
     def start(self, params: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

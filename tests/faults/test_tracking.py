@@ -245,8 +245,9 @@ class Server:
         self._process = process
 
     def kill(self):
-        """Kill it with its workers."""
-        os.killpg(self._process.pid, signal.SIGKILL)
+        """Kill it with its workers, unless it is dead already."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
 
