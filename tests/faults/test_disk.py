@@ -265,7 +265,8 @@ def room_before(project, name):
     data = project.folder / "data"
     target = (data / name).stat().st_mtime_ns
     sizes = [file.stat() for file in data.rglob("*") if file.is_file()]
-    return sum(4 * -(-stat.st_size // 4096) for stat in sizes if stat.st_mtime_ns < target)
+    of_the_lock = 4  # it is gone when the run has ended
+    return of_the_lock + sum(4 * -(-stat.st_size // 4096) for stat in sizes if stat.st_mtime_ns < target)
 
 
 SMALL_DISK = """
@@ -276,11 +277,11 @@ set +e
 $run > first.log 2>&1; echo $? > first.code
 find data -type f > first.files
 mount -o remount,size=256m data
-$run --only-missing-outputs > second.log 2>&1; echo $? > second.code
+$run $AGAIN > second.log 2>&1; echo $? > second.code
 cp -r data kept
 """
 
-PLACES = {
+PLACES = {  # about where the disk is full
     "the images": "02_intermediate/smoke/images/meta.json",
     "the split": "03_primary/smoke/seed_0/splits.json",
     "the pool": f"05_model_input/{RUN}/cycle_00/pool.parquet",
@@ -296,9 +297,9 @@ def assert_one_message_then_the_same_results(project, undisturbed):
     assert (project.folder / "first.code").read_text().strip() == "1", first
     assert "Traceback" not in first
     assert first.count("Error: ") == 1
-    message = " ".join(first[first.index("Error: ") :].split())
-    assert "No space left on device" in message
-    assert "MB are free" in message
+    message = first[first.index("Error: ") :]
+    assert message.startswith(f"Error: {project.folder}/data/")
+    assert "cannot be written: No space left on device (0.0 MB are free there)" in message
     assert ".tmp" not in message
     assert not [name for name in (project.folder / "first.files").read_text().split() if name.endswith(".tmp")]
     second = (project.folder / "second.log").read_text()
@@ -306,7 +307,6 @@ def assert_one_message_then_the_same_results(project, undisturbed):
     (project.folder / "data").rmdir()
     (project.folder / "kept").rename(project.folder / "data")
     assert project.results(RUN) == undisturbed.results(RUN)
-    return message
 
 
 @pytest.mark.slow
@@ -314,9 +314,10 @@ def assert_one_message_then_the_same_results(project, undisturbed):
 @pytest.mark.parametrize("place", PLACES)
 def test_a_run_ends_with_one_message_and_finishes_once_there_is_room(place, project, undisturbed):
     size = room_before(undisturbed, PLACES[place])
-    sh(project, SMALL_DISK, SIZE=f"{max(size, 4)}k", PARAMS="tracking=off")
-    message = assert_one_message_then_the_same_results(project, undisturbed)
-    assert f"/{PLACES[place].partition('/')[0]}/" in message
+    begun = "cycle_01" in PLACES[place] or "08_reporting" in PLACES[place]
+    again = "--only-missing-outputs" if begun else ""
+    sh(project, SMALL_DISK, SIZE=f"{size}k", PARAMS="tracking=off", AGAIN=again)
+    assert_one_message_then_the_same_results(project, undisturbed)
 
 
 @pytest.mark.slow
@@ -326,9 +327,10 @@ def test_a_run_that_is_tracked_loses_nothing_either(share, project, undisturbed)
     from mlflow import MlflowClient
 
     size = int(share * room_before(undisturbed, PLACES["a figure"]))
-    sh(project, SMALL_DISK, SIZE=f"{size}k", PARAMS="seed=0", MLFLOW_TRACKING_URI=f"sqlite:///{project.folder}/runs.db")
+    uri = f"sqlite:///{project.folder}/runs.db"
+    sh(project, SMALL_DISK, SIZE=f"{size}k", PARAMS="seed=0", AGAIN="", MLFLOW_TRACKING_URI=uri)
     assert_one_message_then_the_same_results(project, undisturbed)
-    client = MlflowClient(f"sqlite:///{project.folder}/runs.db")
+    client = MlflowClient(uri)
     runs = client.search_runs([client.get_experiment_by_name("smoke").experiment_id])
     finished = [run for run in runs if run.info.status == "FINISHED"]
     assert len(finished) == 1
@@ -351,6 +353,6 @@ def test_a_folder_that_must_not_be_written_is_named_before_any_work(layer, proje
     log = (project.folder / "log").read_text()
     assert (project.folder / "code").read_text().strip() == "1", log
     assert log.count("Error: ") == 1
-    assert f"{project.folder}/data{layer}: cannot be written: Read-only file system" in " ".join(log.split())
+    assert f"{project.folder}/data{layer}: cannot be written: Read-only file system" in log
     assert "Traceback" not in log
     assert not (project.folder / "files").read_text()
