@@ -25,7 +25,7 @@ HOLDER = "run.json"
 
 
 def folders(root: Path, config: Config) -> dict[str, Path]:
-    """Return the folders of ``data/`` that a run writes, by their layer.
+    """Return the folders of ``data/`` that every run writes, by their layer; the images may be shared, and read alone.
 
     Parameters
     ----------
@@ -34,11 +34,9 @@ def folders(root: Path, config: Config) -> dict[str, Path]:
     config
         The run's configuration.
     """
-    shared = {"02_intermediate": config.dataset.folder, "03_primary": config.split_path}
-    own = ("05_model_input", "06_models", "07_model_output", "08_reporting", "09_tracking")
-    return {
-        layer: root / "data" / layer / path for layer, path in (shared | dict.fromkeys(own, config.run_path)).items()
-    }
+    layers = ("05_model_input", "06_models", "07_model_output", "08_reporting", "09_tracking")
+    paths = {"03_primary": config.split_path, **dict.fromkeys(layers, config.run_path)}
+    return {layer: root / "data" / layer / path for layer, path in paths.items()}
 
 
 class Lock:
