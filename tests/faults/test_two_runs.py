@@ -125,7 +125,7 @@ def test_runs_that_begin_at_the_same_instant_give_what_they_give_alone(project, 
         assert code == 0, output
         assert project.results(path) == second_project.results(path)
         assert len(project.results(path)) > 10
-    assert not [name for name in project.files() if name.endswith((".tmp", ".lock"))]
+    assert not [name for name in project.files() if name.endswith((".tmp", "run.lock", "run.json", "images.lock"))]
 
 
 @pytest.mark.slow
