@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run test lint lock
+.PHONY: help install run test test-faults lint lock
 
 help:
 	@echo "make run    install into $(VENV) if need be, then: kedro run --pipeline fal"
 	@echo "make test   install into $(VENV) if need be, then the tests"
+	@echo "make test-faults   the slow tests: runs killed again and again, full disks, trackers that go down"
 	@echo "make lint   ruff, mypy, import rules"
 	@echo "make lock   bring requirements.lock up to date with pyproject.toml (needs uv)"
 
@@ -32,6 +33,9 @@ run: install
 
 test: install
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+test-faults: install
+	$(BIN)/python -m pytest -m slow tests/faults
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks

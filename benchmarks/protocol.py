@@ -36,6 +36,7 @@ CIFAR10: dict[str, Any] = {
         "between_cycles": "fresh",
         "client_momentum": "kept",
         "batch_norm": "averaged",
+        "on_client_failure": "fail",
     },
     "training": {
         "local_epochs": 40,
@@ -51,6 +52,7 @@ CIFAR10: dict[str, Any] = {
         "device": "auto",
         "processes": "auto",
         "cuda_graphs": True,
+        "deterministic": False,
     },
     "query_training": {"epochs": None, "lr": None},
 }

@@ -30,7 +30,7 @@ STOP_AT_FIRST_STEP = """
 import importlib.abc, importlib.machinery, os, sys
 
 class Stop(importlib.abc.MetaPathFinder):
-    # Replaces train_locally as soon as its module is loaded.
+    # Replaces local_steps as soon as its module is loaded.
     def find_spec(self, name, path, target=None):
         if name != "kafal_pipeline.training.local":
             return None
@@ -45,7 +45,7 @@ class Stop(importlib.abc.MetaPathFinder):
                 with open(os.environ["KAFAL_CPU_FILE"], "w") as file:
                     file.write(str(sum(time.user + time.system for time in times)))
                 raise KeyboardInterrupt
-            module.train_locally = stop
+            module.local_steps = stop
         spec.loader.exec_module = exec_module
         return spec
 

@@ -70,6 +70,8 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             _abort()
             terminated = isinstance(interruption, Terminated)
             click.echo("\nTerminated." if terminated else "\nInterrupted.", err=True)
+            if project.running():
+                click.echo("The same command goes on after the last finished round.", err=True)
             raise click.exceptions.Exit(143 if terminated else 130) from None
 
     return guarded
@@ -134,4 +136,6 @@ run.params = [copy.copy(option) for option in kedro_run.params]
 for _option in run.params:
     if _option.name == "params":
         _option.callback = _split_params
+    elif _option.name == "runner":
+        _option.default = "kafal_pipeline.runner.ResumableSequentialRunner"
 cli.add_command(run)

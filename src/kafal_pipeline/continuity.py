@@ -1,4 +1,4 @@
-"""Runs of a part of the pipeline go on from results on disk: only from those that the same parameters made."""
+"""Runs go on from results on disk, after an interruption or in parts: only from those that the same things made."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from kafal_pipeline.files import write_json
 
 LAYERS = ("05_model_input", "06_models", "07_model_output")
 """Folders of ``data/`` that hold a run's cycles."""
+
+CHECKPOINT = "checkpoint"
+"""Folder of a cycle's checkpoints, beside its models until the cycle is trained."""
 
 
 def _record(root: Path, config: Config) -> Path:
@@ -39,6 +42,96 @@ def note(root: Path, config: Config) -> None:
     provenance.begin(root, config)
 
 
+def checkpoint_folder(root: Path, config: Config, cycle: str) -> Path:
+    """Return where the rounds of a cycle, ``cycle_00`` ..., are written down until it is trained."""
+    return root / "data" / "06_models" / config.run_path / cycle / CHECKPOINT
+
+
+def forget_checkpoints(root: Path, config: Config, cycle: str) -> None:
+    """Remove what was written down of a cycle that is trained."""
+    shutil.rmtree(checkpoint_folder(root, config, cycle), ignore_errors=True)
+
+
+def goes_on(root: Path, config: Config) -> bool:
+    """Tell whether an interrupted run is there that the run which begins now goes on with.
+
+    A finished run is done anew, and one that has not finished its first round has nothing that could be mixed.
+
+    Parameters
+    ----------
+    root
+        The project's folder; the split and the images must be those of the run that begins.
+
+    Raises
+    ------
+    UserError
+        If parameters, images, split or code are others than those of the interrupted run, and ``restart`` does not say
+        what to do then.
+    """
+    found = _interrupted(root, config)
+    if found is None:
+        return False
+    now = provenance.fingerprint(root, config)
+    if now == found.fingerprint:
+        return True
+    if config.restart is False and _has_rounds(root, config):
+        changed = _differences(root, config)
+        changed += [_CHANGED[key] for key in now if key in _CHANGED and now[key] != found.fingerprint.get(key)]
+        raise _refused(root, config, changed)
+    return False
+
+
+def check_parameters(root: Path, config: Config) -> None:
+    """Check, before there are images and splits, that no run with other parameters has been interrupted here.
+
+    Raises
+    ------
+    UserError
+        With the parameters that differ.
+    """
+    if config.restart is False and _interrupted(root, config) and _has_rounds(root, config):
+        if changed := _differences(root, config):
+            raise _refused(root, config, changed)
+
+
+_CHANGED = {
+    "images": "the images are others",
+    "split": "the split is another",
+    "sources": "the code of query, update or federation is another",
+}
+
+
+def _interrupted(root: Path, config: Config) -> provenance.Provenance | None:
+    """Return what is known of an interrupted run that may go on; None if there is none."""
+    found = provenance.read(root / provenance.OUTPUTS / config.run_path)
+    return None if config.restart is True or found is None or found.finished else found
+
+
+def _has_rounds(root: Path, config: Config) -> bool:
+    """Tell whether any round of the run on disk is finished."""
+    models, outputs = (root / "data" / layer / config.run_path for layer in LAYERS[1:])
+    return any(models.glob(f"cycle_*/{CHECKPOINT}/[0-9]*")) or any(outputs.glob("cycle_*/rounds.parquet"))
+
+
+def _refused(root: Path, config: Config, changed: list[str]) -> UserError:
+    return UserError(
+        f"{_record(root, config).parent}: an interrupted run lies there, and what has changed since would mix with its "
+        f"results ({'; '.join(changed)}). Change it back, and the same command goes on after the last round; or begin "
+        "anew: --params restart=true."
+    )
+
+
+def _differences(root: Path, config: Config) -> list[str]:
+    """Return the parameters in which the results on disk differ from `config`."""
+    try:
+        before = _flat(json.loads(_record(root, config).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return []
+    now = _flat(provenance.deciding(config))
+    keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    return [f"{key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in keys]
+
+
 def check(root: Path, config: Config) -> None:
     """Check that the results on disk, if there are any, were made with the parameters of `config`.
 
@@ -55,13 +148,10 @@ def check(root: Path, config: Config) -> None:
             f"{record}: the parameters of the results beside it are not known, so that a part of the pipeline cannot "
             "go on from them. Run the whole pipeline: kedro run --pipeline fal."
         )
-    before, now = _flat(json.loads(record.read_text(encoding="utf-8"))), _flat(provenance.deciding(config))
-    keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-    if keys:
-        differences = "; ".join(f"{key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in keys)
+    if differences := _differences(root, config):
         raise UserError(
-            f"{record}: the results on disk were made with other parameters ({differences}). Give the same ones, or "
-            "run the whole pipeline: kedro run --pipeline fal."
+            f"{record}: the results on disk were made with other parameters ({'; '.join(differences)}). Give the same "
+            "ones, or run the whole pipeline: kedro run --pipeline fal."
         )
 
 

@@ -6,7 +6,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
-_USERINFO = re.compile(r"://[^/@\s]+@")
+_USERINFO = re.compile(r"://[^/\s]+@")
+_IN_QUERY = re.compile(r"([?&;](?:password|passwd|pwd|secret|token|api_?key|access_?key)=)[^&;\s]+", re.IGNORECASE)
 
 
 class UserError(Exception):
@@ -34,11 +35,13 @@ def did_you_mean(found: object, allowed: Iterable[str]) -> str:
 
 
 def masked(text: str) -> str:
-    """Return `text` without the user and password of any address in it.
+    """Return `text` without the user, the password and the secret options of any address in it.
 
     Examples
     --------
     >>> masked("https://me:secret@tracking.example.org/mlflow")
     'https://***@tracking.example.org/mlflow'
+    >>> masked("mssql://host/runs?password=secret&timeout=5")
+    'mssql://host/runs?password=***&timeout=5'
     """
-    return _USERINFO.sub("://***@", text)
+    return _IN_QUERY.sub(r"\1***", _USERINFO.sub("://***@", text))

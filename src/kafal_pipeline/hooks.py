@@ -13,9 +13,9 @@ from kedro.pipeline.node import Node
 from kafal_pipeline import active, continuity, project, provenance, saved_run
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines import runtime
+from kafal_pipeline.pipelines.cycles import FIRST_NODE
 
 REPORTING = Path("data/08_reporting")
-FIRST_NODE = "cycle_00.initial_pool"
 FIRST_TRAINING = "cycle_00.train"
 
 
@@ -53,12 +53,17 @@ class ProjectHooks:
         goes_on = any(name.startswith(("cycle_", "report.")) for name in names) and FIRST_NODE not in names
         if goes_on or run_params.get("only_missing_outputs"):
             continuity.check(project.root(), project.active())
+        elif FIRST_NODE in names:
+            continuity.check_parameters(project.root(), project.active())
+        runtime.keep_checkpoints(project.root())
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
         """Note the parameters once the first cycle's training begins: from then on results are theirs."""
         project.start()
-        if node.name == FIRST_TRAINING:
+        if node.name.endswith(".evaluate"):
+            continuity.forget_checkpoints(project.root(), project.active(), node.name.partition(".")[0])
+        if node.name == FIRST_TRAINING and not project.going_on():
             continuity.note(project.root(), project.active())
         elif node.name.startswith("cycle_") and node.name != FIRST_NODE:
             provenance.reopen(project.root(), project.active())
@@ -82,6 +87,7 @@ class ProjectHooks:
         config = project.active()
         if f"cycle_{config.cycles - 1:02d}.evaluate" in {node.name for node in pipeline.nodes}:
             provenance.finish(project.root(), config)
+        project.end()
         if self._closing_lines:
             click.echo(f"\n{self._closing_lines}")
             self._closing_lines = ""
@@ -91,6 +97,7 @@ class ProjectHooks:
     def on_pipeline_error(self, error: Exception) -> None:
         """Release the processes."""
         runtime.close()
+        project.end()
         self._lock.release()
 
     def abort(self) -> None:

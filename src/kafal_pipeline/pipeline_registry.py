@@ -7,7 +7,7 @@ import warnings
 from kedro.pipeline import Pipeline
 
 from kafal_pipeline import project
-from kafal_pipeline.pipelines import compare, data, fal, partition, report
+from kafal_pipeline.pipelines import compare, data, doctor, fal, partition, report
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -27,4 +27,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "trial": trial,
         "compare": data_pipeline + compare.create_pipeline(project.session()),
         "report": report.create_pipeline(cycles),
+        "doctor": doctor.create_pipeline(root),
     }

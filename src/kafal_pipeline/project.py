@@ -33,6 +33,7 @@ class Session:
 
 _session = Session()
 _running = False
+_going_on = False
 _active: Config | None = None
 """Pipelines are registered, and paths in the catalog interpolated, without arguments: what they need stands here."""
 
@@ -54,7 +55,8 @@ def activate(config_loader: Any, root: Path = Path()) -> Config:
     UserError
         With every problem, each led by the file that holds the key.
     """
-    global _active, _session  # noqa: PLW0603 - see above
+    global _active, _session, _going_on  # noqa: PLW0603 - see above
+    _going_on = False
     given = config_loader.runtime_params or {}
     if _given is not None:
         config_loader["parameters"] = dict(_given)
@@ -122,6 +124,23 @@ def active() -> Config:
 def session() -> Session:
     """Return how Kedro was called."""
     return _session
+
+
+def go_on() -> None:
+    """Take note that the run goes on where an interrupted one stopped."""
+    global _going_on  # noqa: PLW0603 - see above
+    _going_on = True
+
+
+def end() -> None:
+    """Take note that the run has ended."""
+    global _going_on  # noqa: PLW0603 - see above
+    _going_on = False
+
+
+def going_on() -> bool:
+    """Tell whether the run goes on where an interrupted one stopped."""
+    return _going_on
 
 
 def start() -> None:

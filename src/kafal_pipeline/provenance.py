@@ -11,8 +11,9 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,17 +35,23 @@ State = Literal["finished", "interrupted", "absent"]
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is known of the results in a folder: `finished` and `error` are None where they do not apply."""
+    """What is known of the results in a folder: `finished` and `error` are None where they do not apply.
+
+    `execution` is an arbitrary name of this one doing of the run, the same before and after an interruption.
+    """
 
     fingerprint: Fingerprint
     finished: str | None
     error: str | None
     versions: Mapping[str, str]
+    execution: str = ""
 
 
 def deciding(config: Config) -> dict[str, Any]:
     """Return the parameters that results depend on."""
-    values = config.model_dump(mode="json", exclude={"tracking": True, "training": {"processes", "device"}})
+    values = config.model_dump(
+        mode="json", exclude={"tracking": True, "restart": True, "training": {"processes", "device"}}
+    )
     return json.loads(json.dumps(values))
 
 
@@ -70,7 +77,7 @@ def fingerprint(root: Path, config: Config) -> dict[str, str]:
 
 def begin(root: Path, config: Config) -> None:
     """Note what makes the results of the run that begins now."""
-    _write(root, config, Provenance(fingerprint(root, config), None, None, versions()))
+    _write(root, config, Provenance(fingerprint(root, config), None, None, versions(), uuid.uuid4().hex))
 
 
 def forget(root: Path, config: Config) -> None:
@@ -82,7 +89,7 @@ def reopen(root: Path, config: Config) -> None:
     """Note that the run goes on, so that it is not finished."""
     found = read(root / OUTPUTS / config.run_path)
     if found is not None and (found.finished or found.error):
-        _write(root, config, Provenance(found.fingerprint, None, None, found.versions))
+        _write(root, config, replace(found, finished=None, error=None))
 
 
 def finish(root: Path, config: Config) -> None:
@@ -90,14 +97,19 @@ def finish(root: Path, config: Config) -> None:
     found = read(root / OUTPUTS / config.run_path)
     if found is not None and found.fingerprint == fingerprint(root, config):
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        _write(root, config, Provenance(found.fingerprint, now, None, found.versions))
+        _write(root, config, replace(found, finished=now, error=None))
 
 
 def fail(root: Path, config: Config, error: str) -> None:
     """Note why the run has failed."""
     found = read(root / OUTPUTS / config.run_path)
-    made_by = found.fingerprint if found else {}
-    _write(root, config, Provenance(made_by, None, error, versions()))
+    _write(root, config, replace(found or Provenance({}, None, None, versions()), finished=None, error=error))
+
+
+def execution(root: Path, config: Config) -> str:
+    """Return the name of the doing of the run that is under way; empty if there is none."""
+    found = read(root / OUTPUTS / config.run_path)
+    return found.execution if found else ""
 
 
 def read(folder: Path) -> Provenance | None:

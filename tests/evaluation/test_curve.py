@@ -12,7 +12,7 @@ def test_columns_stand_in_the_agreed_order(make_metrics):
     assert list(learning_curve(make_metrics()).columns) == [
         *("cycle", "labels", "labelled_fraction", "accuracy", "balanced_accuracy", "macro_f1", "aulc"),
         *("queried_entropy", "train_seconds", "query_seconds", "evaluate_seconds", "bytes_sent"),
-        *("accuracy_cat", "accuracy_dog"),
+        *("skipped_client_rounds", "accuracy_cat", "accuracy_dog"),
     ]
 
 
@@ -58,7 +58,16 @@ def test_summary_says_what_was_run_and_what_it_reached(make_metrics):
         "final_balanced_accuracy": pytest.approx(0.6),
         "final_macro_f1": pytest.approx(0.5),
         "bytes_sent": 3000,
+        "skipped_client_rounds": 0,
     }
+
+
+def test_skipped_clients_are_summed_up(make_metrics):
+    metrics = make_metrics()
+    metrics[1]["skipped_client_rounds"], metrics[2]["skipped_client_rounds"] = 2, 1
+    curve = learning_curve(metrics)
+    assert curve["skipped_client_rounds"].tolist() == [0, 2, 1]  # results of earlier versions have none
+    assert summary(curve, resolve({}))["skipped_client_rounds"] == 3
 
 
 def test_summary_leaves_out_what_is_not_a_number(make_metrics):

@@ -15,6 +15,15 @@ def test_the_table_to_the_letter(make_metrics):
     ]
 
 
+def test_skipped_clients_have_a_line_below_the_table(make_metrics):
+    metrics = make_metrics()
+    plain = format_table(learning_curve(metrics))
+    metrics[0]["skipped_client_rounds"], metrics[2]["skipped_client_rounds"] = 2, 1
+    table, _, line = format_table(learning_curve(metrics)).rpartition("\n\n")
+    assert table == plain
+    assert "3 times, in cycles 0, 2" in line
+
+
 def test_next_steps_name_the_folder_the_tracker_and_another_query():
     assert next_steps(resolve({"query": "ksas"}), "data/08_reporting/run").splitlines() == [
         "Summary, tables, figures  data/08_reporting/run",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -49,18 +48,6 @@ def run(folder, pipeline="fal", env="smoke", from_nodes=None, **params):
 def finished(project_folder):
     run(project_folder)
     return project_folder / "data"
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """Hash everything that a seed decides; times and what they cost are left out."""
-    files = [path for path in folder.rglob("*") if path.suffix in {".safetensors", ".parquet"}]
-    found = {}
-    for path in files:
-        content = path.read_bytes()
-        if path.name == "rounds.parquet":
-            content = pd.read_parquet(path).drop(columns="seconds").to_csv().encode()
-        found[path.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()
-    return found
 
 
 def test_outputs_lie_where_users_look_for_them(finished):
@@ -111,7 +98,7 @@ def test_the_next_cycle_continues_the_model(finished):
     assert rounds["loss"].iloc[0] < first["loss"].iloc[0]
 
 
-def test_same_seed_same_bits(finished, tmp_path_factory, project_folder):
+def test_same_seed_same_bits(finished, tmp_path_factory, project_folder, digests):
     before = digests(finished)
     assert len(before) == 16
     shutil.move(finished, project_folder / "earlier")
@@ -200,9 +187,9 @@ def starts(monkeypatch):
     seen = {}
     original = cycle_module.train_cycle
 
-    def train_cycle(config, pools, global_state, cycle, workers, *rest):
+    def train_cycle(config, pools, global_state, cycle, workers, *rest, **options):
         seen[cycle] = {name: tensor.clone() for name, tensor in global_state.items()}
-        return original(config, pools, global_state, cycle, workers, *rest)
+        return original(config, pools, global_state, cycle, workers, *rest, **options)
 
     monkeypatch.setattr(cycle_module, "train_cycle", train_cycle)
     return seen
@@ -286,7 +273,7 @@ def test_the_query_can_be_recomputed_from_what_is_saved(project_folder, preset):
 
 
 @pytest.mark.parametrize("query", ["fairfal", "chase"])
-def test_what_a_query_keeps_survives_a_restart_between_cycles(project_folder, query):
+def test_what_a_query_keeps_survives_a_restart_between_cycles(project_folder, query, digests):
     run(project_folder, query=query, cycles=3)
     name = f"smoke/{query}-kcfu/seed_0"
     folders = [project_folder / "data" / layer / name for layer in ("05_model_input", "06_models", "07_model_output")]

@@ -93,7 +93,7 @@ class Project:
         )
         self.split = split
 
-    def _start(self, config, folder, project, restart=False, comparison=None):
+    def _start(self, config, folder, project, restart=False, comparison=None, execution=""):
         self.restarts.append(restart)
         return self.recorder
 
@@ -185,7 +185,7 @@ def test_an_interrupted_run_is_left_without_an_end(project):
     pipeline = project.pipeline()
     project.hooks.before_pipeline_run(run_params={}, pipeline=pipeline)
     (training,) = [item for item in pipeline.nodes if item.name == "cycle_00.train"]
-    project.hooks.before_node_run(node=training)
+    project.hooks.before_node_run(node=training, catalog=project.catalog)
     project.hooks.abort()
     project.hooks.abort()
     assert [call for call in project.recorder.calls if call[0] in {"abort", "finish"}] == [("abort",)]

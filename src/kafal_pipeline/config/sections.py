@@ -149,6 +149,8 @@ class FederationConfig(Section):
 
     `client_momentum` says whether a client's momentum survives from one round to its next within a cycle; `batch_norm:
     local` lets every client keep its own batch norms, parameters and statistics, as in FedBN (Li et al., ICLR 2021).
+    `on_client_failure` says what becomes of a client whose loss or model is no longer finite: it ends the run, or the
+    round goes on without it (`skip`), and the client from what it had before.
     """
 
     rounds: int = Field(default=10, ge=1)
@@ -158,6 +160,7 @@ class FederationConfig(Section):
     between_cycles: Literal["fresh", "continue"] = "continue"
     client_momentum: Literal["kept", "reset"] = "kept"
     batch_norm: Literal["averaged", "local"] = "averaged"
+    on_client_failure: Literal["fail", "skip"] = "fail"
 
 
 class AugmentationConfig(Section):
@@ -168,7 +171,10 @@ class AugmentationConfig(Section):
 
 
 class TrainingConfig(Section):
-    """Local training of one client in one round."""
+    """Local training of one client in one round.
+
+    `deterministic` has a GPU compute the same bits every time, more slowly; a CPU does so anyway.
+    """
 
     local_epochs: int = Field(default=2, ge=1)
     batch_size: int = Field(default=16, ge=1)
@@ -183,6 +189,7 @@ class TrainingConfig(Section):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     processes: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     cuda_graphs: bool = True
+    deterministic: bool = False
 
 
 class QueryTrainingConfig(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from kafal_pipeline.evaluation.measures import aulc
 
@@ -18,7 +18,8 @@ class CycleMetrics(TypedDict):
     """What the evaluation of one cycle writes.
 
     `labels` and `labelled_fraction` count all clients' labels bought so far; `queried_histogram` those of this cycle by
-    class (in cycle 0 the initial pool). What a cycle 0 does not have, a query, is None.
+    class (in cycle 0 the initial pool). What a cycle 0 does not have, a query, is None. `skipped_client_rounds` counts
+    how often a client was left out of a round because its training had failed; results of earlier versions have none.
     """
 
     cycle: int
@@ -35,12 +36,14 @@ class CycleMetrics(TypedDict):
     query_seconds: float | None
     evaluate_seconds: float
     bytes_sent: int
+    skipped_client_rounds: NotRequired[int]
 
 
-COUNTS = ("cycle", "labels", "bytes_sent")
+COUNTS = ("cycle", "labels", "bytes_sent", "skipped_client_rounds")
 COLUMNS = (
     *("cycle", "labels", "labelled_fraction", "accuracy", "balanced_accuracy", "macro_f1", "aulc"),
     *("queried_entropy", "train_seconds", "query_seconds", "evaluate_seconds", "bytes_sent"),
+    "skipped_client_rounds",
 )
 
 
@@ -63,6 +66,7 @@ def learning_curve(metrics: Sequence[CycleMetrics]) -> pd.DataFrame:
     rows = sorted(metrics, key=lambda row: row["cycle"])
     fractions, accuracies = [row["labelled_fraction"] for row in rows], [row["accuracy"] for row in rows]
     values: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in COLUMNS}
+    values["skipped_client_rounds"] = [row.get("skipped_client_rounds", 0) for row in rows]
     values["aulc"] = [aulc(fractions[:end], accuracies[:end]) for end in range(1, len(rows) + 1)]
     for index, name in enumerate(rows[0]["classes"]):
         values[f"accuracy_{name}"] = [row["per_class_accuracy"][index] for row in rows]
@@ -100,6 +104,7 @@ def summary(curve: pd.DataFrame, config: Config) -> dict[str, Any]:
         "final_balanced_accuracy": float(last["balanced_accuracy"]),
         "final_macro_f1": float(last["macro_f1"]),
         "bytes_sent": int(curve["bytes_sent"].sum()),
+        "skipped_client_rounds": int(curve["skipped_client_rounds"].sum()),
     }
     seconds = {name: float(curve[name].sum(min_count=1)) for name in ("train_seconds", "query_seconds")}
     return {**_without_nan(results), "cost": _without_nan(seconds)}

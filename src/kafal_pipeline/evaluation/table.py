@@ -22,7 +22,7 @@ PERCENT_COLUMNS = {
 
 
 def format_table(curve: pd.DataFrame) -> str:
-    """Return the learning curve as a ruled table of plain text, one line a cycle.
+    """Return the learning curve as a ruled table of plain text, one line a cycle, and one about skipped clients if any.
 
     Examples
     --------
@@ -40,10 +40,24 @@ def format_table(curve: pd.DataFrame) -> str:
     ]
     widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
     rule = ["-" * width for width in widths]
-    return "\n".join(
+    table = [
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in (header, rule, *lines)
-    )
+    ]
+    return "\n".join([*table, *_skipped(curve)])
+
+
+def _skipped(curve: pd.DataFrame) -> list[str]:
+    """Return the line about clients that were left out of rounds, if any were."""
+    counts = curve.get("skipped_client_rounds")
+    if counts is None or not counts.any():
+        return []
+    cycles = ", ".join(str(cycle) for cycle in curve["cycle"][counts > 0])
+    return [
+        "",
+        f"Clients left out of rounds because their training had failed: {counts.sum():,} times, in cycles {cycles} "
+        "(the column `failed` of rounds.parquet says which).",
+    ]
 
 
 def _percent(fraction: float) -> str:

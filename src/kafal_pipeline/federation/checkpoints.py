@@ -128,15 +128,6 @@ class Checkpoints:
                 logger.warning("%s", problem)
             path.unlink(missing_ok=True)  # damaged, or another run's
 
-    def clear(self) -> None:
-        """Remove all checkpoints."""
-        with contextlib.suppress(UserError):
-            self.wait()
-        for path in self.folder.glob("*") if self.folder.is_dir() else ():
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
-
     def _snapshot(self, state: CycleState, clients: Collection[int]) -> _Snapshot:
         parts: dict[str, Arrays] = {"global": _arrays(state.global_state), "server": _arrays(state.server)}
         for client in clients:
@@ -154,8 +145,8 @@ class Checkpoints:
                 parts[f"broadcast/{round_}"] = _arrays(state.broadcasts[round_])
                 self._at["broadcast"][round_] = state.round
         self._at["broadcast"] = {r: at for r, at in self._at["broadcast"].items() if r in state.broadcasts}
-        columns = {name: np.array([row[name] for row in state.rows]) for name in (state.rows[0] if state.rows else ())}
-        parts["rows"] = columns
+        columns = list(state.rows[0]) if state.rows else []
+        parts["rows"] = {name: np.array([row[name] for row in state.rows]) for name in columns}
         parts["downloaded"] = {
             "client": np.array(list(state.downloaded), dtype=np.int64),
             "round": np.array(list(state.downloaded.values()), dtype=np.int64),
@@ -165,6 +156,7 @@ class Checkpoints:
             "cycle": state.cycle,
             "round": state.round,
             "seconds": state.seconds,
+            "columns": columns,  # a file's arrays have no order
             "at": {kind: dict(at) for kind, at in self._at.items()},
         }
         arrays = {f"{part}/{name}": array for part, of in parts.items() for name, array in of.items()}
@@ -214,7 +206,7 @@ class Checkpoints:
         state.global_state, state.server = to_state(own["global"]), to_state(own.get("server", {}))
         places = own["downloaded"]
         state.downloaded = dict(zip(places["client"].tolist(), places["round"].tolist(), strict=True))
-        columns = {name: array.tolist() for name, array in own.get("rows", {}).items()}
+        columns = {name: own["rows"][name].tolist() for name in meta["columns"]}
         state.rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     def _take_over(self, meta: dict[str, Any]) -> None:

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.checkpoints import Checkpoints
 from kafal_pipeline.federation.client_states import ClientState, ClientStates, StoredStates
 from kafal_pipeline.federation.cycle_state import CycleState
+from kafal_pipeline.federation.failures import check_aggregated, problem_of, settle
 from kafal_pipeline.federation.lazy import RoundUpdates, Sent
 from kafal_pipeline.federation.participants import participants
 from kafal_pipeline.federation.spill import IN_MEMORY, Spill
@@ -28,6 +27,9 @@ from kafal_pipeline.update.factory import make_update
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
 
+
+Row = dict[str, int | float]
+"""Of the table ``rounds``; `failed` says that the client was left out of the round."""
 
 OnRound = Callable[[CycleState], None]
 """Called after every round."""
@@ -70,7 +72,7 @@ def train_cycle(
     Raises
     ------
     UserError
-        If no client has a label, a client's loss or model is not finite, or the disk is full.
+        If no client has a label, training goes wrong (`kafal_pipeline.federation.failures`), or the disk is full.
     """
     if not any(len(pool.labelled) for pool in pools.values()):
         raise UserError("budget.initial: no client has a labelled sample to train on; raise it.")
@@ -117,32 +119,34 @@ def _train_round(
     workers: Workers,
     messages: MutableMapping[int, State],
 ) -> None:
-    """Broadcast, train the participants, aggregate; `state` then stands after one more round."""
+    """Broadcast, train the participants, aggregate; `state` then stands after one more round.
+
+    A client that failed keeps what it had before.
+    """
     chosen = participants(list(pools), config.federation, seed=config.seed, cycle=state.cycle, round_=state.round)
     training = [client for client in chosen if len(pools[client].labelled)]
     broadcast = to_arrays(state.global_state)
     state.broadcasts[state.round] = to_state(broadcast)
     sent: dict[int, Sent] = {}
-    rows: dict[int, dict[str, int | float]] = {}
-    broken: dict[int, float] = {}
+    rows: dict[int, Row] = {}
+    failed: dict[int, str] = {}
     for _, result in workers.run("train", _tasks(training, pools, state, update, broadcast)):
-        pool = pools[result.client]
-        rows[result.client] = _row(state, result, config, len(pool.labelled))
+        pool, problem = pools[result.client], problem_of(result)
+        rows[result.client] = _row(state, result, config, len(pool.labelled), failed=problem is not None)
+        if problem is not None:
+            failed[result.client] = problem
+            continue
         sent[result.client] = Sent(result.client, float(len(pool.labelled)), result.travel, result.parameters)
         _keep(state, result, config)
-        if not _is_finite(result):
-            broken[result.client] = result.loss
         if result.message:
             messages[result.client] = to_state(result.message)
     # Results come in any order; what is made of them goes by the clients' numbers.
-    if broken:
-        raise UserError(
-            f"cycle {state.cycle}, round {state.round}, client {min(broken)}: the model is no longer finite "
-            f"(mean loss {broken[min(broken)]:.4g}). Lower training.lr (found {config.training.lr})."
-        )
+    settle(failed, training, config, state.cycle, state.round)
     state.rows += [rows[client] for client in training]
-    updates = RoundUpdates([sent[client] for client in training], state.local_states, messages)
-    state.global_state, state.server = update.aggregate(state.global_state, state.server, updates, len(pools))
+    updates = RoundUpdates([sent[client] for client in training if client in sent], state.local_states, messages)
+    model, server = update.aggregate(state.global_state, state.server, updates, len(pools))
+    check_aggregated(model, server, config, state.cycle, state.round)
+    state.global_state, state.server = model, server
     messages.clear()
     for round_ in set(state.broadcasts) - set(state.downloaded.values()):
         del state.broadcasts[round_]
@@ -183,11 +187,6 @@ def _task(
     )
 
 
-def _is_finite(result: TrainResult) -> bool:
-    arrays = [*result.state.values(), *result.message.values()]
-    return all(bool(np.isfinite(array).all()) for array in arrays if array.dtype.kind == "f")  # type: ignore[type-var]
-
-
 def _keep(state: CycleState, result: TrainResult, config: Config) -> None:
     """Note what a client keeps."""
     before = state.clients[result.client]
@@ -205,8 +204,12 @@ def _keep(state: CycleState, result: TrainResult, config: Config) -> None:
     )
 
 
-def _row(state: CycleState, result: TrainResult, config: Config, labels: int) -> dict[str, int | float]:
-    """Return the row of the table ``rounds``; `state` is that before the client trained."""
+def _row(state: CycleState, result: TrainResult, config: Config, labels: int, *, failed: bool) -> Row:
+    """Return the row of the table ``rounds``; `state` is that before the client trained.
+
+    A client that failed sees that itself, and sends nothing.
+    """
+    up = 0 if failed else size_in_bytes(to_state(result.state)) + size_in_bytes(to_state(result.message))
     return {
         "cycle": state.cycle,
         "round": state.round,
@@ -217,8 +220,9 @@ def _row(state: CycleState, result: TrainResult, config: Config, labels: int) ->
         "epochs": result.epochs,
         "steps": result.steps,
         "bytes_down": _bytes_down(state, state.clients[result.client]),
-        "bytes_up": size_in_bytes(to_state(result.state)) + size_in_bytes(to_state(result.message)),
+        "bytes_up": up,
         "seconds": result.seconds,
+        "failed": failed,
     }
 
 

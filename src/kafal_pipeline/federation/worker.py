@@ -59,7 +59,7 @@ class Worker:
             )
         self.config = config
         self.device = choose_device(config.training.device)
-        prepare(self.device, config.training.precision)
+        prepare(self.device, config.training.precision, deterministic=config.training.deterministic)
         mean, std = data.mean.tolist(), data.std.tolist()
         self.train_pixels = Pixels(data.train_images, mean, std, self.device)
         self.test_pixels = Pixels(data.test_images, mean, std, self.device)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.models.names import MODELS
 from kafal_pipeline.models.network import Network
-from kafal_pipeline.models.normalisation import replace_batch_norm
+from kafal_pipeline.models.normalisation import replace_batch_norm, take_any_batch
 from kafal_pipeline.registry import keyword_options, load
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def build(
         network: nn.Module = cls(in_channels, num_classes, **options)
     if config.normalisation == "group":
         replace_batch_norm(network)
+    take_any_batch(network)
     if generator is not None:
         cast(Network, network).initialise(generator)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,10 +1,59 @@
-"""Batch norm, and group norm in its place."""
+"""Batch norm that takes every batch, and group norm in its place."""
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class _AnyBatch:
+    """Batch norm that takes a batch with one value a channel: one image whose feature map is a single pixel.
+
+    One value has no variance, which PyTorch refuses in training. Such a batch is normalised by the running statistics
+    and does not move them; every other one is left to PyTorch.
+    """
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalise `values`, ``(n, C, ...)``."""
+        norm: nn.BatchNorm2d = self  # type: ignore[assignment]
+        if not norm.training or norm.running_mean is None or values.numel() != values.shape[1]:
+            return super().forward(values)  # type: ignore[misc]
+        return F.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+
+
+class _BatchNorm1d(_AnyBatch, nn.BatchNorm1d):
+    pass
+
+
+class _BatchNorm2d(_AnyBatch, nn.BatchNorm2d):
+    pass
+
+
+class _BatchNorm3d(_AnyBatch, nn.BatchNorm3d):
+    pass
+
+
+TAKES_ANY_BATCH: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: _BatchNorm1d,
+    nn.BatchNorm2d: _BatchNorm2d,
+    nn.BatchNorm3d: _BatchNorm3d,
+}
+
+
+def take_any_batch(network: nn.Module) -> None:
+    """Have every batch norm of `network` train on batches of a single value a channel too; see `_AnyBatch`.
+
+    Parameters
+    ----------
+    network
+        Its tensors stay what they are, under their names; batch norms of a class of one's own are left alone.
+    """
+    for module in network.modules():
+        kind = TAKES_ANY_BATCH.get(type(module))
+        if kind is not None:
+            module.__class__ = kind
 
 
 def group_count(channels: int) -> int:

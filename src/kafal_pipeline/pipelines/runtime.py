@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kafal_pipeline.pipelines.cycles import cycle_name
+
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from rich.progress import Progress, TaskID
 
     from kafal_pipeline.config import Config
     from kafal_pipeline.data import ImageData
+    from kafal_pipeline.federation.checkpoints import Checkpoints
     from kafal_pipeline.federation.cycle_state import CycleState
     from kafal_pipeline.federation.workers import Workers
     from kafal_pipeline.tracking.shared import SharedDelivery
@@ -34,6 +40,24 @@ class Runtime:
         self._last_line = 0.0
         self._delivery: SharedDelivery | None = None
         self.listener: Callable[[int], None] | None = None
+        self._project: Path | None = None
+
+    def keep_checkpoints(self, project: Path) -> None:
+        """Have training write down every round, in the data of the project's folder."""
+        self._project = project
+
+    def checkpoints(self, config: Config, cycle: int, pool: DataFrame) -> Checkpoints | None:
+        """Return where the rounds of a cycle are written down; None where no project keeps them."""
+        if self._project is None:
+            return None
+        from kafal_pipeline import provenance  # noqa: PLC0415 - only projects have runs
+        from kafal_pipeline.continuity import checkpoint_folder  # noqa: PLC0415
+        from kafal_pipeline.federation.checkpoints import Checkpoints  # noqa: PLC0415 - torch takes seconds to import
+
+        found = provenance.read(self._project / provenance.OUTPUTS / config.run_path)
+        owner = hashlib.sha256(json.dumps(dict(found.fingerprint) if found else {}, sort_keys=True).encode())
+        owner.update(pool.to_csv(index=False).encode())
+        return Checkpoints(checkpoint_folder(self._project, config, cycle_name(cycle)), owner.hexdigest())
 
     def workers(self, images: ImageData, config: Config) -> Workers:
         """Return the workers for this data and configuration; other ones end first."""
@@ -51,7 +75,7 @@ class Runtime:
         rounds, cycles = config.federation.rounds, config.cycles
 
         def show(state: CycleState) -> None:
-            losses = [row["loss"] for row in state.rows if row["round"] == state.round - 1]
+            losses = [row["loss"] for row in state.rows if row["round"] == state.round - 1 and not row["failed"]]
             loss = sum(losses) / len(losses)
             text = f"cycle {state.cycle}/{cycles - 1}, round {state.round}/{rounds}, loss {loss:.4f}"
             progress = self._started(cycles * rounds)
@@ -129,6 +153,16 @@ _current = Runtime()
 def workers(images: ImageData, config: Config) -> Workers:
     """Return the run's workers."""
     return _current.workers(images, config)
+
+
+def keep_checkpoints(project: Path) -> None:
+    """Have training write down every round, in the data of the project's folder."""
+    _current.keep_checkpoints(project)
+
+
+def checkpoints(config: Config, cycle: int, pool: DataFrame) -> Checkpoints | None:
+    """Return where the rounds of a cycle are written down; None where no project keeps them."""
+    return _current.checkpoints(config, cycle, pool)
 
 
 def on_round(config: Config) -> Callable[[CycleState], None]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kafal_pipeline.config import Config
     from kafal_pipeline.config.compare import CompareConfig
 
-OF_RUNS = ("query", "update", "seed", "tracking")
+OF_RUNS = ("query", "update", "seed", "tracking", "restart")
 """Keys of the configuration that are no matter of the comparison as a whole."""
 
 

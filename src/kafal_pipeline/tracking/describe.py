@@ -45,7 +45,7 @@ def run_params(config: Config) -> dict[str, str]:
         "update": config.update.label,
         "strategy": f"{config.query.label}-{config.update.label}",
     }
-    return dict(flatten(config.model_dump(mode="json"))) | names
+    return dict(flatten(config.model_dump(mode="json", exclude={"restart"}))) | names
 
 
 def run_tags(config: Config, project: Path) -> dict[str, str]:

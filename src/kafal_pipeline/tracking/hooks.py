@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
+from kafal_pipeline import project, provenance
 from kafal_pipeline.config import Config, resolve
 from kafal_pipeline.tracking import reachable, record
 from kafal_pipeline.tracking.tracker import NullTracker, Tracker
@@ -113,12 +114,14 @@ class TrackingHooks:
             self._check_tracker()
 
     @hook_impl
-    def before_node_run(self, node: Node) -> None:
-        """Start tracking with the first training, and record the split."""
-        if node.name.endswith(".train"):
+    def before_node_run(self, node: Node, catalog: CatalogProtocol) -> None:
+        """Start tracking with the first training, or with what an interrupted run has left; record the split."""
+        if node.name.endswith(".train") or (project.going_on() and node.name.startswith(("cycle_", "report."))):
             self._start()
             if self._run:
                 self._run.record_split()
+                if project.going_on():  # the summary's step is the last cycle's
+                    self._run.record_other_cycles(catalog, after_too=True)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
@@ -151,7 +154,7 @@ class TrackingHooks:
 
     @property
     def _is_part(self) -> bool:
-        return any(self._run_params.get(option) for option in PARTS)
+        return project.going_on() or any(self._run_params.get(option) for option in PARTS)
 
     def _check_tracker(self) -> None:
         """Check that the tracker can be reached; for the runs of a comparison, it has done so."""
@@ -169,9 +172,16 @@ class TrackingHooks:
             return
         self._waiting = False
         config = resolve(self._context.config_loader["parameters"])
-        project = Path(self._context.project_path)
-        folder = project / "data" / "09_tracking" / config.run_path
-        tracker = Tracker.start(config, folder, project, restart=self._is_part, comparison=self._comparison)
-        self._run = _Run(config, project, tracker)
+        root = Path(self._context.project_path)
+        folder = root / "data" / "09_tracking" / config.run_path
+        tracker = Tracker.start(
+            config,
+            folder,
+            root,
+            restart=self._is_part,
+            comparison=self._comparison,
+            execution=provenance.execution(root, config),
+        )
+        self._run = _Run(config, root, tracker)
         if isinstance(tracker, Tracker):
             self._on_journal(tracker.journal)

@@ -8,6 +8,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kafal_pipeline.evaluation.rounds import aggregated
 from kafal_pipeline.tracking.describe import sha256
 from kafal_pipeline.tracking.tracker import NullTracker
 
@@ -42,12 +43,19 @@ NO_MEASURES = ("cycle", "cycles", "seed")
 def record_rounds(tracker: NullTracker, rounds: pd.DataFrame, per_cycle: int) -> None:
     """Record the mean over clients of loss, learning rate and seconds as ``round/<column>``.
 
-    The step is the number of the round counted from the run's first: ``cycle * per_cycle + round``.
+    Clients that were left out of a round are left out of its means, and counted as ``round/skipped_clients`` where
+    there are any. The step is the number of the round counted from the run's first: ``cycle * per_cycle + round``.
     """
-    means = rounds.groupby(["cycle", "round"]).mean(numeric_only=True).drop(columns="client").reset_index()
+    trained = rounds.groupby(["cycle", "round"]).size()
+    valid = aggregated(rounds).groupby(["cycle", "round"])
+    skipped = (trained - valid.size()).to_dict()
+    means = valid.mean(numeric_only=True).drop(columns="client").reset_index()
     for row in means.to_dict("records"):
-        step = int(row.pop("cycle")) * per_cycle + int(row.pop("round"))
-        tracker.metrics({f"round/{column}": float(row[column]) for column in OF_ROUNDS if column in row}, step=step)
+        cycle, round_ = int(row["cycle"]), int(row["round"])
+        values = {f"round/{column}": float(row[column]) for column in OF_ROUNDS if column in row}
+        if skipped[cycle, round_]:
+            values["round/skipped_clients"] = float(skipped[cycle, round_])
+        tracker.metrics(values, step=cycle * per_cycle + round_)
 
 
 def record_metrics(tracker: NullTracker, metrics: Mapping[str, Any]) -> None:

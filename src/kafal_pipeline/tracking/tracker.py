@@ -80,6 +80,7 @@ class Tracker(NullTracker):
         restart: bool = False,
         patience: float = 15,
         comparison: str | None = None,
+        execution: str = "",
     ) -> NullTracker:
         """Start tracking.
 
@@ -92,17 +93,20 @@ class Tracker(NullTracker):
         project
             The project's folder, where `mlflow ui` is started.
         restart
-            Go on in the latest run in `folder`, where that has the same configuration and did not finish.
+            Go on in the latest run in `folder`, where that has the same configuration and did not finish, or is the
+            same `execution`.
         patience
             Seconds for which the helper tries to reach the tracker once the run is over.
         comparison
             Name of the comparison that this is a run of, and that delivers it: then there is no helper.
+        execution
+            What tells this doing of the run from others; a new name if empty.
         """
         if not config.tracking.enabled:
             return NullTracker()
         uri = address(config.tracking)
         params = run_params(config)
-        path = _unfinished(folder, params) if restart else None
+        path = _unfinished(folder, params, execution) if restart else None
         journal = Journal(path or folder / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}" / JOURNAL)
         if path:
             journal.append("restart", durable=True)
@@ -110,7 +114,7 @@ class Tracker(NullTracker):
             journal.append(
                 "start",
                 durable=True,
-                execution=uuid.uuid4().hex,
+                execution=execution or uuid.uuid4().hex,
                 name=run_name(config),
                 experiment=config.tracking.experiment or config.dataset.folder,
                 project=str(project.resolve()),
@@ -135,8 +139,8 @@ class Tracker(NullTracker):
         """Record numbers at `step`; what a restarted run recorded before it was interrupted is not repeated."""
         # JSON has no number for "not a number"; `float` reads the string back.
         encoded = {key: float(value) if math.isfinite(value) else str(float(value)) for key, value in values.items()}
-        new = {key: value for key, value in encoded.items() if (key, step, value) not in self._recorded}
-        self._recorded.update((key, step, value) for key, value in new.items())
+        new = {key: value for key, value in encoded.items() if (key, step) not in self._recorded}
+        self._recorded.update((key, step) for key in new)
         if new:
             self._append("metrics", durable=durable, step=step, values=new)
 
@@ -216,16 +220,21 @@ def _start_helper(journal: Path, project: Path, uri: str | None, patience: float
     return start_process([*command, str(journal.resolve())], journal.parent / LOG, project, uri)
 
 
-def _unfinished(folder: Path, params: Mapping[str, str]) -> Path | None:
-    """Return the latest journal in `folder` if its run has these parameters and did not finish."""
+def _unfinished(folder: Path, params: Mapping[str, str], execution: str) -> Path | None:
+    """Return the latest journal in `folder` if its run has these parameters and did not finish.
+
+    That of the same execution counts as unfinished in any case: who asks has something left to do.
+    """
     path = max(folder.glob(f"*/{JOURNAL}"), default=None)
     events = [entry.event for entry in read(path)] if path else []
-    if not events or events[0].get("params") != dict(params) or events[-1].get("status") == "FINISHED":
+    if not events or events[0].get("params") != dict(params):
+        return None
+    if events[-1].get("status") == "FINISHED" and events[0].get("execution") != execution:
         return None
     return path
 
 
-def _recorded_metrics(path: Path) -> set[tuple[str, int, float | str]]:
-    """Return (name, step, value) of every metric in the journal."""
+def _recorded_metrics(path: Path) -> set[tuple[str, int]]:
+    """Return (name, step) of every metric in the journal: values are the same again, but for seconds."""
     events = [entry.event for entry in read(path) if entry.event["type"] == "metrics"]
-    return {(key, event["step"], value) for event in events for key, value in event["values"].items()}
+    return {(key, event["step"]) for event in events for key in event["values"]}

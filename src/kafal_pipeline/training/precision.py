@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor, nn
+
+from kafal_pipeline.errors import UserError
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+"""The environment variable that gives cuBLAS memory of a fixed size; with any other it chooses among algorithms."""
+
+WORKSPACES = (":4096:8", ":16:8")
+"""Values of it with which products are the same bits every time; the first is the faster one."""
 
 
 class Autocast(nn.Module):
@@ -42,8 +52,43 @@ def in_precision(network: nn.Module, precision: str) -> nn.Module:
     return Autocast(network) if precision == "bf16" else network
 
 
-def prepare(device: torch.device, precision: str) -> None:
-    """Set up a GPU for `precision`: ``fp32`` is exact float32, ``tf32`` rounds products' factors to 10 bits."""
-    if device.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-        torch.backends.cudnn.benchmark = True  # shapes recur, so that the search for the fastest algorithm pays
+def prepare(device: torch.device, precision: str, *, deterministic: bool = False) -> None:
+    """Set up a GPU; nothing on a CPU, which computes exact float32 and the same bits every time as it is.
+
+    Parameters
+    ----------
+    device
+        Where training computes.
+    precision
+        ``fp32`` is exact float32, ``tf32`` rounds products' factors to 10 bits.
+    deterministic
+        Whether equal inputs must give equal bits: operations that have no such form are then errors, and algorithms
+        are not chosen by their speed.
+
+    Raises
+    ------
+    UserError
+        If cuBLAS cannot be made deterministic any more, or the environment says that it should not be.
+    """
+    if device.type != "cuda":
+        return
+    if deterministic:
+        _fix_workspace()
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    # Shapes recur, so that the search for the fastest algorithm pays; it may find another one every time.
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.deterministic = deterministic
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def _fix_workspace() -> None:
+    """Set the environment variable that cuBLAS reads when it starts."""
+    found = os.environ.get(WORKSPACE)
+    if found is None and not torch.cuda.is_initialized():
+        os.environ[WORKSPACE] = WORKSPACES[0]
+    elif found not in WORKSPACES:
+        problem = "this process has used the GPU already without" if found is None else f"found {found!r} for"
+        raise UserError(
+            f"training.deterministic: {problem} the environment variable {WORKSPACE}. Set it to {WORKSPACES[0]} before "
+            "the program starts, or set training.deterministic=false."
+        )

@@ -172,8 +172,10 @@ class KCFU(Update):
     def _mixing(self, unlabelled: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw the mixing shares, float32 ``(n,)``, and partners, int64 ``(n,)``."""
         size, device = len(unlabelled), unlabelled.device
-        # The median of three uniform numbers is Beta(2, 2); torch's own beta distribution takes no generator.
-        beta = torch.rand((3, size), generator=generator, device=device).median(dim=0).values
+        # The median of three uniform numbers is Beta(2, 2); torch's own beta distribution takes no generator, and its
+        # median has no deterministic form on a GPU.
+        first, second, third = torch.rand((3, size), generator=generator, device=device)
+        beta = torch.maximum(torch.minimum(first, second), torch.minimum(torch.maximum(first, second), third))
         if self.partner == "one":
             partner = torch.randint(size, (1,), generator=generator, device=device).expand(size)
         else:

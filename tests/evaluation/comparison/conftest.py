@@ -21,7 +21,9 @@ CONFIGURATION = {
 def write_run_below():
     """Return a function that writes a run below a folder, as it lies on disk, and returns the run's own folder."""
 
-    def write(root, query="random", update="kcfu", seed=0, gain=0.0, classes=("cat", "dog"), finished=3, **changes):
+    def write(
+        root, query="random", update="kcfu", seed=0, gain=0.0, classes=("cat", "dog"), finished=3, skipped=0, **changes
+    ):
         rng = np.random.default_rng([seed, len(query)])
         folder = root / "07_model_output" / "toy" / f"{query}-{update}" / f"seed_{seed}"
         folder.mkdir(parents=True)
@@ -48,6 +50,7 @@ def write_run_below():
                 "query_seconds": 0.5 if cycle else None,
                 "evaluate_seconds": 0.25,
                 "bytes_sent": 1000,
+                **({"skipped_client_rounds": skipped} if skipped else {}),
             }
             (folder / f"cycle_{cycle:02d}").mkdir()
             (folder / f"cycle_{cycle:02d}" / "metrics.json").write_text(json.dumps(metrics))

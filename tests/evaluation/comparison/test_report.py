@@ -140,3 +140,15 @@ def test_one_seed_strategy_or_cycle_has_a_report_without_made_up_numbers(make_ta
     page = Page(write_report(make_tables(seeds=1, **options), tmp_path / "report")[0].read_text(encoding="utf-8"))
     assert not re.search(r"\b(nan|inf)\b", " ".join(page.text).lower())
     assert not [attrs for _, attrs in page.tags if "nan" in attrs.get("points", "")]
+
+
+def test_the_page_says_how_often_clients_were_skipped(write_run, tmp_path):
+    tables = load_runs([write_run("random"), write_run("ksas", skipped=4)])
+    write_report(tables, tmp_path / "comparison", versions={})
+    page = (tmp_path / "comparison" / PAGE).read_text()
+    costs = page.partition('<section id="costs">')[2].partition("</tbody>")[0]
+    rows = {re.search(r"(ksas|random)-kcfu", row)[0]: row for row in costs.split("<tr>")[2:]}
+    cells = {name: re.findall(r"<td>(.*?)</td>", row)[-1] for name, row in rows.items()}
+    assert cells == {"ksas-kcfu": "12", "random-kcfu": "0"}
+    assert "under ksas-kcfu" in page
+    assert pd.read_csv(tmp_path / "comparison/costs.csv")["skipped_client_rounds"].sum() == 12

@@ -85,3 +85,12 @@ def test_wrong_options_are_refused(make_tables, options, message):
     tables = make_tables(queries=("random", "entropy"), seeds=1)
     with pytest.raises(UserError, match=message):
         compare(tables, **options)
+
+
+def test_clients_left_out_of_rounds_are_said_with_the_strategies(write_run):
+    folders = [write_run("random", seed=seed) for seed in range(7)]
+    folders += [write_run("ksas", seed=seed, skipped=2 * (seed == 3)) for seed in range(7)]
+    comparison = compare(load_runs(folders))
+    assert comparison.costs["skipped_client_rounds"].to_dict() == {"random-kcfu": 0, "ksas-kcfu": pytest.approx(6 / 7)}
+    (warning,) = warnings(comparison)
+    assert warning.startswith("Clients were left out of rounds because their training had failed, under ksas-kcfu:")

@@ -69,6 +69,7 @@ def _absent(paths: tuple[Path, ...]) -> list[Path]:
 
 def _read(config: DatasetConfig, raw: Path) -> RawData:
     published = SETS[config.name]
+    _refuse_old_cache(raw / published.class_name / "processed")
     paths = published.paths(config, raw)
     absent = _absent(paths)
     if absent and not config.download:
@@ -92,6 +93,15 @@ def _read(config: DatasetConfig, raw: Path) -> RawData:
             f"and set dataset.download to true, or put a file {raw / config.name}.npz there (docs/data.md)."
         ) from error
     return _converted(config.name, raw, train, test)
+
+
+def _refuse_old_cache(folder: Path) -> None:
+    """Refuse what old versions of torchvision kept: pickles, which new ones read before the files beside them."""
+    if any(folder.glob("*.pt")):
+        raise UserError(
+            f"dataset.name: {folder} is a cache of an old torchvision, which would be read in the place of the data "
+            "set's own files. Remove it."
+        )
 
 
 def _options(config: DatasetConfig, train: bool) -> dict[str, Any]:

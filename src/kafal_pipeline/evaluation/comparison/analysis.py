@@ -15,7 +15,7 @@ from kafal_pipeline.evaluation.comparison.signed_rank import pairs_needed
 if TYPE_CHECKING:
     import pandas as pd
 
-COSTS = ("train_seconds", "query_seconds", "evaluate_seconds", "bytes_sent")
+COSTS = ("train_seconds", "query_seconds", "evaluate_seconds", "bytes_sent", "skipped_client_rounds")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Comparison:
     clients
         See `client_accuracy`; empty without splits.
     costs
-        One row a strategy: mean seconds and bytes of a run.
+        One row a strategy: of a run, the mean seconds and bytes, and how often a client was left out of a round.
     """
 
     alpha: float
@@ -127,6 +127,13 @@ def warnings(comparison: Comparison) -> list[str]:
         found.append(
             f"{failed} {'run' if failed == 1 else 'runs'} failed or did not finish. Two strategies are compared on the "
             "seeds that both finished; n says how many."
+        )
+    skipped = comparison.costs["skipped_client_rounds"]
+    if skipped.any():
+        names = ", ".join(str(name) for name in skipped.index[skipped > 0])
+        found.append(
+            f"Clients were left out of rounds because their training had failed, under {names}: those curves are not "
+            "of the whole federation. The table of time and bytes says how often."
         )
     families = [(comparison.against_baseline, "tests against the baseline"), (comparison.pairs, "tests of all pairs")]
     for tests, name in families:

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree  # nosec B405  # it reads what matplotlib has just written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ def inline_svg(text: str, *, name: str, description: str, variables: Mapping[str
     variables
         By colour (``#rrggbb``), the CSS variable that takes its place, and something else.
     """
-    root = ElementTree.fromstring(text)
+    root = ElementTree.fromstring(text)  # nosec B314
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in {f"{_SVG}metadata", f"{_SVG}style"}:  # a style would reach the whole page

@@ -23,6 +23,7 @@ from kedro.framework.startup import bootstrap_project
 from kafal_pipeline import project
 from kafal_pipeline.errors import UserError, masked
 from kafal_pipeline.pipelines import runtime
+from kafal_pipeline.runner import ResumableSequentialRunner
 
 Message = tuple[Literal["cycle", "journal", "failed", "done"], Any]
 """What a run says: the cycle it has evaluated, where its journal is, why it failed, that it is done."""
@@ -56,8 +57,6 @@ class Task:
         The whole configuration.
     pipeline
         Its registered name.
-    goes_on
-        Whether to go on from the results on disk.
     comparison
         Name of the comparison, for the tracker; None where nothing is tracked.
     log
@@ -67,7 +66,6 @@ class Task:
     session: project.Session
     parameters: dict[str, Any]
     pipeline: str
-    goes_on: bool
     comparison: str | None
     log: Path
 
@@ -127,7 +125,7 @@ def _run(task: Task, say: Any) -> None:
         runtime_params=dict(task.session.runtime_params),
     ) as session:
         session.run(  # type: ignore[call-arg]  # of KedroSession; its base class has other arguments
-            pipeline_names=[task.pipeline], only_missing_outputs=task.goes_on
+            pipeline_names=[task.pipeline], runner=ResumableSequentialRunner()
         )
 
 

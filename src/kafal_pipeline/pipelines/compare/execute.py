@@ -79,7 +79,8 @@ def _task(plan: Plan, run: Planned, session: project.Session, processes: int | N
         parameters["training"]["processes"] = processes
     path = run.config.run_path
     comparison = plan.compare.name if run.config.tracking.enabled else None
-    return path, Task(session, parameters, "trial", run.state == "interrupted", comparison, _log(session, path))
+    parameters["restart"] = "if_changed"  # what is there was made with something else, or goes on
+    return path, Task(session, parameters, "trial", comparison, _log(session, path))
 
 
 def _split_tasks(configs: Iterable[Config], session: project.Session) -> list[tuple[str, Task]]:
@@ -87,7 +88,7 @@ def _split_tasks(configs: Iterable[Config], session: project.Session) -> list[tu
     for config in configs:
         parameters: dict[str, Any] = config.model_dump(mode="json")
         log = _log(session, config.split_path)
-        tasks.append((config.split_path, Task(session, parameters, "partition", False, None, log)))
+        tasks.append((config.split_path, Task(session, parameters, "partition", None, log)))
     return tasks
 
 

@@ -76,7 +76,6 @@ def train(
     from kafal_pipeline.federation.lazy import Lazy  # noqa: PLC0415
     from kafal_pipeline.federation.states import initial_state, to_state  # noqa: PLC0415
 
-    begin = time.perf_counter()
     config = resolve(parameters)
     if previous_model is None or config.federation.between_cycles == "fresh":
         shape = {"in_channels": images.channels, "num_classes": images.num_classes}
@@ -85,12 +84,21 @@ def train(
     else:
         start = previous_model
     workers = runtime.workers(images, config)
-    done = train_cycle(config, client_pools(pool), start, cycle, workers, runtime.on_round(config), images.folder)
+    done = train_cycle(
+        config,
+        client_pools(pool),
+        start,
+        cycle,
+        workers,
+        runtime.on_round(config),
+        images.folder,
+        checkpoints=runtime.checkpoints(config, cycle, pool),
+    )
     kept: dict[str, Callable[[], State]] = {}
     kept |= {_client_key(client): partial(done.local_states.__getitem__, client) for client in done.local_states}
     kept |= {_broadcast_key(round_): partial(done.broadcasts.__getitem__, round_) for round_ in done.broadcasts}
     kept |= {_watched_key(client): partial(to_state, arrays) for client, arrays in done.watched.items()}
-    return done.global_state, Lazy(kept), pd.DataFrame(done.rows), {"seconds": time.perf_counter() - begin}
+    return done.global_state, Lazy(kept), pd.DataFrame(done.rows), {"seconds": done.seconds}
 
 
 def evaluate(
@@ -110,6 +118,7 @@ def evaluate(
         confusion_matrix,
         entropy,
     )
+    from kafal_pipeline.evaluation.rounds import skipped  # noqa: PLC0415
     from kafal_pipeline.federation.prediction import predict_test  # noqa: PLC0415
 
     config = resolve(parameters)
@@ -132,6 +141,7 @@ def evaluate(
         "query_seconds": None if query_cost is None else query_cost["seconds"],
         "evaluate_seconds": time.perf_counter() - start,
         "bytes_sent": int(rounds["bytes_down"].sum() + rounds["bytes_up"].sum() + (query_cost or {}).get("bytes", 0)),
+        "skipped_client_rounds": skipped(rounds),
     }
 
 
@@ -153,14 +163,15 @@ def _broadcast_key(round_: int) -> str:
 
 def _trained(cycle: int, global_model: State, local_models: States, rounds: DataFrame) -> Any:
     """Put together what a finished cycle left behind for queries."""
-    from kafal_pipeline.federation.cycle_state import TrainedCycle  # noqa: PLC0415 - torch takes seconds to import
+    from kafal_pipeline.evaluation.rounds import aggregated  # noqa: PLC0415 - with the torch imports of its neighbours
+    from kafal_pipeline.federation.cycle_state import TrainedCycle  # noqa: PLC0415
     from kafal_pipeline.federation.lazy import Lazy  # noqa: PLC0415
     from kafal_pipeline.federation.states import to_arrays  # noqa: PLC0415
 
     def read(key: str) -> Callable[[], State]:
         return partial(local_models.__getitem__, key)
 
-    last = rounds.groupby("client")["round"].max()
+    last = aggregated(rounds).groupby("client")["round"].max()  # a client that failed keeps what it had before
     downloaded = {int(client): int(last[client]) for client in last.index}
     return TrainedCycle(
         cycle,

@@ -7,18 +7,8 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline, node
 
+from kafal_pipeline.pipelines.cycles import cycle_name
 from kafal_pipeline.pipelines.fal import nodes
-
-
-def cycle_name(cycle: int) -> str:
-    """Return the namespace of a cycle.
-
-    Examples
-    --------
-    >>> cycle_name(3)
-    'cycle_03'
-    """
-    return f"cycle_{cycle:02d}"
 
 
 def create_pipeline(cycles: int) -> Pipeline:

@@ -1,0 +1,30 @@
+"""What the table ``rounds`` says: one row for each round and client that trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def aggregated(rounds: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of clients whose models were aggregated: those that did not fail.
+
+    Parameters
+    ----------
+    rounds
+        A table made before clients could fail has no column ``failed``: all its clients were aggregated.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> aggregated(pd.DataFrame({"client": [0, 1, 2], "failed": [False, True, False]}))["client"].tolist()
+    [0, 2]
+    """
+    return rounds[~rounds["failed"].astype(bool)] if "failed" in rounds else rounds
+
+
+def skipped(rounds: pd.DataFrame) -> int:
+    """Return how often a client was left out of a round that it had trained in."""
+    return len(rounds) - len(aggregated(rounds))

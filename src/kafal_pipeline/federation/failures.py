@@ -1,0 +1,106 @@
+"""Clients whose training went wrong: what is not finite never reaches the server's model."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation.states import Arrays, State
+from kafal_pipeline.federation.tasks import TrainResult
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import Config
+
+logger = logging.getLogger(__name__)
+
+NAMED = 10
+"""Clients that a message names; of more it gives the number."""
+
+
+def problem_of(result: TrainResult) -> str | None:
+    """Return what of a trained client is not finite, as a part of a sentence; None if all of it is.
+
+    Looked at are the model, the momentum, what the update keeps and sends, and the mean loss.
+    """
+    parts = {
+        "model": result.state,
+        "momentum": result.momentum,
+        "update's state": result.kept,
+        "message": result.message,
+    }
+    wrong = next((name for name, arrays in parts.items() if not _finite(arrays)), None)
+    if wrong is None and not math.isfinite(result.loss):
+        wrong = "loss"
+    return None if wrong is None else f"the {wrong} is no longer finite (mean loss {result.loss:.4g})"
+
+
+def settle(failed: Mapping[int, str], training: Sequence[int], config: Config, cycle: int, round_: int) -> None:
+    """Do what ``federation.on_client_failure`` says about the clients of a round that failed.
+
+    Parameters
+    ----------
+    failed
+        By client, what `problem_of` said.
+    training
+        The participants with labels, those that failed among them.
+    config
+        The run's configuration.
+    cycle, round_
+        Where training stands.
+
+    Raises
+    ------
+    UserError
+        If a client failed and the policy is ``fail``, or if no client is left.
+    """
+    place, remedy = f"cycle {cycle}, round {round_}", f"Lower training.lr (found {config.training.lr})"
+    if not training:
+        raise UserError(
+            f"{place}: none of the clients that take part has a labelled sample to train on. Raise budget.initial, or "
+            f"federation.participation (found {config.federation.participation})."
+        )
+    if not failed:
+        return
+    first = min(failed)
+    if config.federation.on_client_failure == "fail":
+        raise UserError(
+            f"{place}, client {first}: {failed[first]}. {remedy}, or leave such clients out of the round with "
+            "federation.on_client_failure=skip."
+        )
+    if len(failed) == len(training):
+        names = f"{len(failed)} clients" if len(failed) > NAMED else f"client {', '.join(map(str, sorted(failed)))}"
+        raise UserError(
+            f"{place}: every client that trained failed ({names}), so that there is nothing to aggregate; of client "
+            f"{first} {failed[first]}. {remedy}."
+        )
+    for client in sorted(failed):
+        logger.warning(
+            "%s, client %d: %s; it is left out of this round and goes on from what it had before "
+            "(federation.on_client_failure: skip).",
+            *(place, client, failed[client]),
+        )
+
+
+def check_aggregated(model: State, server: State, config: Config, cycle: int, round_: int) -> None:
+    """Check what the server made of clients that are all finite: sums and ratios of them may overflow.
+
+    Raises
+    ------
+    UserError
+        If the model, or what the update keeps on the server, is not finite.
+    """
+    tensors = [*model.values(), *server.values()]
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point()):
+        raise UserError(
+            f"cycle {cycle}, round {round_}: every client is finite, but what {config.update.label} aggregates of them "
+            f"is not. Lower training.lr (found {config.training.lr})."
+        )
+
+
+def _finite(arrays: Arrays) -> bool:
+    return all(bool(np.isfinite(array).all()) for array in arrays.values() if array.dtype.kind == "f")  # type: ignore[type-var]

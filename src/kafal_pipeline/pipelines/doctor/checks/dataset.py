@@ -1,0 +1,112 @@
+"""Whether the data is there, and is what it is taken for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kafal_pipeline.data import ImageData, read_store
+from kafal_pipeline.data.fingerprint import content_digest, file_digest
+from kafal_pipeline.data.sources import RawData, Source, find_source
+from kafal_pipeline.data.store_writer import META, content_config
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.pipelines.data.nodes import INTERMEDIATE, RAW
+from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Finding
+from kafal_pipeline.pipelines.doctor.shape import DataShape, published_shape, resized
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import DatasetConfig
+
+CHECK = "data"
+HASHED = 4 << 30
+"""Bytes up to which a store's files are read to compare their digests: seconds."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found: the data's shape, where it can be known; whether it is downloaded and stored already."""
+
+    finding: Finding
+    shape: DataShape | None = None
+    downloaded: bool = True
+    stored: bool = False
+
+
+def needs_torchvision(config: DatasetConfig, root: Path) -> bool:
+    """Tell whether torchvision has to read or to download the data set."""
+    try:
+        return find_source(config, root / RAW, root).kind == "torchvision"
+    except UserError:  # a folder that is not as it should be; `look` says so
+        return False
+
+
+def look(config: DatasetConfig, root: Path) -> Seen:
+    """Look for the configured data set, check its files and its store."""
+    try:
+        source = find_source(config, root / RAW, root)
+        folder = root / INTERMEDIATE / config.folder / "images"
+        meta = _meta(folder)
+        if meta is not None and meta.get("config") == content_config(config):
+            if not source.missing and content_digest(source) != meta["source"]:
+                return _read(config, source, "its files have changed since the store was made, which is made again")
+            return _stored(config, folder, meta, source)
+        if source.missing and source.kind == "torchvision" and config.download:
+            found = f"{config.name} is not here yet: the run downloads it to {root / RAW} and checks it"
+            return Seen(Finding(CHECK, OK, found), published_shape(config), downloaded=False)
+        return _read(config, source)
+    except UserError as error:
+        return Seen(Finding(CHECK, FAILURE, str(error)), published_shape(config), downloaded=False)
+    except OSError as error:
+        advice = "Give it back its permissions, or copy it again."
+        return Seen(Finding(CHECK, FAILURE, f"{error.filename} cannot be read ({error.strerror})", advice))
+
+
+def _meta(folder: Path) -> dict[str, Any] | None:
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return meta if isinstance(meta, dict) and {"config", "source", "arrays"} <= set(meta) else None
+
+
+def _read(config: DatasetConfig, source: Source, remark: str = "") -> Seen:
+    """Read the source as the run would; it verifies what it knows checksums of."""
+    data = source.read()
+    shape = resized(_shape(data, len(data.classes)), config.image_size)
+    found = f"{config.name}: {shape}, all files legible"
+    return Seen(Finding(CHECK, OK, f"{found}; {remark}" if remark else found), shape)
+
+
+def _stored(config: DatasetConfig, folder: Path, meta: dict[str, Any], source: Source) -> Seen:
+    """Compare the files of a store with the digests that were written with it."""
+    images = read_store(folder)
+    shape = _shape(images, images.num_classes)
+    found = f"{config.name}: {shape}"
+    if source.missing:
+        found += " (of the store; the files that it was made from are gone)"
+    if sum(array["bytes"] for array in meta["arrays"].values()) > HASHED:
+        advice = f"To compare the digests: sha256sum {folder}/*.npy, beside those in {META}."
+        finding = Finding(CHECK, WARNING, f"{found}, of the right sizes; too large to be read here", advice)
+        return Seen(finding, shape, stored=True)
+    files = {f"{name}.npy": array["sha256"] for name, array in meta["arrays"].items()}
+    damaged = [name for name, digest in files.items() if file_digest(folder / name) != digest]
+    if damaged:
+        return Seen(
+            Finding(
+                CHECK,
+                FAILURE,
+                f"{folder}: {', '.join(damaged)} is not what was written (another SHA-256)",
+                "Remove the folder; the next run makes it again from the source."
+                + (" The source is gone: put it back first." if source.missing else ""),
+            ),
+            shape,
+        )
+    return Seen(Finding(CHECK, OK, f"{found}, SHA-256 as written"), shape, stored=True)
+
+
+def _shape(data: RawData | ImageData, classes: int) -> DataShape:
+    height, width, channels = (int(size) for size in data.train_images.shape[1:])
+    train, test = (int(images.shape[0]) for images in (data.train_images, data.test_images))
+    return DataShape(train, test, (height, width, channels), classes)

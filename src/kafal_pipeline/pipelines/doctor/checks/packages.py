@@ -1,0 +1,41 @@
+"""Whether Python and the packages are those that the project asks for."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import tomllib
+from pathlib import Path
+
+from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, Finding
+
+CHECK = "versions"
+
+
+def check(root: Path) -> Finding:
+    """Compare what is installed with the bounds in the project's ``pyproject.toml``."""
+    from packaging.requirements import Requirement  # noqa: PLC0415 - only here
+    from packaging.specifiers import SpecifierSet  # noqa: PLC0415
+
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    python = platform.python_version()
+    wrong = []
+    if not SpecifierSet(project["requires-python"]).contains(python, prereleases=True):
+        wrong.append(f"Python {python} instead of {project['requires-python']}")
+    requirements = [Requirement(line) for line in project["dependencies"]]
+    for needed in requirements:
+        try:
+            version = importlib.metadata.version(needed.name)
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(f"{needed.name} is not installed")
+            continue
+        if not needed.specifier.contains(version, prereleases=True):
+            wrong.append(f"{needed.name} {version} instead of {needed.specifier}")
+    if wrong:
+        return Finding(
+            CHECK,
+            FAILURE,
+            "; ".join(wrong),
+            "Install what requirements.lock names: make install, or python -m pip install -r requirements.lock.",
+        )
+    return Finding(CHECK, OK, f"Python {python}, {len(requirements)} packages within the bounds of pyproject.toml")

@@ -1,0 +1,37 @@
+"""What a check found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+OK: Literal["ok"] = "ok"
+WARNING: Literal["warning"] = "warning"
+FAILURE: Literal["failure"] = "failure"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check.
+
+    Attributes
+    ----------
+    check
+        What was looked at.
+    status
+        ``failure`` where the configured run would not do what it is asked for, ``warning`` where it would do it worse
+        than it could or where something could not be looked at.
+    found
+        What is there.
+    advice
+        What to do about it; empty where there is nothing to do.
+    """
+
+    check: str
+    status: Literal["ok", "warning", "failure"]
+    found: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        """Return ``<check>: <found>. <advice>``."""
+        return f"{self.check}: {self.found}" + (f". {self.advice}" if self.advice else "")

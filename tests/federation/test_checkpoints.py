@@ -1,0 +1,183 @@
+"""Training that goes on from a checkpoint ends with the same bits as training that was never interrupted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation.checkpoints import Checkpoints
+from kafal_pipeline.federation.client_states import to_record
+from kafal_pipeline.federation.cycle import train_cycle
+from kafal_pipeline.federation.workers import Workers
+
+ROUNDS = 5
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def train(images, make_config, pools, start, tmp_path):
+    """Train in `tmp_path`, with checkpoints unless ``keep=False``, and stop after a round if asked."""
+
+    def train(until=ROUNDS, keep=True, owner="me", **changes):
+        config = make_config(**{"federation": {"rounds": ROUNDS}, **changes})
+        checkpoints = Checkpoints(tmp_path / "checkpoint", owner) if keep else None
+        begun = []
+
+        def on_round(state):
+            begun.append(state.round)
+            if state.round == until < ROUNDS:
+                checkpoints.wait()
+                raise Killed
+
+        with Workers(images, config) as workers:
+            try:
+                done = train_cycle(config, pools, start, 0, workers, on_round, checkpoints=checkpoints)
+            except Killed:
+                return None, begun
+        return done, begun
+
+    return train
+
+
+def everything(state):
+    """All that a cycle leaves behind, as plain values and bytes; seconds aside."""
+
+    def raw(arrays):
+        return {name: np.asarray(array).tobytes() for name, array in arrays.items()}
+
+    return {
+        "global": raw(state.global_state),
+        "server": raw(state.server),
+        "local": {client: raw(state.local_states[client]) for client in sorted(state.local_states)},
+        "broadcasts": {round_: raw(state.broadcasts[round_]) for round_ in sorted(state.broadcasts)},
+        "clients": {client: raw(to_record(state.clients[client])) for client in sorted(state.clients)},
+        "watched": {client: raw(arrays) for client, arrays in sorted(state.watched.items())},
+        "downloaded": dict(sorted(state.downloaded.items())),
+        "rows": [{key: value for key, value in row.items() if key != "seconds"} for row in state.rows],
+    }
+
+
+def files(tmp_path):
+    return sorted((tmp_path / "checkpoint").glob("*"))
+
+
+CASES = [
+    {"update": "kcfu"},
+    {"update": "scaffold"},
+    {"update": "chase_alignment", "query": "chase"},
+    {"update": "fedavg", "federation": {"rounds": ROUNDS, "batch_norm": "local", "participation": 0.25}},
+    {"update": "kcfu", "federation": {"rounds": ROUNDS, "client_momentum": "reset", "participation": 1.0}},
+]
+
+
+@pytest.mark.parametrize("changes", CASES, ids=lambda changes: changes["update"])
+@pytest.mark.parametrize("until", [1, 3, 4])
+def test_a_restart_ends_with_the_same_bits(train, changes, until):
+    whole, _ = train(keep=False, **changes)
+    assert train(until, **changes) == (None, list(range(1, until + 1)))
+    done, begun = train(**changes)
+    assert begun == list(range(until + 1, ROUNDS + 1))
+    assert everything(done) == everything(whole)
+    assert [row["seconds"] for row in done.rows[:2]] != [row["seconds"] for row in whole.rows[:2]]  # measured, kept
+
+
+def test_a_cycle_that_is_trained_is_not_trained_again(train):
+    whole, _ = train()
+    done, begun = train()
+    assert begun == []
+    assert everything(done) == everything(whole)
+    assert done.seconds == pytest.approx(whole.seconds, abs=1e-9)
+
+
+def test_interrupted_again_and_again(train):
+    for until in range(1, ROUNDS):
+        assert train(until)[1] == [until]
+    done, begun = train()
+    assert begun == [ROUNDS]
+    assert everything(done) == everything(train(keep=False)[0])
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(train, tmp_path, damage, caplog):
+    train(4)
+    last = files(tmp_path)[-1]
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "remove":
+        last.unlink()
+    else:
+        last.write_bytes({"flip": bytes(content), "cut": content[:-7], "empty": b""}[damage])
+    done, begun = train()
+    assert begun == [4, 5]
+    assert ("damaged" in caplog.text) == (damage != "remove")
+    assert everything(done) == everything(train(keep=False)[0])
+
+
+def test_training_begins_anew_where_no_checkpoint_is_whole(train, tmp_path):
+    train(4)
+    for path in files(tmp_path):
+        path.write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+    done, begun = train()
+    assert begun == [1, 2, 3, 4, 5]
+    assert everything(done) == everything(train(keep=False)[0])
+
+
+def test_an_older_file_that_a_checkpoint_needs_is_checked_too(train, tmp_path):
+    slow = {"federation": {"rounds": ROUNDS, "participation": 0.25}}
+    train(4, **slow)
+    first = files(tmp_path)[0]  # one client of four a round: what the first kept lies here
+    first.write_bytes(first.read_bytes()[:-1])
+    done, begun = train(**slow)
+    assert begun == [1, 2, 3, 4, 5]
+    assert everything(done) == everything(train(keep=False, **slow)[0])
+
+
+def test_checkpoints_of_another_owner_are_not_used(train, tmp_path):
+    train(3)
+    _, begun = train(4, owner="another")
+    assert begun == [1, 2, 3, 4]
+    train(3)
+    assert train()[1] == [4, 5]
+
+
+def test_only_files_stay_that_the_last_two_rounds_need(train, tmp_path):
+    train(federation={"rounds": ROUNDS, "participation": 1.0})
+    assert [path.name[:5] for path in files(tmp_path)] == ["00004", "00005"]
+
+
+def test_a_file_holds_the_clients_that_trained_alone(train, tmp_path):
+    train(4, federation={"rounds": ROUNDS, "participation": 0.25})  # all of them train in the last round
+    sizes = [path.stat().st_size for path in files(tmp_path)]
+    assert max(sizes) < 1.2 * min(sizes)
+
+
+def test_a_folder_that_cannot_be_written_ends_the_run_with_its_name(train, tmp_path):
+    (tmp_path / "checkpoint").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match=r"checkpoint: the checkpoint could not be written \(.*same command"):
+        train()
+
+
+def test_arrays_that_do_not_lie_in_order_survive(tmp_path, start, pools, make_config):
+    from kafal_pipeline.federation.client_states import ClientStates, StoredStates
+    from kafal_pipeline.federation.cycle_state import CycleState
+    from kafal_pipeline.federation.spill import Spill
+
+    def fresh():
+        store = Spill()
+        clients = ClientStates(pools, store)
+        return CycleState(0, 0, start, clients, {}, StoredStates("local", store), {}, StoredStates("broadcast", store))
+
+    state = fresh()
+    turned = torch.arange(24.0).reshape(2, 3, 4).permute(2, 0, 1)
+    state.round, state.global_state = 1, {"turned": turned}
+    checkpoints = Checkpoints(tmp_path, "me")
+    checkpoints.save(state)
+    checkpoints.wait()
+    again = fresh()
+    Checkpoints(tmp_path, "me").load(again)
+    assert torch.equal(again.global_state["turned"], turned)

@@ -1,0 +1,448 @@
+"""Each check of the doctor on its own: what it says when all is well, and every way in which it is not."""
+
+from __future__ import annotations
+
+import http.server
+import importlib.metadata
+import platform
+import sqlite3
+import sys
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from kafal_pipeline.config import resolve
+from kafal_pipeline.data import open_store
+from kafal_pipeline.pipelines.doctor.checks import dataset, device, disk, duration, packages, torch_pair, tracker
+from kafal_pipeline.pipelines.doctor.finding import OK, Finding
+from kafal_pipeline.pipelines.doctor.probe import Measured
+from kafal_pipeline.pipelines.doctor.shape import DataShape
+
+DIGITS = DataShape(1438, 359, (8, 8, 1), 10)
+MEASURED = Measured(model_bytes=1_000_000, step_seconds=0.25, alone_seconds=0.24, image_seconds=0.001, side_by_side=2)
+
+
+def config(**values):
+    return resolve(values)
+
+
+class TestPackages:
+    @pytest.fixture
+    def project(self, tmp_path):
+        (tmp_path / "pyproject.toml").write_text(
+            '[project]\nrequires-python = ">=3.11"\ndependencies = ["numpy>=2.2", "torch>=2.15,<3"]\n'
+        )
+        return tmp_path
+
+    def test_all_within_their_bounds(self, project):
+        found = packages.check(project)
+        assert (found.status, found.advice) == (OK, "")
+        assert "2 packages" in found.found
+
+    def test_a_version_out_of_bounds(self, project, monkeypatch):
+        monkeypatch.setattr(importlib.metadata, "version", {"numpy": "1.26.4", "torch": "2.15.0+cpu"}.__getitem__)
+        found = packages.check(project)
+        assert found.status == "failure"
+        assert found.found == "numpy 1.26.4 instead of >=2.2"
+        assert "requirements.lock" in found.advice
+
+    def test_a_missing_package(self, project, monkeypatch):
+        def version(name):
+            raise importlib.metadata.PackageNotFoundError(name)
+
+        monkeypatch.setattr(importlib.metadata, "version", version)
+        assert packages.check(project).found == "numpy is not installed; torch is not installed"
+
+    def test_an_old_python(self, project, monkeypatch):
+        monkeypatch.setattr(platform, "python_version", lambda: "3.10.2")
+        assert packages.check(project).found.startswith("Python 3.10.2 instead of >=3.11")
+
+
+class TestTorchPair:
+    @pytest.fixture
+    def break_torchvision(self, tmp_path, monkeypatch):
+        (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            monkeypatch.delitem(sys.modules, name)
+
+    def test_a_pair(self):
+        found, works = torch_pair.check(needed=True)
+        assert (found.status, works) == (OK, True)
+
+    def test_no_torch(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "torch", None)
+        found, works = torch_pair.check(needed=False)
+        assert (found.status, works) == ("failure", False)
+        assert "requirements.lock" in found.advice
+
+    @pytest.mark.parametrize(("needed", "status"), [(True, "failure"), (False, "warning")])
+    @pytest.mark.usefixtures("break_torchvision")
+    def test_a_broken_pair_fails_where_it_is_needed(self, needed, status):
+        found, works = torch_pair.check(needed)
+        assert (found.status, works) == (status, True)
+        assert "torchvision::nms does not exist" in found.found
+        assert "pair" in found.advice
+
+
+class TestDevice:
+    @pytest.fixture(autouse=True)
+    def _a_plain_machine(self, monkeypatch):
+        hardware = {"hardware.cpu": "Some CPU", "hardware.memory_gb": "16.0", "hardware.gpus": "none"}
+        monkeypatch.setattr(device, "hardware_tags", lambda: self.hardware)
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+        monkeypatch.setattr("kafal_pipeline.training.devices.cores", lambda: 4)
+        self.hardware = hardware
+
+    @pytest.fixture
+    def gpu(self, monkeypatch):
+        memory = {"free": 70e9, "total": 80e9}
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+        monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "Some GPU")
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (memory["free"], memory["total"]))
+        return memory
+
+    def test_a_cpu(self):
+        found = device.check(config())
+        assert found == Finding("device", OK, "Some CPU, 4 cores, 16.0 GB of memory")
+
+    def test_a_gpu(self, gpu):
+        assert device.check(config()) == Finding("device", OK, "Some GPU, 70.0 of 80.0 GB free")
+
+    def test_a_gpu_that_is_full(self, gpu):
+        gpu["free"] = 1e9
+        found = device.check(config())
+        assert found.status == "warning"
+        assert "nvidia-smi" in found.advice
+
+    def test_a_gpu_that_cannot_be_used(self, gpu, monkeypatch):
+        def broken(_):
+            raise RuntimeError("CUDA error: driver too old\nmore")
+
+        monkeypatch.setattr("torch.cuda.mem_get_info", broken)
+        found = device.check(config())
+        assert found.status == "failure"
+        assert found.found == "Some GPU cannot be used (CUDA error: driver too old)"
+
+    def test_a_device_that_is_not_there(self):
+        found = device.check(config(training={"device": "cuda"}))
+        assert found.status == "failure"
+        assert "training.device: found 'cuda'" in found.found
+
+    def test_a_gpu_that_this_torch_does_not_see(self):
+        self.hardware["hardware.gpus"] = "Some GPU"
+        assert device.check(config()).status == "warning"
+        assert device.check(config(training={"device": "cpu"})).status == OK
+
+    @pytest.mark.parametrize("training", [{"processes": 5}, {"precision": "tf32"}])
+    def test_settings_that_do_no_good(self, training):
+        assert device.check(config(training=training)).status == "warning"
+
+
+class TestDataset:
+    @pytest.fixture
+    def mine(self, tmp_path):
+        """A project with a data set of its own, and the function that makes its store."""
+        raw = tmp_path / "data/01_raw"
+        raw.mkdir(parents=True)
+        rng = np.random.default_rng(0)
+        arrays = {
+            f"{split}_{kind}": rng.integers(0, 256, (count, 6, 5, 3), dtype=np.uint8)
+            if kind == "images"
+            else np.arange(count) % 3
+            for split, count in (("train", 12), ("test", 6))
+            for kind in ("images", "labels")
+        }
+        np.savez(raw / "mine.npz", **arrays)
+        section = config(dataset={"name": "mine"}).dataset
+        folder = tmp_path / "data/02_intermediate/mine/images"
+        return SimpleNamespace(
+            root=tmp_path,
+            config=section,
+            file=raw / "mine.npz",
+            folder=folder,
+            arrays=arrays,
+            store=lambda: open_store(section, raw, folder, tmp_path),
+            look=lambda: dataset.look(section, tmp_path),
+        )
+
+    def test_files_without_a_store_are_read(self, mine):
+        seen = mine.look()
+        assert seen.finding.status == OK
+        assert seen.shape == DataShape(12, 6, (6, 5, 3), 3)
+        assert (seen.downloaded, seen.stored) == (True, False)
+        assert not mine.folder.exists()
+
+    def test_a_damaged_file(self, mine):
+        mine.file.write_bytes(mine.file.read_bytes()[:200])
+        seen = mine.look()
+        assert seen.finding.status == "failure"
+        assert "mine.npz" in seen.finding.found
+        assert seen.shape is None
+
+    def test_a_whole_store(self, mine):
+        mine.store()
+        before = sorted((path, path.stat().st_mtime_ns) for path in mine.root.rglob("*"))
+        seen = mine.look()
+        assert (seen.finding.status, seen.stored) == (OK, True)
+        assert "SHA-256 as written" in seen.finding.found
+        assert sorted((path, path.stat().st_mtime_ns) for path in mine.root.rglob("*")) == before
+
+    def test_one_wrong_bit_in_a_store(self, mine):
+        mine.store()
+        path = mine.folder / "train_images.npy"
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        finding = mine.look().finding
+        assert finding.status == "failure"
+        assert "train_images.npy" in finding.found
+        assert "Remove the folder" in finding.advice
+
+    def test_a_cut_store(self, mine):
+        mine.store()
+        path = mine.folder / "test_labels.npy"
+        path.write_bytes(path.read_bytes()[:-8])
+        assert mine.look().finding.status == "failure"
+
+    def test_files_that_changed_since(self, mine):
+        mine.store()
+        np.savez(mine.file, **mine.arrays | {"train_labels": (np.arange(12) + 1) % 3})
+        seen = mine.look()
+        assert (seen.finding.status, seen.stored) == (OK, False)
+        assert "changed" in seen.finding.found
+
+    def test_a_store_whose_source_is_gone(self, mine):
+        mine.store()
+        mine.file.unlink()
+        seen = mine.look()
+        assert (seen.finding.status, seen.stored) == (OK, True)
+        assert "gone" in seen.finding.found
+
+    def test_a_store_that_is_too_large_to_be_read_in_seconds(self, mine, monkeypatch):
+        mine.store()
+        monkeypatch.setattr(dataset, "HASHED", 100)
+        assert mine.look().finding.status == "warning"
+
+    @pytest.mark.parametrize(
+        ("section", "part"),
+        [
+            ({"name": "nowhere"}, "nowhere.npz"),
+            ({"name": "cifar10"}, "dataset.download"),
+            ({"name": "mine", "path": "absent.npz"}, "absent.npz"),
+            ({"name": "mine", "path": "absent"}, "absent"),
+        ],
+    )
+    def test_what_is_not_there(self, tmp_path, section, part):
+        seen = dataset.look(config(dataset=section).dataset, tmp_path)
+        assert seen.finding.status == "failure"
+        assert part in seen.finding.found
+
+    def test_what_the_run_will_download_is_known_without_it(self, tmp_path):
+        section = config(dataset={"name": "cifar10", "download": True, "image_size": 16}).dataset
+        seen = dataset.look(section, tmp_path)
+        assert (seen.finding.status, seen.downloaded) == (OK, False)
+        assert seen.shape == DataShape(50_000, 10_000, (16, 16, 3), 10)
+        assert not list(tmp_path.iterdir())
+
+    def test_planted_files_of_a_published_data_set_fail_their_checksums(self, tmp_path):
+        for path in dataset.find_source(config(dataset={"name": "cifar10"}).dataset, tmp_path / "data/01_raw").files:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"rubbish")
+        seen = dataset.look(config(dataset={"name": "cifar10"}).dataset, tmp_path)
+        assert seen.finding.status == "failure"
+        assert "damaged or not the published ones" in seen.finding.found
+
+    def test_which_data_sets_need_torchvision(self, tmp_path):
+        needs = [config(dataset={"name": name}).dataset for name in ("cifar10", "digits", "nowhere")]
+        assert [dataset.needs_torchvision(section, tmp_path) for section in needs] == [True, False, False]
+        broken = config(dataset={"name": "mine", "path": "."}).dataset
+        assert not dataset.needs_torchvision(broken, tmp_path)
+
+
+@pytest.fixture
+def server():
+    """A server that answers with whatever status code `answer` says."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            state.asked.append((self.path, self.headers.get("Authorization")))
+            self.send_response(state.answer)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    state = SimpleNamespace(answer=200, asked=[])
+    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.address = f"127.0.0.1:{serving.server_port}"
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    yield state
+    serving.shutdown()
+    serving.server_close()
+
+
+class TestTracker:
+    @pytest.fixture(autouse=True)
+    def _no_tracker_from_outside(self, monkeypatch):
+        for name in ("MLFLOW_TRACKING_URI", tracker.FOLDERS_ALLOWED, *tracker.CREDENTIALS, "http_proxy", "HTTP_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+
+    def check(self, root, uri=None):
+        return tracker.check(config(tracking={"uri": uri}).tracking, root)
+
+    def test_off(self, tmp_path):
+        assert tracker.check(config(tracking="off").tracking, tmp_path).found.startswith("off")
+
+    def test_the_default_store_is_made_by_the_first_run(self, tmp_path):
+        found = self.check(tmp_path)
+        assert found.status == OK
+        assert "mlflow.db" in found.found
+        assert not list(tmp_path.iterdir())
+
+    def test_a_database_that_is_there(self, tmp_path):
+        sqlite3.connect(tmp_path / "mlflow.db").execute("CREATE TABLE runs (id)").connection.close()
+        content = (tmp_path / "mlflow.db").read_bytes()
+        assert self.check(tmp_path).found.endswith("mlflow.db can be written to")
+        assert (tmp_path / "mlflow.db").read_bytes() == content
+        assert len(list(tmp_path.iterdir())) == 1
+
+    def test_no_database(self, tmp_path):
+        (tmp_path / "mlflow.db").write_bytes(b"rubbish" * 100)
+        found = self.check(tmp_path)
+        assert found.status == "failure"
+        assert "not a database" in found.found
+
+    def test_a_locked_database(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(tracker, "PATIENCE", 0.1)
+        other = sqlite3.connect(tmp_path / "mlflow.db")
+        other.execute("CREATE TABLE runs (id)")
+        other.execute("BEGIN EXCLUSIVE")
+        found = self.check(tmp_path)
+        other.close()
+        assert found.status == "failure"
+        assert found.advice == tracker.LOCKED
+
+    def test_a_folder_of_runs_from_before_is_the_default(self, tmp_path, monkeypatch):
+        (tmp_path / "mlruns/0").mkdir(parents=True)
+        (tmp_path / "mlruns/0/meta.yaml").touch()
+        found = self.check(tmp_path)
+        assert found.status == "failure"  # MLflow would refuse it
+        assert "migrate-filestore" in found.advice
+        monkeypatch.setenv(tracker.FOLDERS_ALLOWED, "true")
+        assert self.check(tmp_path).found == f"{tmp_path / 'mlruns'} can be written to"
+
+    @pytest.mark.parametrize("uri", ["file:{}/deep/store", "sqlite:///{}/deep/mlflow.db", "{}/deep"])
+    def test_a_place_that_cannot_be_written_to(self, tmp_path, uri, monkeypatch):
+        monkeypatch.setenv(tracker.FOLDERS_ALLOWED, "true")
+        (tmp_path / "file").touch()
+        found = self.check(tmp_path, uri.format(tmp_path / "file"))
+        assert found.status == "failure"
+        assert "tracking.uri" in found.advice
+
+    def test_a_read_only_folder(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("os.access", lambda *_: False)
+        assert self.check(tmp_path).status == "failure"
+
+    def test_a_server_that_answers(self, tmp_path, server):
+        assert self.check(tmp_path, f"http://{server.address}/mlflow/").status == OK
+        assert server.asked == [("/mlflow/health", None)]
+
+    def test_the_environment_names_it_too(self, tmp_path, server, monkeypatch):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{server.address}")
+        assert server.address in self.check(tmp_path).found
+
+    def test_a_password_is_neither_sent_nor_shown(self, tmp_path, server):
+        server.answer = 401
+        found = self.check(tmp_path, f"http://me:s3cret@{server.address}")
+        assert found.status == OK
+        assert "s3cret" not in str(found)
+        assert server.asked == [("/health", None)]
+
+    @pytest.mark.parametrize(
+        ("answer", "status"), [(401, "failure"), (403, "failure"), (404, OK), (500, "failure"), (503, "failure")]
+    )
+    def test_other_answers(self, tmp_path, server, answer, status):
+        server.answer = answer
+        assert self.check(tmp_path, f"http://{server.address}").status == status
+
+    def test_credentials_of_the_environment_count(self, tmp_path, server, monkeypatch):
+        server.answer = 401
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abc")
+        assert self.check(tmp_path, f"http://{server.address}").status == OK
+
+    def test_nobody_answers(self, tmp_path):
+        found = self.check(tmp_path, "http://me:s3cret@127.0.0.1:9")
+        assert found.status == "failure"
+        assert "s3cret" not in str(found)
+
+    def test_a_server_that_hangs(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(tracker, "PATIENCE", 0.2)
+        import socket
+
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            assert self.check(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}").status == "failure"
+
+    def test_databases_elsewhere(self, tmp_path, server):
+        assert self.check(tmp_path, f"postgresql://me:s3cret@{server.address}/runs").status == OK
+        found = self.check(tmp_path, "mysql+pymysql://me:s3cret@127.0.0.1:9/runs")
+        assert found.status == "failure"
+        assert "s3cret" not in str(found)
+
+    def test_an_address_that_is_none(self, tmp_path):
+        assert self.check(tmp_path, "http://127.0.0.1:notaport").status == "failure"
+        assert self.check(tmp_path, "databricks").status == "warning"
+        assert self.check(tmp_path, "uc://catalog").status == "warning"
+
+
+class TestDisk:
+    def check(self, monkeypatch, root, free, measured=MEASURED, **seen):
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+        data = dataset.Seen(Finding("data", OK, ""), DIGITS, **seen)
+        return disk.check(config(), data, measured, root)
+
+    @pytest.mark.parametrize(("free", "status"), [(1e12, OK), (1.9e8, "warning"), (1e8, "failure")])
+    def test_free_space_against_the_estimate(self, monkeypatch, tmp_path, free, status):
+        # 1 MB x (6 cycles x (1 + 5 + 5 models) + 4 x 5) = 86 MB, and 52 MB of tables and the like
+        found = self.check(monkeypatch, tmp_path, free)
+        assert found.status == status
+        assert "138 MB needed" in found.found or "0.1 GB needed" in found.found
+
+    def test_images_that_are_not_there_yet_count(self, monkeypatch, tmp_path):
+        big = DataShape(1_000_000, 0, (10, 10, 10), 10)
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2e9))
+        for seen, status in (
+            ({"stored": True}, OK),
+            ({}, "warning"),
+            ({"downloaded": False}, "failure"),
+        ):
+            data = dataset.Seen(Finding("data", OK, ""), big, **seen)
+            assert disk.check(config(), data, MEASURED, tmp_path).status == status
+
+    def test_without_an_estimate(self, monkeypatch, tmp_path):
+        assert self.check(monkeypatch, tmp_path, 1e12, measured=None).status == "warning"
+
+
+class TestDuration:
+    def test_in_words(self):
+        found = duration.check(config(), DIGITS, MEASURED)
+        assert found.status == OK
+        assert found.found == "about 5 min (2,214 client steps at 250 ms, 2 side by side)"
+
+    def test_on_a_machine_that_is_busy(self):
+        found = duration.check(config(), DIGITS, replace(MEASURED, alone_seconds=0.1))
+        assert found.status == "warning"
+        assert found.advice.endswith("without them it would be about 2 min.")
+
+    def test_a_step_that_fails(self):
+        found = duration.check(config(), DIGITS, "a training step failed (OutOfMemoryError: CUDA out of memory)")
+        assert found.status == "failure"
+        assert "out of memory" in found.found
+
+    def test_without_data(self):
+        assert duration.check(config(), None, None).status == "warning"

@@ -1,0 +1,175 @@
+"""A run that was interrupted goes on with the same command; one that would mix results is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from kafal_pipeline import continuity
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation.checkpoints import Checkpoints
+from kafal_pipeline.pipelines import runtime
+from kafal_pipeline.pipelines.fal import nodes
+from kafal_pipeline.runner import ResumableSequentialRunner
+
+ROOT = Path(__file__).parents[2]
+RUN = "smoke/ksas-kcfu/seed_0"
+
+
+class Killed(BaseException):
+    """What no hook and no node can catch, as a SIGKILL."""
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory, digests):
+    """What a run leaves behind that was never interrupted."""
+    folder = copy_of_project(tmp_path_factory.mktemp("untouched"))
+    run(folder)
+    return digests(folder / "data")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return copy_of_project(tmp_path)
+
+
+def copy_of_project(folder):
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / "src").mkdir()
+    return folder
+
+
+def run(folder, **params):
+    bootstrap_project(folder)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        KedroSession.create(project_path=folder, env="smoke", runtime_params={"tracking": "off", **params}) as session,
+    ):
+        patch.chdir(folder)
+        session.run(pipeline_names=["fal"], runner=ResumableSequentialRunner())
+
+
+def killed(folder, monkeypatch, saves=None, node=None):
+    """Run until a number of rounds is written down, or a node begins."""
+    with monkeypatch.context() as patch:
+        if saves is not None:
+            original = Checkpoints.save
+            count = iter(range(1, 100))
+
+            def save(self, state):
+                original(self, state)
+                if next(count) == saves:
+                    self.wait()
+                    raise Killed
+
+            patch.setattr(Checkpoints, "save", save)
+        else:
+
+            def begin(*_arguments, **_options):
+                raise Killed
+
+            patch.setattr(nodes, node, begin)
+        with pytest.raises(Killed):
+            run(folder)
+    runtime.close()
+
+
+@pytest.fixture
+def rounds_done(monkeypatch):
+    """(cycle, round) of every round that is trained from now on."""
+    done = []
+    original = Checkpoints.save
+
+    def save(self, state):
+        done.append((state.cycle, state.round))
+        original(self, state)
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    return done
+
+
+@pytest.mark.parametrize(("saves", "left"), [(1, [(0, 2), (1, 1), (1, 2)]), (3, [(1, 2)]), (4, [])])
+def test_training_goes_on_after_the_last_round(folder, untouched, digests, monkeypatch, rounds_done, saves, left):
+    killed(folder, monkeypatch, saves=saves)
+    rounds_done.clear()
+    run(folder)
+    assert rounds_done == left
+    assert digests(folder / "data") == untouched
+    assert not list((folder / "data/06_models").rglob("checkpoint"))
+
+
+@pytest.mark.parametrize(("node", "left"), [("query", [(1, 1), (1, 2)]), ("evaluate", [(1, 1), (1, 2)])])
+def test_other_nodes_are_done_again(folder, untouched, digests, monkeypatch, rounds_done, node, left):
+    killed(folder, monkeypatch, node=node)
+    rounds_done.clear()
+    run(folder)
+    assert rounds_done == left
+    assert digests(folder / "data") == untouched
+
+
+def test_a_finished_run_is_done_anew_with_the_same_bits(folder, untouched, digests, rounds_done):
+    run(folder)
+    run(folder)
+    assert rounds_done == 2 * [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert digests(folder / "data") == untouched
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"training": {"lr": 0.01}}, r"training.lr: 0.05 then, 0.01 now"),
+        ({"partition": {"clients": 4}}, r"partition.clients: 3 then, 4 now"),
+    ],
+)
+def test_other_parameters_are_refused_or_begin_anew(folder, monkeypatch, rounds_done, changes, said):
+    killed(folder, monkeypatch, saves=1)
+    rounds_done.clear()
+    with pytest.raises(UserError, match=rf"{RUN}.*{said}.*--params restart=true"):
+        run(folder, **changes)
+    assert rounds_done == []
+    run(folder, restart=True, **changes)
+    assert rounds_done == [(0, 1), (0, 2), (1, 1), (1, 2)]
+
+
+def test_other_code_is_refused_or_begins_anew_if_that_is_asked_for(folder, monkeypatch, rounds_done):
+    killed(folder, monkeypatch, saves=3)
+    rounds_done.clear()
+    record = folder / "data/07_model_output" / RUN / "provenance.json"
+    found = json.loads(record.read_text())
+    found["fingerprint"]["sources"] = "that of an older version"
+    record.write_text(json.dumps(found))
+    with pytest.raises(UserError, match="the code of query, update or federation is another"):
+        run(folder)
+    run(folder, restart="if_changed")
+    assert rounds_done[0] == (0, 1)
+
+
+def test_a_split_that_was_edited_is_refused(folder, monkeypatch, untouched, digests):
+    killed(folder, monkeypatch, saves=1)
+    monkeypatch.setattr(continuity.provenance, "fingerprint", edited(continuity.provenance.fingerprint))
+    with pytest.raises(UserError, match="the split is another"):
+        run(folder)
+
+
+def edited(fingerprint):
+    return lambda root, config: {**fingerprint(root, config), "split": "edited"}
+
+
+def test_a_run_without_a_finished_round_stands_in_no_ones_way(folder, monkeypatch, rounds_done):
+    killed(folder, monkeypatch, node="train")
+    run(folder, training={"lr": 0.01})
+    assert rounds_done == [(0, 1), (0, 2), (1, 1), (1, 2)]
+
+
+def test_unchanged_runs_that_may_begin_anew_go_on(folder, monkeypatch, untouched, digests, rounds_done):
+    killed(folder, monkeypatch, saves=2)
+    rounds_done.clear()
+    run(folder, restart="if_changed")
+    assert rounds_done == [(1, 1), (1, 2)]
+    assert digests(folder / "data") == untouched
