@@ -89,9 +89,9 @@ def check_parameters(root: Path, config: Config) -> None:
     UserError
         With the parameters that differ.
     """
-    if config.restart is False and _interrupted(root, config) and _has_rounds(root, config):
-        if changed := _differences(root, config):
-            raise _refused(root, config, changed)
+    in_danger = config.restart is False and _interrupted(root, config) and _has_rounds(root, config)
+    if in_danger and (changed := _differences(root, config)):
+        raise _refused(root, config, changed)
 
 
 _CHANGED = {
