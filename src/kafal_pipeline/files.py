@@ -1,44 +1,106 @@
-"""Writing files so that a reader sees the old one or the new one, never half of one."""
+"""Writing files so that a reader sees the old one or the new one, never half of one; and saying why it cannot be done.
+
+A disk that is full and a folder that must not be written are the user's to mend: they raise `CannotWrite`.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kafal_pipeline.errors import UserError
+
+ADVICE = {
+    errno.ENOSPC: "Make room there",
+    errno.EDQUOT: "Make room there, or have your quota raised",
+    errno.EFBIG: "Raise the limit of a file's size (ulimit -f)",
+    errno.EACCES: "Give yourself the permission to write there",
+    errno.EPERM: "Give yourself the permission to write there",
+    errno.EROFS: "Have it mounted for writing, or move the project",
+}
+"""What to do about each error of writing that is no fault of the program."""
+
+
+class CannotWrite(UserError):
+    """A file cannot be written: the disk is full, or writing there is not allowed."""
+
+    @classmethod
+    def because(cls, path: Path, code: int) -> CannotWrite:
+        """Return the error for a file and the system's number of what is wrong."""
+        free = shutil.disk_usage(_existing(path)).free / 1e6
+        return cls(
+            f"{path}: cannot be written: {os.strerror(code)} ({free:,.1f} MB are free there). {ADVICE[code]}, and give "
+            "the same command again."
+        )
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise `CannotWrite` where writing the file or folder `path` fails for want of room or permission.
+
+    Libraries wrap such errors in their own: what caused an error counts.
+    """
+    try:
+        yield
+    except Exception as error:
+        code = _cause(error, path.absolute())
+        if code is None:
+            raise
+        raise CannotWrite.because(path, code) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Check, without writing anything, that `folder` can be written, or made where it is not there.
+
+    Raises
+    ------
+    CannotWrite
+        If writing there is not allowed.
+    """
+    place = _existing(folder)
+    if not os.access(place, os.W_OK):
+        read_only = hasattr(os, "statvfs") and os.statvfs(place).f_flag & os.ST_RDONLY
+        raise CannotWrite.because(place, errno.EROFS if read_only else errno.EACCES)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file name beside `path`; on success it becomes `path`, on an error it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it takes the place of `path`, on an error it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -56,3 +118,37 @@ def write_with(path: Path, writer: Callable[[Path], object]) -> None:
     """Let `writer` write the file it is given, then put it in the place of `path`."""
     with replacing(path) as temporary:
         writer(temporary)
+
+
+def _existing(path: Path) -> Path:
+    """Return `path`, or the nearest of its parents that is there."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+
+
+def _cause(error: BaseException | None, path: Path) -> int | None:
+    """Return the number of the system's error behind an exception, if it is about writing `path`."""
+    while error is not None:
+        if isinstance(error, UserError) and not isinstance(error, CannotWrite):
+            return None
+        code = _number(error)
+        if code in ADVICE:
+            named = getattr(error, "filename", None)
+            return code if not isinstance(named, str) or _near(Path(named).absolute(), path) else None
+        error = error.__cause__
+    return None
+
+
+def _number(error: BaseException) -> int | None:
+    """Return the system's number of an error; safetensors, which is no Python, tells it in its text."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"os error (\d+)", str(error)) if type(error).__name__ == "SafetensorError" else None
+    return int(found[1]) if found else None
+
+
+def _near(named: Path, path: Path) -> bool:
+    """Tell whether an error's file has to do with writing `path`: it lies beside or below it, or is a folder above.
+
+    What is read while a file is written, such as a source of images, may fail for want of permission too.
+    """
+    return path.parent in named.parents or named in path.parents

@@ -10,7 +10,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from kafal_pipeline import continuity, project, provenance, saved_run
+from kafal_pipeline import active, continuity, project, provenance, saved_run
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.pipelines.cycles import FIRST_NODE
@@ -25,6 +25,7 @@ class ProjectHooks:
     def __init__(self) -> None:
         self._closing_lines = ""
         self._config_loader: Any = None
+        self._lock = active.Lock()
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
@@ -47,6 +48,8 @@ class ProjectHooks:
             )
         if any(name.startswith("compare.") for name in names):
             project.comparison(self._config_loader)
+        if any(name.startswith(("cycle_", "report.")) for name in names):
+            self._lock.acquire(project.root(), project.active())
         goes_on = any(name.startswith(("cycle_", "report.")) for name in names) and FIRST_NODE not in names
         if goes_on or run_params.get("only_missing_outputs"):
             continuity.check(project.root(), project.active())
@@ -88,9 +91,15 @@ class ProjectHooks:
         if self._closing_lines:
             click.echo(f"\n{self._closing_lines}")
             self._closing_lines = ""
+        self._lock.release()
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
         """Release the processes."""
         runtime.close()
         project.end()
+        self._lock.release()
+
+    def abort(self) -> None:
+        """Let go of the run: for whoever handles Ctrl-C and SIGTERM."""
+        self._lock.release()

@@ -13,7 +13,7 @@ from kedro.runner import SequentialRunner
 from kedro_datasets.json import JSONDataset
 
 from kafal_pipeline.data import ImageData
-from kafal_pipeline.tracking import NullTracker, Tracker
+from kafal_pipeline.tracking import NullTracker, Tracker, record
 from kafal_pipeline.tracking.describe import sha256
 from kafal_pipeline.tracking.hooks import TrackingHooks
 
@@ -218,3 +218,12 @@ def test_without_a_context_the_hooks_do_nothing():
     hooks = TrackingHooks()
     hooks.before_pipeline_run(run_params={}, pipeline=Pipeline([node(lambda: 1, None, "a", name="cycle_00.train")]))
     hooks.abort()
+
+
+def test_no_number_of_the_run_is_taken_for_one_of_its_last_cycle():
+    recorder = Recorder()
+    record.record_metrics(recorder, {"labels": 200, "accuracy": 0.5, "bytes_sent": 10})
+    record.record_summary(recorder, {"labels": 200, "aulc": 0.25, "bytes_sent": 30, "seed": 0}, step=200)
+    (cycle, _), (run, _) = recorder.of("metrics")
+    assert cycle == {"accuracy": 0.5, "bytes_sent": 10}
+    assert run == {"labels": 200, "aulc": 0.25, "total_bytes_sent": 30}

@@ -214,10 +214,14 @@ def _as_tracking(value: Any) -> Any:
 
 
 class TrackingSection(Section):
-    """What MLflow records. `uri` null means MLFLOW_TRACKING_URI, or a local store in the project's folder."""
+    """What MLflow records. `uri` null means MLFLOW_TRACKING_URI, or a local store in the project's folder.
+
+    `required` says whether a run may begin without its tracker. One that is lost later never ends a run.
+    """
 
     enabled: bool = True
     uri: str | None = None
+    required: bool = True
     experiment: str | None = None
     system_metrics: bool = True
     log_model: bool = True

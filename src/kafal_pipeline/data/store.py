@@ -18,6 +18,7 @@ from kafal_pipeline.data.fingerprint import content_digest, stat_digest, unchang
 from kafal_pipeline.data.images import ImageData
 from kafal_pipeline.data.sources import find_source
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.locks import alone
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import DatasetConfig
@@ -58,13 +59,11 @@ def open_store(config: DatasetConfig, raw: Path, folder: Path, base: Path = Path
     source = find_source(config, raw, base)  # its files may just have been downloaded
     # Sizes and times come before the bytes: a file that changes in between is read again next time, never missed.
     stat, content = stat_digest(source), content_digest(source)
-    try:
-        store_writer.write_store(config, data, content, folder)
-    except OSError:
-        # Another run may have put the same store there at the same moment; then that one does.
+    with alone(folder.with_name(f".{folder.name}.lock")):
+        # Another run of the same moment may have put the same store there, and be using it.
         meta = _whole(folder)
         if meta is None or (meta["config"], meta["source"]) != (store_writer.content_config(config), content):
-            raise
+            store_writer.write_store(config, data, content, folder)
     write_note(note, content, stat)
     return read_store(folder)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from filelock import FileLock, Timeout
 
 from kafal_pipeline.errors import UserError, masked
+from kafal_pipeline.files import CannotWrite
 from kafal_pipeline.tracking.journal import JOURNAL, Entry, read
 from kafal_pipeline.tracking.progress import Progress
 from kafal_pipeline.tracking.system import SYSTEM, SystemSampler
@@ -85,7 +86,7 @@ class Delivery:
             return False
         if self.progress.problem:
             self.progress.problem = None
-            self.progress.save(self._path.parent)
+            self._save()
         return True
 
     def _connected(self) -> Store | None:
@@ -105,7 +106,7 @@ class Delivery:
         self._store = Store(start, uri, self.progress.run_id)
         if self.progress.run_id != self._store.run_id:
             self.progress.run_id = self._store.run_id
-            self.progress.save(self._path.parent)
+            self._save()
         return self._store
 
     def _deliver(self, store: Store, entries: Sequence[Entry], which: str) -> None:
@@ -123,7 +124,7 @@ class Delivery:
                 self._try(lambda: store.apply(event))  # noqa: B023 - called at once
                 self.progress.complete = False
             setattr(self.progress, which, entries[end - 1].end)
-            self.progress.save(self._path.parent)
+            self._save()
             position = end
 
     def _try(self, action: Callable[[], None]) -> None:
@@ -146,7 +147,14 @@ class Delivery:
             times = [entry.event["time"] for entry in read(self._system)] + [event["time"] for event in events]
             store.end("KILLED", None if live else max(times))
         self.progress.complete = True
-        self.progress.save(self._path.parent)
+        self._save()
+
+    def _save(self) -> None:
+        """Write down how far it is; where that fails, all since the last time is delivered again, to no effect."""
+        try:
+            self.progress.save(self._path.parent)
+        except CannotWrite as error:
+            logger.warning("%s", error)
 
     def _note_problem(self, error: Exception) -> None:
         from kafal_pipeline.tracking.store import explain  # noqa: PLC0415 - imports mlflow, seconds
@@ -155,7 +163,7 @@ class Delivery:
         if problem != self.progress.problem:
             logger.warning("%s", masked("".join(traceback.format_exception(error))))
             self.progress.problem = problem
-            self.progress.save(self._path.parent)
+            self._save()
 
 
 def follow(journal: Path, addresses: Addresses, gone: threading.Event, patience: float, pause: float = 0.5) -> bool:

@@ -12,7 +12,7 @@ from kedro.framework.hooks import hook_impl
 
 from kafal_pipeline import project, provenance
 from kafal_pipeline.config import Config, resolve
-from kafal_pipeline.tracking import record
+from kafal_pipeline.tracking import reachable, record
 from kafal_pipeline.tracking.tracker import NullTracker, Tracker
 
 if TYPE_CHECKING:
@@ -107,9 +107,11 @@ class TrackingHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
-        """Take note of a run that trains; tracking starts with the first training, once all input has proved good."""
+        """Look for the tracker; tracking starts with the first training, once all input has proved good."""
         self._run, self._run_params = None, run_params
         self._waiting = any(node.name.endswith(".train") for node in pipeline.nodes)
+        if self._waiting or any(node.name.startswith("compare.") for node in pipeline.nodes):
+            self._check_tracker()
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: CatalogProtocol) -> None:
@@ -153,6 +155,17 @@ class TrackingHooks:
     @property
     def _is_part(self) -> bool:
         return project.going_on() or any(self._run_params.get(option) for option in PARTS)
+
+    def _check_tracker(self) -> None:
+        """Check that the tracker can be reached; for the runs of a comparison, it has done so."""
+        if self._context is None or self._comparison is not None:
+            return
+        config = resolve(self._context.config_loader["parameters"])
+        if config.tracking.enabled:
+            project = Path(self._context.project_path)
+            comparison = not self._waiting
+            journals = Path("data/09_tracking") / (config.dataset.folder if comparison else config.run_path)
+            reachable.check(config.tracking, project, journals)
 
     def _start(self) -> None:
         if self._context is None or not self._waiting:

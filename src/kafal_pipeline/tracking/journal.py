@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.files import writing
 
 JOURNAL = "journal.jsonl"
 """Name of the journal in a run's tracking folder."""
@@ -29,30 +30,49 @@ class Journal:
     ----------
     path
         The file, made with its folder where absent. A last line that a crash left torn is cut off.
+
+    Raises
+    ------
+    CannotWrite
+        Here, by `append` and by `close`, if the disk is full or must not be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab", buffering=0)
-        self._file.truncate(_whole_lines(path))
         self._lock = threading.Lock()
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab", buffering=0)
+            self._file.truncate(_whole_lines(path))
 
     def append(self, kind: str, *, durable: bool = False, **fields: Any) -> None:
         """Write one event of type `kind`, stamped with the time in ms; `durable` events survive a power failure."""
         event = {"type": kind, "time": time.time_ns() // 1_000_000, **fields}
         line = json.dumps(event, allow_nan=False, ensure_ascii=False).encode() + b"\n"
-        with self._lock:
-            self._file.write(line)
+        with self._lock, writing(self.path):
+            self._write(line)
             if durable:
                 os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Write everything through to the disk and close the file."""
-        with self._lock:
+        with self._lock, writing(self.path):
             if not self._file.closed:
-                os.fsync(self._file.fileno())
-                self._file.close()
+                try:
+                    os.fsync(self._file.fileno())
+                finally:
+                    self._file.close()
+
+    def _write(self, line: bytes) -> None:
+        """Write a whole line: a disk that is nearly full takes the beginning of one, which is then taken back."""
+        before = os.fstat(self._file.fileno()).st_size
+        left = memoryview(line)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError:
+            self._file.truncate(before)
+            raise
 
 
 def read(path: Path, offset: int = 0) -> list[Entry]:

@@ -33,6 +33,9 @@ FOLDERS = {
 OF_ROUNDS = ("loss", "lr", "seconds")
 """Columns of the table of rounds that are recorded. MLflow draws a chart for each; the others are in the table."""
 
+OF_THE_RUN = {"bytes_sent": "total_bytes_sent"}
+"""Numbers of the whole run that have another name than those of its cycles, which are recorded at the same step."""
+
 NO_MEASURES = ("cycle", "cycles", "seed")
 """Numbers that only name a run or a cycle."""
 
@@ -67,7 +70,8 @@ def record_metrics(tracker: NullTracker, metrics: Mapping[str, Any]) -> None:
 
 def record_summary(tracker: NullTracker, summary: Mapping[str, Any], step: int) -> None:
     """Record the numbers of the whole run at its last number of labels."""
-    values = {key: value for key, value in finite_numbers(summary).items() if key not in NO_MEASURES}
+    numbers = finite_numbers(summary)
+    values = {OF_THE_RUN.get(key, key): value for key, value in numbers.items() if key not in NO_MEASURES}
     tracker.metrics(values, step=step, durable=True)
 
 

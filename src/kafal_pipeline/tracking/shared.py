@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from kafal_pipeline.tracking.tracker import LOG, start_process
+from kafal_pipeline.tracking.helper import LOG, start_process
+from kafal_pipeline.tracking.reachable import address
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import TrackingConfig
@@ -31,7 +31,7 @@ class SharedDelivery:
     """
 
     def __init__(self, config: TrackingConfig, project: Path) -> None:
-        self._uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+        self._uri = address(config)
         self._project = project
         self._folder = project / "data" / "09_tracking"
         self._helper: subprocess.Popen[bytes] | None = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 
+from kafal_pipeline.files import CannotWrite
 from kafal_pipeline.tracking.journal import Journal, read
 
 SYSTEM = "system.jsonl"
@@ -42,7 +44,8 @@ class SystemSampler:
         """Stop the thread and close the file."""
         self._stopped.set()
         self._thread.join()
-        self._journal.close()
+        with contextlib.suppress(CannotWrite):
+            self._journal.close()
 
     def _sample(self) -> None:
         self._measure()  # the processor's load is measured since the call before: the first one means nothing
@@ -50,8 +53,9 @@ class SystemSampler:
         while not stopped:
             stopped = self._stopped.wait(wait)
             values = {f"system/{key}": float(value) for key, value in self._measure().items()}
-            self._journal.append("metrics", step=self._step, values=values)
-            self._step += 1
+            with contextlib.suppress(CannotWrite):  # a disk that is full now may have room for the next one
+                self._journal.append("metrics", step=self._step, values=values)
+                self._step += 1
             wait = self._interval
 
     def _measure(self) -> dict[str, float]:

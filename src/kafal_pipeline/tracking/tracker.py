@@ -13,19 +13,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import kafal_pipeline
 from kafal_pipeline.errors import masked
+from kafal_pipeline.files import CannotWrite
 from kafal_pipeline.tracking.describe import run_name, run_params, run_tags, sha256
+from kafal_pipeline.tracking.helper import LOG, start_process, wait
 from kafal_pipeline.tracking.journal import JOURNAL, Journal, read
 from kafal_pipeline.tracking.progress import Progress
+from kafal_pipeline.tracking.reachable import address
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
 
 logger = logging.getLogger(__name__)
-
-LOG = "deliver.log"
-"""Name of the helper's log, beside the journal."""
 
 
 class NullTracker:
@@ -105,7 +104,7 @@ class Tracker(NullTracker):
         """
         if not config.tracking.enabled:
             return NullTracker()
-        uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+        uri = address(config.tracking)
         params = run_params(config)
         path = _unfinished(folder, params, execution) if restart else None
         journal = Journal(path or folder / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}" / JOURNAL)
@@ -159,9 +158,14 @@ class Tracker(NullTracker):
 
     def finish(self, status: Literal["FINISHED", "FAILED"], error: str | None = None, limit: float = 60) -> None:
         """End the run with `status` and wait at most `limit` seconds for the delivery."""
-        if not self._ended:
+        try:
             self._append("end", durable=True, status=status, error=masked(error) if error else None)
-        self._leave(limit)
+        except CannotWrite as problem:
+            if status == "FINISHED":
+                raise
+            logger.warning("The end of the run is not in its journal, hence KILLED in MLflow. %s", problem)
+        finally:
+            self._leave(limit)
 
     def abort(self, limit: float = 15) -> None:
         """Leave the run without an end, which makes it KILLED, and wait at most `limit` seconds for the delivery."""
@@ -180,14 +184,16 @@ class Tracker(NullTracker):
         if self._ended:
             return
         self._ended = True
-        self._journal.close()
+        try:
+            self._journal.close()
+        except CannotWrite as problem:
+            logger.warning("%s", problem)
         self._close_pipe()
         if self._helper is None:
             return
         folder = self._journal.path.parent
-        try:
-            code = self._helper.wait(limit)
-        except subprocess.TimeoutExpired:
+        code = wait(self._helper, folder, limit)
+        if code is None:
             logger.warning("MLflow is still being given this run, by process %s. %s", self._helper.pid, self._later())
             return
         progress = Progress.load(folder)
@@ -212,31 +218,6 @@ def _start_helper(journal: Path, project: Path, uri: str | None, patience: float
     """Start the helper that follows one journal."""
     command = [sys.executable, "-m", "kafal_pipeline.tracking.deliver", "--follow", "--patience", str(patience)]
     return start_process([*command, str(journal.resolve())], journal.parent / LOG, project, uri)
-
-
-def start_process(command: list[str], log: Path, project: Path, uri: str | None) -> subprocess.Popen[bytes]:
-    """Start a process that delivers, out of reach of Ctrl-C and on one thread."""
-    # Kedro adds `src` to the path of its own process only.
-    source = str(Path(kafal_pipeline.__file__).parents[1])
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH")) if part),
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",  # the model is logged on the CPU; GPU metrics do not go through CUDA
-        **({"MLFLOW_TRACKING_URI": uri} if uri else {}),
-    }
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=file,
-            stderr=file,
-            env=environment,
-            cwd=project,  # where a bare `mlflow ui` is started, and where MLflow makes its default store
-            start_new_session=True,
-        )
 
 
 def _unfinished(folder: Path, params: Mapping[str, str], execution: str) -> Path | None:

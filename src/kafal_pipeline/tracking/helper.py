@@ -1,0 +1,58 @@
+"""The process that delivers: how it is started, and how long a run waits for it at its end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import kafal_pipeline
+from kafal_pipeline.files import writing
+from kafal_pipeline.tracking.progress import Progress
+
+LOG = "deliver.log"
+"""Name of the helper's log, beside the journal."""
+
+STALLED = 30.0
+"""Seconds without progress after which a run waits no longer: a server may take everything and answer nothing."""
+
+
+def start_process(command: list[str], log: Path, project: Path, uri: str | None) -> subprocess.Popen[bytes]:
+    """Start a process that delivers, out of reach of Ctrl-C and on one thread."""
+    # Kedro adds `src` to the path of its own process only.
+    source = str(Path(kafal_pipeline.__file__).parents[1])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH")) if part),
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",  # the model is logged on the CPU; GPU metrics do not go through CUDA
+        **({"MLFLOW_TRACKING_URI": uri} if uri else {}),
+    }
+    with writing(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        file = log.open("ab")
+    with file:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=file,
+            env=environment,
+            cwd=project,  # where a bare `mlflow ui` is started, and where MLflow makes its default store
+            start_new_session=True,
+        )
+
+
+def wait(helper: subprocess.Popen[bytes], folder: Path, limit: float) -> int | None:
+    """Return the helper's exit code; None if it needs more than `limit` seconds, or gets no further for `STALLED`."""
+    deadline, before, since = time.monotonic() + limit, None, time.monotonic()
+    while (now := time.monotonic()) < min(deadline, since + STALLED):
+        try:
+            return helper.wait(min(0.5, deadline - now))
+        except subprocess.TimeoutExpired:
+            progress = Progress.load(folder)
+            if progress != before:
+                before, since = progress, now
+    return None
