@@ -7,6 +7,7 @@ import functools
 import logging
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import click
 from kedro import KedroDeprecationWarning
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
+from kedro.io import DatasetError
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -23,6 +25,9 @@ from yaml import YAMLError
 from kafal_pipeline import project
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines import runtime
+
+ASKED_FOR_WRONGLY = (ValueError, OmegaConfBaseException, MissingConfigException, YAMLError, DatasetError)
+"""What Kedro raises before the first node, where a pipeline, node or environment is not there or a file is broken."""
 
 
 class Terminated(BaseException):
@@ -46,31 +51,41 @@ class _SaidOnce(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether to keep a record."""
-        return not isinstance(sys.exc_info()[1], UserError)
+        return _mistake(sys.exc_info()[1]) is None
+
+
+_said_once = _SaidOnce()
+
+
+def _mistake(error: BaseException | None) -> UserError | None:
+    """Return the user's mistake behind an error: Kedro wraps what reading a dataset raises."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
 
 
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
+    def guarded(*args: Any, verbose: bool = False, **kwargs: Any) -> Any:
         # `--pipeline` is what users know, and works; its successor `--pipelines` works too.
         warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated", category=KedroDeprecationWarning)
         for name in ("kedro.pipeline.node", "kedro.runner.sequential_runner"):
-            logging.getLogger(name).addFilter(_SaidOnce())
+            logging.getLogger(name).addFilter(_said_once)
         try:
             with _sigterm_raises():
                 return function(*args, **kwargs)
-        except UserError as error:
-            raise click.ClickException(str(error)) from None
-        except (ValueError, OmegaConfBaseException, MissingConfigException, YAMLError) as error:
-            if project.running():
-                raise
-            # Before the first node: a pipeline, node or environment that is not there, or a file that cannot be read.
-            raise click.ClickException(f"{error}") from None
         except (KeyboardInterrupt, Terminated) as interruption:
             _abort()
             terminated = isinstance(interruption, Terminated)
             click.echo("\nTerminated." if terminated else "\nInterrupted.", err=True)
             raise click.exceptions.Exit(143 if terminated else 130) from None
+        except Exception as error:
+            message = _mistake(error)
+            if message is None and (project.running() or not isinstance(error, ASKED_FOR_WRONGLY)):
+                raise
+            if verbose:
+                click.echo("".join(traceback.format_exception(error)), err=True)
+            raise click.ClickException(f"{message or error}") from None
 
     return guarded
 
@@ -134,4 +149,5 @@ run.params = [copy.copy(option) for option in kedro_run.params]
 for _option in run.params:
     if _option.name == "params":
         _option.callback = _split_params
+run.params.append(click.Option(["--verbose"], is_flag=True, help="Show the traceback of a mistake too."))
 cli.add_command(run)

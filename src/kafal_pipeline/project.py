@@ -12,7 +12,7 @@ from kafal_pipeline import saved_run
 from kafal_pipeline.config import Config, resolve
 from kafal_pipeline.config.compare import CompareConfig, resolve_comparison
 from kafal_pipeline.config.resolve import ConfigError
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.errors import UserError, did_you_mean
 from kafal_pipeline.models import MODELS
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.registry import check_name, create
@@ -54,7 +54,8 @@ def activate(config_loader: Any, root: Path = Path()) -> Config:
     UserError
         With every problem, each led by the file that holds the key.
     """
-    global _active, _session  # noqa: PLW0603 - see above
+    global _active, _running, _session  # noqa: PLW0603 - see above
+    _running = False
     given = config_loader.runtime_params or {}
     if _given is not None:
         config_loader["parameters"] = dict(_given)
@@ -63,7 +64,7 @@ def activate(config_loader: Any, root: Path = Path()) -> Config:
         config_loader["parameters"] = saved_run.parameters_of(root, given[saved_run.KEY])
 
     def checked() -> Config:
-        config = resolve(config_loader["parameters"])
+        config = resolve(_parameters(config_loader))
         check_strategies(config)
         return config
 
@@ -83,7 +84,7 @@ def comparison(config_loader: Any) -> tuple[CompareConfig, list[Config]]:
     """
 
     def checked() -> tuple[CompareConfig, list[Config]]:
-        compare, runs = resolve_comparison(config_loader["parameters"])
+        compare, runs = resolve_comparison(_parameters(config_loader))
         strategies = {(config.query.label, config.update.label): config for config in runs}
         problems: dict[tuple[str, str], None] = {}
         for config in strategies.values():
@@ -104,6 +105,38 @@ def _of_matrix(key: str) -> str:
         if key == kind or key.startswith(f"{kind}."):
             return many + key.removeprefix(kind)
     return key
+
+
+def _parameters(config_loader: Any) -> Mapping[str, Any]:
+    """Return the merged parameters, or say which environment is not there, or which file cannot be read and why."""
+    try:
+        return config_loader["parameters"]
+    except Exception as error:  # a broken file can provoke errors of YAML, OmegaConf, Kedro and Python itself
+        conf = Path(config_loader.conf_source)
+        if config_loader.env and not (conf / str(config_loader.env)).is_dir():
+            names = [folder.name for folder in conf.glob("*/") if folder.is_dir()]
+            hint = did_you_mean(config_loader.env, names)
+            raise UserError(f"--env: there is no folder {conf / str(config_loader.env)}. {hint}") from None
+        for file in _parameter_files(config_loader):
+            problem = _unreadable(file)
+            if problem:
+                raise UserError(f"{_shown(conf, file)}: cannot be read as YAML keys and values: {problem}") from error
+        key = getattr(error, "full_key", None)
+        if key:
+            sentence = " ".join(str(getattr(error, "msg", error)).split())
+            raise UserError(f"{_source(config_loader, key)}: {key}: {sentence}") from error
+        raise
+
+
+def _unreadable(file: Path) -> str:
+    """Return what is wrong with a file of parameters, in one line; nothing if it can be read."""
+    from omegaconf import DictConfig, OmegaConf  # noqa: PLC0415 - only where a message is made
+
+    try:
+        content = OmegaConf.load(file)
+    except Exception as error:  # see above
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return "" if isinstance(content, DictConfig) else f"found a {type(content).__name__}; it must be a mapping."
 
 
 def _located(config_loader: Any, check: Callable[[], T]) -> T:
@@ -194,13 +227,23 @@ def _source(config_loader: Any, key: str) -> str:
     if any(_holds(given, parts[:length]) for length in range(len(parts), 1 if len(parts) > 1 else 0, -1)):
         return "--params"
     conf = Path(config_loader.conf_source)
-    folders = [config_loader.env or config_loader.default_run_env, config_loader.base_env]
+    files = _parameter_files(config_loader)
     for length in range(len(parts), 0, -1):
-        for folder in folders:
-            for file in sorted((conf / str(folder)).glob("**/parameters*.y*ml")):
-                if _holds(_read(file), parts[:length]):
-                    return f"{conf.name}/{file.relative_to(conf).as_posix()}"
+        for file in files:
+            if _holds(_read(file), parts[:length]):
+                return _shown(conf, file)
     return f"{conf.name}/{config_loader.base_env}/parameters.yml"
+
+
+def _parameter_files(config_loader: Any) -> list[Path]:
+    """Return the files that hold parameters, those that go before others first."""
+    folders = [config_loader.env or config_loader.default_run_env, config_loader.base_env]
+    conf = Path(config_loader.conf_source)
+    return [file for folder in folders for file in sorted((conf / str(folder)).glob("**/parameters*.y*ml"))]
+
+
+def _shown(conf: Path, file: Path) -> str:
+    return f"{conf.name}/{file.relative_to(conf).as_posix()}"
 
 
 def _read(file: Path) -> Mapping[str, Any]:
