@@ -64,6 +64,14 @@ def _mistake(error: BaseException | None) -> UserError | None:
     return error
 
 
+def _asked_for_wrongly(error: Exception, runner: str) -> bool:
+    """Tell whether Kedro could not do what the command line or the configuration says, before the first node."""
+    if isinstance(error, ASKED_FOR_WRONGLY):
+        return not project.running()
+    # Kedro imports the runner without asking whether it is there.
+    return isinstance(error, AttributeError | ImportError) and bool(runner) and runner.split(".")[-1] in str(error)
+
+
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def guarded(*args: Any, verbose: bool = False, **kwargs: Any) -> Any:
@@ -81,11 +89,11 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             raise click.exceptions.Exit(143 if terminated else 130) from None
         except Exception as error:
             message = _mistake(error)
-            if message is None and (project.running() or not isinstance(error, ASKED_FOR_WRONGLY)):
+            if message is None and not _asked_for_wrongly(error, str(kwargs.get("runner") or "")):
                 raise
             if verbose:
                 click.echo("".join(traceback.format_exception(error)), err=True)
-            raise click.ClickException(f"{message or error}") from None
+            raise click.ClickException(f"{message or project.broken_file() or error}") from None
 
     return guarded
 
@@ -111,7 +119,7 @@ def _split_params(context: click.Context, option: click.Parameter, value: Any) -
     try:
         pairs = [(key.strip(), text) for key, _, text in (item.partition("=") for item in items)]
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={text}" for key, text in pairs]))
-    except (YAMLError, OmegaConfBaseException) as error:
+    except (YAMLError, OmegaConfBaseException, IndexError) as error:  # the last of "[=1"
         raise click.BadParameter(f"{value!r} cannot be read: {' '.join(str(error).split())}", context, option) from None
 
 

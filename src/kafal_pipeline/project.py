@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,9 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kafal_pipeline import saved_run
-from kafal_pipeline.config import Config, resolve
+from kafal_pipeline.config import Config, ModelConfig, resolve
 from kafal_pipeline.config.compare import CompareConfig, resolve_comparison
 from kafal_pipeline.config.resolve import ConfigError
+from kafal_pipeline.config.strategy import COMPOSE
 from kafal_pipeline.errors import UserError, did_you_mean
 from kafal_pipeline.models import MODELS
 from kafal_pipeline.query import QUERIES
@@ -128,6 +131,17 @@ def _parameters(config_loader: Any) -> Mapping[str, Any]:
         raise
 
 
+def broken_file() -> str | None:
+    """Return which file of the configuration cannot be read, and why; None if all can."""
+    conf = Path(_session.conf_source or _session.root / "conf")
+    for folder in (_session.env or "local", "base"):
+        for file in sorted((conf / folder).glob("**/*.y*ml")):
+            problem = _unreadable(file)
+            if problem:
+                return f"{_shown(conf, file)}: cannot be read as YAML keys and values: {problem}"
+    return None
+
+
 def _unreadable(file: Path) -> str:
     """Return what is wrong with a file of parameters, in one line; nothing if it can be read."""
     from omegaconf import DictConfig, OmegaConf  # noqa: PLC0415 - only where a message is made
@@ -191,8 +205,8 @@ def check_strategies(config: Config) -> None:
     for kind, strategy, entries in (("query", config.query, QUERIES), ("update", config.update, UPDATES)):
         try:
             check_name(kind, strategy.name, entries)
-            if strategy.options or strategy.name not in entries:
-                create(kind, strategy.name, strategy.options, entries)
+            if strategy.options or strategy.name not in entries or strategy.name == COMPOSE:
+                _check_kind(kind, create(kind, strategy.name, strategy.options, entries), strategy.name)
         except UserError as error:
             problems.append(_keyed(kind, str(error).removeprefix(f"{kind}: ")))
     try:
@@ -200,9 +214,13 @@ def check_strategies(config: Config) -> None:
         if config.model.name not in MODELS or config.model.options or config.model.pretrained:
             from kafal_pipeline.models.factory import check  # noqa: PLC0415 - torch takes seconds to import
 
+            _check_weights(config.model.pretrained)
             check(config.model)
     except UserError as error:
-        problems.append(_keyed("model.name", str(error).removeprefix("model: ")))
+        key, sentence = _keyed("model.name", str(error).removeprefix("model: "))
+        near = difflib.get_close_matches(key.removeprefix("model."), ModelConfig.model_fields, n=1)
+        unknown = "unknown option" in sentence and near and near[0] not in sentence
+        problems.append((key, f"{sentence} Did you mean {near[0]!r}?" if unknown else sentence))
     if config.training.device not in {"auto", "cpu"}:
         from kafal_pipeline.training.devices import choose_device  # noqa: PLC0415 - torch takes seconds to import
 
@@ -212,6 +230,32 @@ def check_strategies(config: Config) -> None:
             problems.append(("training.device", str(error).removeprefix("training.device: ")))
     if problems:
         raise ConfigError(problems)
+
+
+def _check_kind(kind: str, strategy: object, name: str) -> None:
+    """Refuse a class of the user's that is no strategy before the results of an earlier run make place for new ones."""
+    if kind == "query" and not callable(getattr(strategy, "select", None)):
+        raise UserError(f"query: found {name!r}, which has no method `select` (kafal_pipeline.query.base.Query).")
+    if kind == "update":
+        from kafal_pipeline.update.base import Update  # noqa: PLC0415 - torch takes seconds to import
+
+        if not isinstance(strategy, Update):
+            raise UserError(f"update: found {name!r}, which does not derive from kafal_pipeline.update.base.Update.")
+
+
+def _check_weights(path: str | None) -> None:
+    """Refuse a file of pretrained weights that is none before the results of an earlier run make place."""
+    if path is None:
+        return
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - only where weights are loaded
+
+    if not os.path.isfile(path):
+        raise UserError(f"model.pretrained: there is no file {os.path.abspath(path)!r}.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            file.keys()
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"model.pretrained: {path} is no safetensors file ({error}).") from error
 
 
 def _keyed(key: str, message: str) -> tuple[str, str]:
@@ -227,10 +271,10 @@ def _source(config_loader: Any, key: str) -> str:
     if any(_holds(given, parts[:length]) for length in range(len(parts), 1 if len(parts) > 1 else 0, -1)):
         return "--params"
     conf = Path(config_loader.conf_source)
-    files = _parameter_files(config_loader)
+    contents = [(file, _read(file)) for file in _parameter_files(config_loader)]
     for length in range(len(parts), 0, -1):
-        for file in files:
-            if _holds(_read(file), parts[:length]):
+        for file, content in contents:
+            if _holds(content, parts[:length]):
                 return _shown(conf, file)
     return f"{conf.name}/{config_loader.base_env}/parameters.yml"
 

@@ -49,7 +49,7 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: Whole = Field(default=0, ge=0, lt=2**32)
-    cycles: Whole = Field(default=6, ge=1, le=1000)
+    cycles: Whole = Field(default=6, ge=1, le=250)
     preset: Literal["kafal_code", "kafal_paper"] = "kafal_code"
     query: Strategy
     update: Strategy
@@ -158,7 +158,10 @@ def _explain(problem: dict[str, Any], model: type[BaseModel]) -> tuple[str, str]
     location = [str(part) for part in problem["loc"]]
     kind, found, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return ".".join(location), f"unknown key. {did_you_mean(location[-1], _keys_at(location[:-1], model))}"
+        others = OTHERS if location[:-1] == [] and model is Config else ()
+        return ".".join(
+            location
+        ), f"unknown key. {did_you_mean(location[-1], [*_keys_at(location[:-1], model), *others])}"
     # A union's branches end in the branch's name: `budget.initial.float`.
     if location and (location[-1] in UNION_BRANCHES or location[-1].startswith("function-before[")):
         location = location[:-1]

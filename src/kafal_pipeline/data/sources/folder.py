@@ -72,7 +72,10 @@ def _listing(root: Path, split: str) -> Listing:
     """Return the images of ``root/split``; hidden files are passed over."""
     folder = root / split
     if not folder.is_dir():
-        raise UserError(f"{root}: found no folder {split}/; it must hold one folder of images for each class.")
+        raise UserError(
+            f"{root}: found no folder {split}/; dataset.path must name an .npz file or a folder with train/<class>/ "
+            "and test/<class>/ (docs/data.md)."
+        )
     paths, names, skipped = [], [], []
     for class_folder in _visible(folder):
         if not class_folder.is_dir():
