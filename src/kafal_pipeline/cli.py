@@ -69,7 +69,7 @@ def _asked_for_wrongly(error: Exception, runner: str) -> bool:
     if isinstance(error, ASKED_FOR_WRONGLY):
         return not project.running()
     # Kedro imports the runner without asking whether it is there.
-    return isinstance(error, AttributeError | ImportError) and bool(runner) and runner.split(".")[-1] in str(error)
+    return isinstance(error, AttributeError | ImportError) and bool(runner) and runner.rsplit(".", maxsplit=1)[-1] in str(error)
 
 
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,7 +14,6 @@ from kafal_pipeline import saved_run
 from kafal_pipeline.config import Config, ModelConfig, resolve
 from kafal_pipeline.config.compare import CompareConfig, resolve_comparison
 from kafal_pipeline.config.resolve import ConfigError
-from kafal_pipeline.config.strategy import COMPOSE
 from kafal_pipeline.errors import UserError, did_you_mean
 from kafal_pipeline.models import MODELS
 from kafal_pipeline.query import QUERIES
@@ -205,7 +204,7 @@ def check_strategies(config: Config) -> None:
     for kind, strategy, entries in (("query", config.query, QUERIES), ("update", config.update, UPDATES)):
         try:
             check_name(kind, strategy.name, entries)
-            if strategy.options or strategy.name not in entries or strategy.name == COMPOSE:
+            if strategy.options or strategy.name not in entries:
                 _check_kind(kind, create(kind, strategy.name, strategy.options, entries), strategy.name)
         except UserError as error:
             problems.append(_keyed(kind, str(error).removeprefix(f"{kind}: ")))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
+from kafal_pipeline.catalog.states import read_state
 from kafal_pipeline.files import replacing_folder
 
 if TYPE_CHECKING:
@@ -35,12 +36,10 @@ class ManyStates(AbstractDataset[Mapping[str, Any], Mapping[str, Any]]):
 
     def load(self) -> Mapping[str, Mapping[str, Tensor]]:
         """Return a mapping that reads a state, on the CPU, each time it is asked for it."""
-        from safetensors.torch import load_file  # noqa: PLC0415 - torch takes seconds to import
-
         from kafal_pipeline.federation.lazy import Lazy  # noqa: PLC0415 - imports torch
 
         files = sorted(self._folder.glob(f"*{SUFFIX}"))
-        return Lazy({file.name.removesuffix(SUFFIX): partial(load_file, file) for file in files})
+        return Lazy({file.name.removesuffix(SUFFIX): partial(read_state, file) for file in files})
 
     def save(self, data: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Write all states, or nothing."""
