@@ -69,7 +69,8 @@ def _asked_for_wrongly(error: Exception, runner: str) -> bool:
     if isinstance(error, ASKED_FOR_WRONGLY):
         return not project.running()
     # Kedro imports the runner without asking whether it is there.
-    return isinstance(error, AttributeError | ImportError) and bool(runner) and runner.rsplit(".", maxsplit=1)[-1] in str(error)
+    name = runner.rpartition(".")[2]
+    return isinstance(error, AttributeError | ImportError) and bool(name) and name in str(error)
 
 
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -624,6 +624,18 @@ def test_names_that_kedro_looks_up(folder, arguments, part):
         assert not outcome.problems(part)
 
 
+@pytest.mark.parametrize("content", ["", "[[0, 1", "[[0, 99999]]", "[[0], [0]]", "{}", "[[0.5]]"])
+@pytest.mark.parametrize("file", ["splits.json", "split_origin.json"])
+def test_damaged_splits_through_the_command(folder, file, content):
+    """What Kedro makes of an error while it reads is taken off again."""
+    path = folder.root / "data/03_primary/smoke/seed_0" / file
+    good = path.read_text()
+    path.write_text(content)
+    outcome = folder.run("--from-nodes", "cycle_00.initial_pool")
+    path.write_text(good)
+    assert not outcome.problems(file)
+
+
 def test_verbose_adds_the_traceback(folder):
     quiet, loud = (folder.run("--params", "seed=x", *flags) for flags in ([], ["--verbose"]))
     assert not quiet.problems("--params: seed: found 'x'")
