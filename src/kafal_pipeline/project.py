@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,9 @@ from kafal_pipeline.registry import check_name, create
 from kafal_pipeline.update import UPDATES
 
 T = TypeVar("T")
+
+PARAMS = "--params"
+"""What messages call the command line's parameters."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +126,28 @@ def _parameters(config_loader: Any) -> Mapping[str, Any]:
             problem = _unreadable(file)
             if problem:
                 raise UserError(f"{_shown(conf, file)}: cannot be read as YAML keys and values: {problem}") from error
+        written = [(PARAMS, config_loader.runtime_params or {})]
+        written += [(_shown(conf, file), _read(file)) for file in _parameter_files(config_loader)]
+        for place, (source, values) in enumerate(written):
+            for _, others in written[place + 1 :]:
+                for clash in _clashes(values, others):
+                    raise UserError(f"{source}: {clash}") from error
         key = getattr(error, "full_key", None)
         if key:
             sentence = " ".join(str(getattr(error, "msg", error)).split())
             raise UserError(f"{_source(config_loader, key)}: {key}: {sentence}") from error
         raise
+
+
+def _clashes(values: Mapping[str, Any], others: Mapping[str, Any], section: str = "") -> Iterator[str]:
+    """Yield the keys at which a list and a section meet, which cannot be merged."""
+    for name, value in values.items():
+        other = others.get(name)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            yield from _clashes(value, other, f"{section}{name}.")
+        elif isinstance(value, Mapping | list) and isinstance(other, Mapping | list) and type(value) is not type(other):
+            kind = "a section with keys" if isinstance(other, Mapping) else "a list"
+            yield f"{section}{name}: found {value!r}; it must be {kind}, such as {other!r}."
 
 
 def broken_file() -> str | None:
@@ -210,7 +230,7 @@ def check_strategies(config: Config) -> None:
             problems.append(_keyed(kind, str(error).removeprefix(f"{kind}: ")))
     try:
         check_name("model", config.model.name, MODELS)
-        if config.model.name not in MODELS or config.model.options or config.model.pretrained:
+        if config.model.name not in MODELS or config.model.options or config.model.pretrained is not None:
             from kafal_pipeline.models.factory import check  # noqa: PLC0415 - torch takes seconds to import
 
             _check_weights(config.model.pretrained)
@@ -268,7 +288,7 @@ def _source(config_loader: Any, key: str) -> str:
     parts = key.split(".")
     given = config_loader.runtime_params or {}
     if any(_holds(given, parts[:length]) for length in range(len(parts), 1 if len(parts) > 1 else 0, -1)):
-        return "--params"
+        return PARAMS
     conf = Path(config_loader.conf_source)
     contents = [(file, _read(file)) for file in _parameter_files(config_loader)]
     for length in range(len(parts), 0, -1):
@@ -297,7 +317,10 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _holds(values: Any, parts: list[str]) -> bool:
+    """Tell whether a key is written in `values`, or a value of its own stands for the section that it is in."""
     for part in parts:
+        if isinstance(values, str | bool | int | float | list):
+            return True
         if not isinstance(values, Mapping) or part not in values:
             return False
         values = values[part]

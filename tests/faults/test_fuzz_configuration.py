@@ -30,6 +30,8 @@ from kedro.framework.startup import bootstrap_project
 from omegaconf import OmegaConf
 
 from kafal_pipeline import project
+from kafal_pipeline.config import DatasetConfig
+from kafal_pipeline.data.sources import find_source
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.models import MODELS
 from kafal_pipeline.query import QUERIES
@@ -332,16 +334,67 @@ def problems_with(folder, key, value, place):
     return [f"{key}: {value[:30]} in {place}: {problem}" for problem in problems]
 
 
-def cases_of(key, share):
-    """Return a share of the key's cases, another for each key, each in a place drawn for it."""
+def cases_of(key):
+    """Return every value for the key, each in a place drawn for it."""
     draw = random.Random(key)
-    cases = [(value, draw.choice(["environment", "--params", "base"])) for value in VALUES]
-    return cases[:: int(1 / share)] if share == 1 else draw.sample(cases, round(share * len(cases)))
+    return [(value, draw.choice(["environment", "--params", "base"])) for value in VALUES]
+
+
+class Given(dict):
+    """What Kedro's loader of parameters is to the check of parameters, without files to read."""
+
+    conf_source, env, base_env, default_run_env = ROOT / "conf", None, "base", "local"
+
+    def __init__(self, key, value):
+        self.runtime_params = nested(key, value)
+        merged = json.loads(json.dumps(PARAMETERS))
+        section = merged
+        for part in key.split(".")[:-1]:
+            section = section.setdefault(part, {})
+        section[key.rpartition(".")[2]] = value
+        super().__init__(parameters=merged)
+
+
+PARAMETERS = yaml.safe_load((ROOT / "conf/base/parameters.yml").read_text()) | {"compare": COMPARE}
+PARAMETERS["dataset"]["label"] = "smoke"
+
+
+def message(key, value):
+    """Return what the check of the parameters says of a value; nothing if it is allowed."""
+    check = project.comparison if key.split(".")[0] == "compare" else project.activate
+    try:
+        check(Given(key, value))
+    except UserError as error:
+        return str(error)
+    finally:
+        project._active = None
+    return ""
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_values_of_each_key(folder, key):
-    assert not [problem for case in cases_of(key, 1) for problem in problems_with(folder, key, *case)]
+def test_values_of_each_key(key):
+    wrong = []
+    section, _, name = key.rpartition(".")
+    for text in VALUES:
+        found = parsed(text)
+        said = message(key, found)
+        if KEYS[key](found) != (not said):
+            wrong.append(f"{text[:30]}: {said or 'accepted'}")
+        elif said and f"--params: {key}" not in said and f"{section}: {name}" not in said:
+            wrong.append(f"{text[:30]}: does not name the key: {said}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_wrong_value_of_each_key_through_the_command(folder, key):
+    refused = [case for case in cases_of(key) if not KEYS[key](parsed(case[0]))]
+    assert not problems_with(folder, key, *random.Random(key).choice(refused))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", KEYS)
+def test_values_of_each_key_through_the_command(folder, key):
+    assert not [problem for case in cases_of(key) for problem in problems_with(folder, key, *case)]
 
 
 PRESETS = sorted(path.parent.name for path in (ROOT / "conf").glob("*/parameters.yml") if path.parent.name != "base")
@@ -361,7 +414,9 @@ def test_every_key_of_the_files_is_tried():
     assert {key for file in files for key in leaves(yaml.safe_load(file.read_text()))} <= set(KEYS)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "preset", [name if name == "smoke" else pytest.param(name, marks=pytest.mark.slow) for name in PRESETS]
+)
 def test_keys_of_the_presets(folder, preset):
     """Each key of a preset's file in its place, with two values that are not allowed and one letter off."""
     file = folder.root / f"conf/{preset}/parameters.yml"
@@ -394,22 +449,34 @@ def one_off(name, draw):
     return draw.choice([changed for changed in changes if changed != name])
 
 
-@pytest.mark.parametrize("section", sorted({key.rpartition(".")[0] for key in KEYS}))
-def test_unknown_keys_one_letter_off(folder, section):
-    draw = random.Random(section)
-    wrong = []
-    for key in (key for key in KEYS if key.rpartition(".")[0] == section):
-        name = key.rpartition(".")[2]
-        other = one_off(name, draw)
-        while key.replace(name, other) in KEYS:
-            other = one_off(name, draw)
-        misspelt = f"{section}.{other}".lstrip(".")
-        folder.write(as_yaml(misspelt, "1"), "conf/fuzz/parameters.yml")
-        target = {"pipeline": "compare", "to": "compare.plan"} if section == "compare" else {}
-        outcome = folder.run("--env", "fuzz", **target)
-        wrong += outcome.problems("conf/fuzz/parameters.yml", misspelt, f"Did you mean '{name}'?")
-        folder.restore()
-    assert not wrong
+def misspelt(key):
+    """Return the key with its last part one letter off."""
+    section, _, name = key.rpartition(".")
+    draw = random.Random(key)
+    while (other := f"{section}.{one_off(name, draw)}".lstrip(".")) in KEYS:
+        pass
+    return other
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_unknown_keys_one_letter_off(key):
+    said = message(misspelt(key), 1)
+    assert f"--params: {misspelt(key)}: unknown" in said
+    assert f"Did you mean '{key.rpartition('.')[2]}'?" in said
+
+
+SECTIONS = sorted({key.rpartition(".")[0] for key in KEYS})
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_unknown_keys_through_the_command(folder, section):
+    key = next(key for key in KEYS if key.rpartition(".")[0] == section)
+    folder.write(as_yaml(misspelt(key), "1"), "conf/fuzz/parameters.yml")
+    target = {"pipeline": "compare", "to": "compare.plan"} if section == "compare" else {}
+    outcome = folder.run("--env", "fuzz", **target)
+    folder.restore()
+    name = key.rpartition(".")[2]
+    assert not outcome.problems("conf/fuzz/parameters.yml", misspelt(key), f"Did you mean '{name}'?")
 
 
 NAMES = {
@@ -431,15 +498,15 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("key", NAMES)
-def test_unknown_names_one_letter_off(folder, key):
-    draw = random.Random(key)
-    wrong = []
-    for name in NAMES[key]:
-        other = one_off(name, draw)
-        if other not in NAMES[key]:
-            wrong += folder.run("--params", f"{key}={other}").problems(key, other, "Did you mean '")
-    assert not wrong
+@pytest.mark.parametrize(("key", "name"), [(key, name) for key, names in NAMES.items() for name in names])
+def test_unknown_names_one_letter_off(key, name):
+    other = one_off(name, random.Random(name))
+    if key == "dataset.name":  # what it may be depends on files: data.load says what is there
+        with pytest.raises(UserError, match=re.escape(f"found {other!r}") + r".*Did you mean '"):
+            find_source(DatasetConfig(name=other), Path("nowhere")).read()
+    elif other not in NAMES[key]:
+        assert "Did you mean '" in message(key, other)
+        assert repr(other) in message(key, other)
 
 
 CONTRADICTIONS = {
@@ -564,7 +631,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-@pytest.mark.parametrize("file", ["conf/fuzz/parameters.yml", "conf/base/parameters.yml"])
+@pytest.mark.parametrize(
+    "file", ["conf/fuzz/parameters.yml", pytest.param("conf/base/parameters.yml", marks=pytest.mark.slow)]
+)
 def test_broken_files(folder, file, name):
     folder.write(BROKEN[name], file)
     outcome = folder.run("--env", "fuzz")

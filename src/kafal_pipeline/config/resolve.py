@@ -102,7 +102,7 @@ def resolve(parameters: Mapping[str, Any]) -> Config:
     preset = PRESETS.get(str(values.get("preset", "kafal_code")), {})
     for key, value in preset.items():
         if isinstance(value, dict) and isinstance(values.get(key, {}), Mapping):
-            given = {name: item for name, item in values.get(key, {}).items() if item is not None}
+            given = {k: item for k, item in values.get(key, {}).items() if item is not None or k not in value}
             values[key] = {**value, **given}
         else:
             values.setdefault(key, value)
