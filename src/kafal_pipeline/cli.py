@@ -7,6 +7,7 @@ import functools
 import logging
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import click
 from kedro import KedroDeprecationWarning
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
+from kedro.io import DatasetError
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -23,6 +25,9 @@ from yaml import YAMLError
 from kafal_pipeline import project
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines import runtime
+
+ASKED_FOR_WRONGLY = (ValueError, OmegaConfBaseException, MissingConfigException, YAMLError, DatasetError)
+"""What Kedro raises before the first node, where a pipeline, node or environment is not there or a file is broken."""
 
 
 class Terminated(BaseException):
@@ -46,26 +51,38 @@ class _SaidOnce(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether to keep a record."""
-        return not isinstance(sys.exc_info()[1], UserError)
+        return _mistake(sys.exc_info()[1]) is None
+
+
+_said_once = _SaidOnce()
+
+
+def _mistake(error: BaseException | None) -> UserError | None:
+    """Return the user's mistake behind an error: Kedro wraps what reading a dataset raises."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
+def _asked_for_wrongly(error: Exception, runner: str) -> bool:
+    """Tell whether Kedro could not do what the command line or the configuration says, before the first node."""
+    if isinstance(error, ASKED_FOR_WRONGLY):
+        return not project.running()
+    # Kedro imports the runner without asking whether it is there.
+    name = runner.rpartition(".")[2]
+    return isinstance(error, AttributeError | ImportError) and bool(name) and name in str(error)
 
 
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
+    def guarded(*args: Any, verbose: bool = False, **kwargs: Any) -> Any:
         # `--pipeline` is what users know, and works; its successor `--pipelines` works too.
         warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated", category=KedroDeprecationWarning)
-        for name in ("kedro.pipeline.node", "kedro.runner.sequential_runner"):
-            logging.getLogger(name).addFilter(_SaidOnce())
+        for name in ("kedro.pipeline.node", "kedro.runner.sequential_runner", "kafal_pipeline.runner"):
+            logging.getLogger(name).addFilter(_said_once)
         try:
             with _sigterm_raises():
                 return function(*args, **kwargs)
-        except UserError as error:
-            raise click.ClickException(str(error)) from None
-        except (ValueError, OmegaConfBaseException, MissingConfigException, YAMLError) as error:
-            if project.running():
-                raise
-            # Before the first node: a pipeline, node or environment that is not there, or a file that cannot be read.
-            raise click.ClickException(f"{error}") from None
         except (KeyboardInterrupt, Terminated) as interruption:
             _abort()
             terminated = isinstance(interruption, Terminated)
@@ -73,6 +90,13 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             if project.running():
                 click.echo("The same command goes on after the last finished round.", err=True)
             raise click.exceptions.Exit(143 if terminated else 130) from None
+        except Exception as error:
+            message = _mistake(error)
+            if message is None and not _asked_for_wrongly(error, str(kwargs.get("runner") or "")):
+                raise
+            if verbose:
+                click.echo("".join(traceback.format_exception(error)), err=True)
+            raise click.ClickException(f"{message or project.broken_file() or error}") from None
 
     return guarded
 
@@ -98,7 +122,7 @@ def _split_params(context: click.Context, option: click.Parameter, value: Any) -
     try:
         pairs = [(key.strip(), text) for key, _, text in (item.partition("=") for item in items)]
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={text}" for key, text in pairs]))
-    except (YAMLError, OmegaConfBaseException) as error:
+    except (YAMLError, OmegaConfBaseException, IndexError) as error:  # the last of "[=1"
         raise click.BadParameter(f"{value!r} cannot be read: {' '.join(str(error).split())}", context, option) from None
 
 
@@ -138,4 +162,5 @@ for _option in run.params:
         _option.callback = _split_params
     elif _option.name == "runner":
         _option.default = "kafal_pipeline.runner.ResumableSequentialRunner"
+run.params.append(click.Option(["--verbose"], is_flag=True, help="Show the traceback of a mistake too."))
 cli.add_command(run)

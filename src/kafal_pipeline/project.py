@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kafal_pipeline import saved_run
-from kafal_pipeline.config import Config, resolve
+from kafal_pipeline.config import Config, ModelConfig, resolve
 from kafal_pipeline.config.compare import CompareConfig, resolve_comparison
 from kafal_pipeline.config.resolve import ConfigError
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.errors import UserError, did_you_mean
 from kafal_pipeline.models import MODELS
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.registry import check_name, create
 from kafal_pipeline.update import UPDATES
 
 T = TypeVar("T")
+
+PARAMS = "--params"
+"""What messages call the command line's parameters."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,8 @@ def activate(config_loader: Any, root: Path = Path()) -> Config:
     UserError
         With every problem, each led by the file that holds the key.
     """
-    global _active, _session, _going_on  # noqa: PLW0603 - see above
-    _going_on = False
+    global _active, _session, _going_on, _running  # noqa: PLW0603 - see above
+    _going_on = _running = False
     given = config_loader.runtime_params or {}
     if _given is not None:
         config_loader["parameters"] = dict(_given)
@@ -65,7 +70,7 @@ def activate(config_loader: Any, root: Path = Path()) -> Config:
         config_loader["parameters"] = saved_run.parameters_of(root, given[saved_run.KEY])
 
     def checked() -> Config:
-        config = resolve(config_loader["parameters"])
+        config = resolve(_parameters(config_loader))
         check_strategies(config)
         return config
 
@@ -85,7 +90,7 @@ def comparison(config_loader: Any) -> tuple[CompareConfig, list[Config]]:
     """
 
     def checked() -> tuple[CompareConfig, list[Config]]:
-        compare, runs = resolve_comparison(config_loader["parameters"])
+        compare, runs = resolve_comparison(_parameters(config_loader))
         strategies = {(config.query.label, config.update.label): config for config in runs}
         problems: dict[tuple[str, str], None] = {}
         for config in strategies.values():
@@ -106,6 +111,66 @@ def _of_matrix(key: str) -> str:
         if key == kind or key.startswith(f"{kind}."):
             return many + key.removeprefix(kind)
     return key
+
+
+def _parameters(config_loader: Any) -> Mapping[str, Any]:
+    """Return the merged parameters, or say which environment is not there, or which file cannot be read and why."""
+    try:
+        return config_loader["parameters"]
+    except Exception as error:  # a broken file can provoke errors of YAML, OmegaConf, Kedro and Python itself
+        conf = Path(config_loader.conf_source)
+        if config_loader.env and not (conf / str(config_loader.env)).is_dir():
+            names = [folder.name for folder in conf.glob("*/") if folder.is_dir()]
+            hint = did_you_mean(config_loader.env, names)
+            raise UserError(f"--env: there is no folder {conf / str(config_loader.env)}. {hint}") from None
+        for file in _parameter_files(config_loader):
+            problem = _unreadable(file)
+            if problem:
+                raise UserError(f"{_shown(conf, file)}: cannot be read as YAML keys and values: {problem}") from error
+        written = [(PARAMS, config_loader.runtime_params or {})]
+        written += [(_shown(conf, file), _read(file)) for file in _parameter_files(config_loader)]
+        for place, (source, values) in enumerate(written):
+            for _, others in written[place + 1 :]:
+                for clash in _clashes(values, others):
+                    raise UserError(f"{source}: {clash}") from error
+        key = getattr(error, "full_key", None)
+        if key:
+            sentence = " ".join(str(getattr(error, "msg", error)).split())
+            raise UserError(f"{_source(config_loader, key)}: {key}: {sentence}") from error
+        raise
+
+
+def _clashes(values: Mapping[str, Any], others: Mapping[str, Any], section: str = "") -> Iterator[str]:
+    """Yield the keys at which a list and a section meet, which cannot be merged."""
+    for name, value in values.items():
+        other = others.get(name)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            yield from _clashes(value, other, f"{section}{name}.")
+        elif isinstance(value, Mapping | list) and isinstance(other, Mapping | list) and type(value) is not type(other):
+            kind = "a section with keys" if isinstance(other, Mapping) else "a list"
+            yield f"{section}{name}: found {value!r}; it must be {kind}, such as {other!r}."
+
+
+def broken_file() -> str | None:
+    """Return which file of the configuration cannot be read, and why; None if all can."""
+    conf = Path(_session.conf_source or _session.root / "conf")
+    for folder in (_session.env or "local", "base"):
+        for file in sorted((conf / folder).glob("**/*.y*ml")):
+            problem = _unreadable(file)
+            if problem:
+                return f"{_shown(conf, file)}: cannot be read as YAML keys and values: {problem}"
+    return None
+
+
+def _unreadable(file: Path) -> str:
+    """Return what is wrong with a file of parameters, in one line; nothing if it can be read."""
+    from omegaconf import DictConfig, OmegaConf  # noqa: PLC0415 - only where a message is made
+
+    try:
+        content = OmegaConf.load(file)
+    except Exception as error:  # see above
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return "" if isinstance(content, DictConfig) else f"found a {type(content).__name__}; it must be a mapping."
 
 
 def _located(config_loader: Any, check: Callable[[], T]) -> T:
@@ -178,17 +243,21 @@ def check_strategies(config: Config) -> None:
         try:
             check_name(kind, strategy.name, entries)
             if strategy.options or strategy.name not in entries:
-                create(kind, strategy.name, strategy.options, entries)
+                _check_kind(kind, create(kind, strategy.name, strategy.options, entries), strategy.name)
         except UserError as error:
             problems.append(_keyed(kind, str(error).removeprefix(f"{kind}: ")))
     try:
         check_name("model", config.model.name, MODELS)
-        if config.model.name not in MODELS or config.model.options or config.model.pretrained:
+        if config.model.name not in MODELS or config.model.options or config.model.pretrained is not None:
             from kafal_pipeline.models.factory import check  # noqa: PLC0415 - torch takes seconds to import
 
+            _check_weights(config.model.pretrained)
             check(config.model)
     except UserError as error:
-        problems.append(_keyed("model.name", str(error).removeprefix("model: ")))
+        key, sentence = _keyed("model.name", str(error).removeprefix("model: "))
+        near = difflib.get_close_matches(key.removeprefix("model."), ModelConfig.model_fields, n=1)
+        unknown = "unknown option" in sentence and near and near[0] not in sentence
+        problems.append((key, f"{sentence} Did you mean {near[0]!r}?" if unknown else sentence))
     if config.training.device not in {"auto", "cpu"}:
         from kafal_pipeline.training.devices import choose_device  # noqa: PLC0415 - torch takes seconds to import
 
@@ -198,6 +267,32 @@ def check_strategies(config: Config) -> None:
             problems.append(("training.device", str(error).removeprefix("training.device: ")))
     if problems:
         raise ConfigError(problems)
+
+
+def _check_kind(kind: str, strategy: object, name: str) -> None:
+    """Refuse a class of the user's that is no strategy before the results of an earlier run make place for new ones."""
+    if kind == "query" and not callable(getattr(strategy, "select", None)):
+        raise UserError(f"query: found {name!r}, which has no method `select` (kafal_pipeline.query.base.Query).")
+    if kind == "update":
+        from kafal_pipeline.update.base import Update  # noqa: PLC0415 - torch takes seconds to import
+
+        if not isinstance(strategy, Update):
+            raise UserError(f"update: found {name!r}, which does not derive from kafal_pipeline.update.base.Update.")
+
+
+def _check_weights(path: str | None) -> None:
+    """Refuse a file of pretrained weights that is none before the results of an earlier run make place."""
+    if path is None:
+        return
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - only where weights are loaded
+
+    if not os.path.isfile(path):
+        raise UserError(f"model.pretrained: there is no file {os.path.abspath(path)!r}.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            file.keys()
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"model.pretrained: {path} is no safetensors file ({error}).") from error
 
 
 def _keyed(key: str, message: str) -> tuple[str, str]:
@@ -211,15 +306,25 @@ def _source(config_loader: Any, key: str) -> str:
     parts = key.split(".")
     given = config_loader.runtime_params or {}
     if any(_holds(given, parts[:length]) for length in range(len(parts), 1 if len(parts) > 1 else 0, -1)):
-        return "--params"
+        return PARAMS
     conf = Path(config_loader.conf_source)
-    folders = [config_loader.env or config_loader.default_run_env, config_loader.base_env]
+    contents = [(file, _read(file)) for file in _parameter_files(config_loader)]
     for length in range(len(parts), 0, -1):
-        for folder in folders:
-            for file in sorted((conf / str(folder)).glob("**/parameters*.y*ml")):
-                if _holds(_read(file), parts[:length]):
-                    return f"{conf.name}/{file.relative_to(conf).as_posix()}"
+        for file, content in contents:
+            if _holds(content, parts[:length]):
+                return _shown(conf, file)
     return f"{conf.name}/{config_loader.base_env}/parameters.yml"
+
+
+def _parameter_files(config_loader: Any) -> list[Path]:
+    """Return the files that hold parameters, those that go before others first."""
+    folders = [config_loader.env or config_loader.default_run_env, config_loader.base_env]
+    conf = Path(config_loader.conf_source)
+    return [file for folder in folders for file in sorted((conf / str(folder)).glob("**/parameters*.y*ml"))]
+
+
+def _shown(conf: Path, file: Path) -> str:
+    return f"{conf.name}/{file.relative_to(conf).as_posix()}"
 
 
 def _read(file: Path) -> Mapping[str, Any]:
@@ -230,7 +335,10 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _holds(values: Any, parts: list[str]) -> bool:
+    """Tell whether a key is written in `values`, or a value of its own stands for the section that it is in."""
     for part in parts:
+        if isinstance(values, str | bool | int | float | list):
+            return True
         if not isinstance(values, Mapping) or part not in values:
             return False
         values = values[part]

@@ -8,6 +8,8 @@ from typing import Any
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError, parse_dataset_definition
 
+from kafal_pipeline.catalog.damaged import REPAIR, named
+from kafal_pipeline.errors import UserError
 from kafal_pipeline.files import replacing
 
 
@@ -22,13 +24,26 @@ class Atomic(AbstractDataset[Any, Any]):
         Where the data lies.
     dataset
         Definition of the wrapped dataset without its `filepath`: a type, or a mapping with the key `type`.
+    keys
+        What must be there when it is loaded: keys of a mapping, or columns of a table.
+    integers
+        The same, for columns that hold integers and nothing else.
     metadata
         Free-form, for plugins.
     """
 
-    def __init__(self, *, filepath: str, dataset: str | dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        dataset: str | dict[str, Any],
+        keys: list[str] | None = None,
+        integers: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         self._filepath = Path(filepath)
         self._definition = {"type": dataset} if isinstance(dataset, str) else dict(dataset)
+        self._keys, self._integers = keys or [], integers or []
         self.metadata = metadata
 
     def _wrapped(self, path: Path) -> AbstractDataset[Any, Any]:
@@ -36,8 +51,22 @@ class Atomic(AbstractDataset[Any, Any]):
         return cls(**options)
 
     def load(self) -> Any:
-        """Return what the wrapped dataset reads."""
-        return self._wrapped(self._filepath).load()
+        """Return what the wrapped dataset reads; UserError with the file's name if it is damaged."""
+        with named(self._filepath):
+            data = self._wrapped(self._filepath).load()
+        self._check(data)
+        return data
+
+    def _check(self, data: Any) -> None:
+        wanted = [*self._keys, *self._integers]
+        if wanted and not hasattr(data, "keys"):
+            raise UserError(f"{self._filepath}: found a {type(data).__name__} in the place of keys. {REPAIR}")
+        missing = [name for name in wanted if name not in data]
+        if missing:
+            raise UserError(f"{self._filepath}: {', '.join(missing)} is missing. {REPAIR}")
+        wrong = [f"{name} ({data[name].dtype})" for name in self._integers if data[name].dtype.kind not in "iu"]
+        if wrong:
+            raise UserError(f"{self._filepath}: allowed: integers, none missing; found {', '.join(wrong)}. {REPAIR}")
 
     def save(self, data: Any) -> None:
         """Let the wrapped dataset write, then rename."""

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
+from kafal_pipeline.catalog.states import read_state
 from kafal_pipeline.files import replacing_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIX = ".safetensors"
+
+
+class _Files(Mapping[str, Mapping[str, "Tensor"]]):
+    """The states in a folder, each read anew whenever it is asked for."""
+
+    def __init__(self, folder: Path, groups: list[str]) -> None:
+        self._folder, self._groups = folder, groups
+
+    def __getitem__(self, group: str) -> Mapping[str, Tensor]:
+        """Read a state; UserError with the file's name if it is not there or damaged."""
+        return read_state(self._folder / f"{group}{SUFFIX}")
+
+    def __contains__(self, group: object) -> bool:
+        return group in self._groups
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)
 
 
 class ManyStates(AbstractDataset[Mapping[str, Any], Mapping[str, Any]]):
@@ -35,12 +55,8 @@ class ManyStates(AbstractDataset[Mapping[str, Any], Mapping[str, Any]]):
 
     def load(self) -> Mapping[str, Mapping[str, Tensor]]:
         """Return a mapping that reads a state, on the CPU, each time it is asked for it."""
-        from safetensors.torch import load_file  # noqa: PLC0415 - torch takes seconds to import
-
-        from kafal_pipeline.federation.lazy import Lazy  # noqa: PLC0415 - imports torch
-
         files = sorted(self._folder.glob(f"*{SUFFIX}"))
-        return Lazy({file.name.removesuffix(SUFFIX): partial(load_file, file) for file in files})
+        return _Files(self._folder, [file.name.removesuffix(SUFFIX) for file in files])
 
     def save(self, data: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Write all states, or nothing."""

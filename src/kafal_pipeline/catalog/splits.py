@@ -8,6 +8,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
+from kafal_pipeline.catalog.damaged import named
 from kafal_pipeline.data import format_split
 from kafal_pipeline.files import write_text
 
@@ -29,7 +30,8 @@ class Splits(AbstractDataset[list[list[int]], list[list[int]]]):
 
     def load(self) -> list[list[int]]:
         """Read the lists."""
-        return json.loads(self._filepath.read_text(encoding="utf-8"))
+        with named(self._filepath):
+            return json.loads(self._filepath.read_text(encoding="utf-8"))
 
     def save(self, data: list[list[int]]) -> None:
         """Write the lists, or nothing; the same split gives the same bytes."""

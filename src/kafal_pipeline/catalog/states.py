@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
+from kafal_pipeline.catalog.damaged import named
 from kafal_pipeline.files import replacing
 
 if TYPE_CHECKING:
@@ -33,9 +34,10 @@ class States(AbstractDataset[dict[str, Any], dict[str, Any]]):
     def load(self) -> dict[str, dict[str, Tensor]]:
         """Read all states, on the CPU."""
         groups: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in _read(self._filepath).items():
-            group, name = key.split(SEPARATOR, 1)
-            groups.setdefault(group, {})[name] = tensor
+        with named(self._filepath):
+            for key, tensor in read_state(self._filepath).items():
+                group, name = key.split(SEPARATOR, 1)
+                groups.setdefault(group, {})[name] = tensor
         return groups
 
     def save(self, data: dict[str, dict[str, Tensor]]) -> None:
@@ -54,17 +56,19 @@ class State(States):
 
     def load(self) -> dict[str, Tensor]:  # type: ignore[override]
         """Read the state, on the CPU."""
-        return _read(self._filepath)
+        return read_state(self._filepath)
 
     def save(self, data: dict[str, Tensor]) -> None:  # type: ignore[override]
         """Write the state, or nothing."""
         _write(self._filepath, data)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, on the CPU; UserError with the file's name if it is damaged."""
     from safetensors.torch import load_file  # noqa: PLC0415 - torch takes seconds to import
 
-    return load_file(path)
+    with named(path):
+        return load_file(path)
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from kafal_pipeline.config.resolve import Config, ConfigError, explained, resolve
-from kafal_pipeline.config.sections import FOLDER_NAME, Fraction, Section
+from kafal_pipeline.config.sections import FOLDER_NAME, Fraction, Number, Section, Whole
 from kafal_pipeline.config.strategy import Strategy
 
 
@@ -28,7 +28,7 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str | dict) else value
 
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 
 
 Strategies = Annotated[list[Strategy], Field(min_length=1), BeforeValidator(_as_list)]
@@ -49,10 +49,10 @@ class CompareConfig(Section):
     updates: Strategies | None = None
     seeds: Annotated[list[Seed], Field(min_length=1), BeforeValidator(_as_seeds)] = [0]
     baseline: str = "random"
-    alpha: float = Field(default=0.05, gt=0, lt=1)
+    alpha: Number = Field(default=0.05, gt=0, lt=1)
     targets: list[Fraction] = []
-    jobs: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
-    memory_limit: float | None = Field(default=None, gt=0)
+    jobs: Annotated[Whole, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    memory_limit: Number | None = Field(default=None, gt=0)
     run_missing: bool = True
 
 

@@ -17,6 +17,7 @@ from kafal_pipeline.config.sections import (
     TrackingConfig,
     TrackingSection,
     TrainingConfig,
+    Whole,
 )
 from kafal_pipeline.config.strategy import Strategy
 from kafal_pipeline.errors import UserError, did_you_mean
@@ -35,6 +36,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+UNION_BRANCHES = {"float", "int", "constrained-float", "constrained-int", "literal['auto']"}
+"""What pydantic appends to the location of a problem in a union."""
+
 OTHERS = ("compare", "run")
 """Keys beside a run's configuration: what is compared, and the saved run that a report is about."""
 
@@ -44,8 +48,8 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    cycles: int = Field(default=6, ge=1, le=1000)
+    seed: Whole = Field(default=0, ge=0, lt=2**32)
+    cycles: Whole = Field(default=6, ge=1, le=250)
     preset: Literal["kafal_code", "kafal_paper"] = "kafal_code"
     query: Strategy
     update: Strategy
@@ -99,7 +103,7 @@ def resolve(parameters: Mapping[str, Any]) -> Config:
     preset = PRESETS.get(str(values.get("preset", "kafal_code")), {})
     for key, value in preset.items():
         if isinstance(value, dict) and isinstance(values.get(key, {}), Mapping):
-            given = {name: item for name, item in values.get(key, {}).items() if item is not None}
+            given = {k: item for k, item in values.get(key, {}).items() if item is not None or k not in value}
             values[key] = {**value, **given}
         else:
             values.setdefault(key, value)
@@ -155,9 +159,12 @@ def _explain(problem: dict[str, Any], model: type[BaseModel]) -> tuple[str, str]
     location = [str(part) for part in problem["loc"]]
     kind, found, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return ".".join(location), f"unknown key. {did_you_mean(location[-1], _keys_at(location[:-1], model))}"
+        others = OTHERS if location[:-1] == [] and model is Config else ()
+        return ".".join(
+            location
+        ), f"unknown key. {did_you_mean(location[-1], [*_keys_at(location[:-1], model), *others])}"
     # A union's branches end in the branch's name: `budget.initial.float`.
-    if location and location[-1] in {"float", "int", "constrained-float", "constrained-int", "literal['auto']"}:
+    if location and (location[-1] in UNION_BRANCHES or location[-1].startswith("function-")):
         location = location[:-1]
     key = ".".join(location)
     if kind == "missing":

@@ -6,15 +6,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
-Fraction = Annotated[float, Field(gt=0, le=1)]
-"""A share of a client's samples."""
-
 
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("must be a number")
     return value
 
+
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+"""A whole number; pydantic alone takes true for 1."""
+
+Number = Annotated[float, BeforeValidator(_no_bool)]
+"""A number; pydantic alone takes true for 1.0."""
+
+Fraction = Annotated[Number, Field(gt=0, le=1)]
+"""A share of a client's samples."""
 
 Amount = Annotated[float | int, Field(gt=0), BeforeValidator(_no_bool)]
 """A share of a client's samples (a float in (0, 1]) or a number of samples (an int)."""
@@ -42,9 +48,9 @@ class DatasetConfig(Section):
     path: str | None = None
     download: bool = False
     emnist_split: Literal["balanced", "byclass", "bymerge", "digits", "letters", "mnist"] = "balanced"
-    image_size: int | None = Field(default=None, ge=5, le=1024)
-    mean: list[float] | None = None
-    std: list[Annotated[float, Field(gt=0)]] | None = None
+    image_size: Whole | None = Field(default=None, ge=5, le=1024)
+    mean: list[Number] | None = None
+    std: list[Annotated[Number, Field(gt=0)]] | None = None
 
     @model_validator(mode="after")
     def _own_data_has_its_own_name(self) -> DatasetConfig:
@@ -63,7 +69,7 @@ class DatasetConfig(Section):
 class LongTailConfig(Section):
     """Subsampling of the training set to a long tail: the largest class has `imbalance_ratio` times the smallest's."""
 
-    imbalance_ratio: float = Field(ge=1)
+    imbalance_ratio: Number = Field(ge=1)
     profile: Literal["exponential", "step"] = "exponential"
 
 
@@ -77,13 +83,13 @@ class PartitionConfig(Section):
     method: Literal["iid", "dirichlet", "dirichlet_balanced", "shards", "quantity_skew", "file", "natural"] = (
         "dirichlet"
     )
-    clients: int = Field(default=5, ge=1, le=100_000)
-    alpha: float = Field(default=0.2, gt=0)
-    min_size: int = Field(default=1, ge=1)
-    classes_per_client: int = Field(default=2, ge=1)
+    clients: Whole = Field(default=5, ge=1, le=100_000)
+    alpha: Number = Field(default=0.2, gt=0)
+    min_size: Whole = Field(default=1, ge=1)
+    classes_per_client: Whole = Field(default=2, ge=1)
     path: str | None = None
     when_absent: Literal["iid", "dirichlet", "dirichlet_balanced", "shards", "quantity_skew"] | None = None
-    samples_per_client: int | None = Field(default=None, ge=1)
+    samples_per_client: Whole | None = Field(default=None, ge=1)
     long_tail: LongTailConfig | None = None
 
     @model_validator(mode="after")
@@ -153,7 +159,7 @@ class FederationConfig(Section):
     round goes on without it (`skip`), and the client from what it had before.
     """
 
-    rounds: int = Field(default=10, ge=1)
+    rounds: Whole = Field(default=10, ge=1)
     participation: Fraction = 0.8
     participants_rounding: Literal["floor", "ceil"] | None = None
     all_clients_last_round: bool | None = None
@@ -167,7 +173,7 @@ class AugmentationConfig(Section):
     """Random changes of every training image."""
 
     flip: bool = False
-    crop_padding: int = Field(default=1, ge=0, le=64)
+    crop_padding: Whole = Field(default=1, ge=0, le=64)
 
 
 class TrainingConfig(Section):
@@ -176,18 +182,18 @@ class TrainingConfig(Section):
     `deterministic` has a GPU compute the same bits every time, more slowly; a CPU does so anyway.
     """
 
-    local_epochs: int = Field(default=2, ge=1)
-    batch_size: int = Field(default=16, ge=1)
+    local_epochs: Whole = Field(default=2, ge=1)
+    batch_size: Whole = Field(default=16, ge=1)
     batches: Literal["equal", "published"] = "equal"
-    lr: float = Field(default=0.05, gt=0)
-    lr_drop_epoch: int | None = Field(default=None, ge=1)
-    lr_drop_factor: float = Field(default=0.1, gt=0, le=1)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=5e-4, ge=0)
+    lr: Number = Field(default=0.05, gt=0)
+    lr_drop_epoch: Whole | None = Field(default=None, ge=1)
+    lr_drop_factor: Number = Field(default=0.1, gt=0, le=1)
+    momentum: Number = Field(default=0.9, ge=0, lt=1)
+    weight_decay: Number = Field(default=5e-4, ge=0)
     augmentation: AugmentationConfig = AugmentationConfig()
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    processes: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    processes: Annotated[Whole, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     cuda_graphs: bool = True
     deterministic: bool = False
 
@@ -199,8 +205,8 @@ class QueryTrainingConfig(Section):
     Everything else is as in `training`; the rate stays constant.
     """
 
-    epochs: int | None = Field(default=None, ge=1)
-    lr: float | None = Field(default=None, gt=0)
+    epochs: Whole | None = Field(default=None, ge=1)
+    lr: Number | None = Field(default=None, gt=0)
 
 
 def _as_tracking(value: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from kafal_pipeline.data.partition.split import owners
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.randomness import Purpose, numpy_generator
 
@@ -90,10 +91,11 @@ def initial_pool(
     Raises
     ------
     UserError
-        If some client has fewer samples than the trial will have labelled.
+        If some client has fewer samples than the trial will have labelled, or the split is none of these samples.
     """
     import pandas as pd  # noqa: PLC0415 - worker processes import this package and need no tables
 
+    owners(split, len(labels), f"the split of seed {seed}, data/03_primary/*/seed_{seed}/splits.json")
     columns: list[tuple[NDArray[np.int64], ...]] = []
     for client, items in enumerate(split):
         samples = np.sort(np.asarray(items, dtype=np.int64))

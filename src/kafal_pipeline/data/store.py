@@ -108,7 +108,7 @@ def _whole(folder: Path) -> dict[str, Any] | None:
     """Return a store's description, None if there is no store or it is not as it was written."""
     try:
         meta = json.loads((folder / store_writer.META).read_text(encoding="utf-8"))
-        if meta["format"] != store_writer.FORMAT:
+        if meta["format"] != store_writer.FORMAT or not set(meta["arrays"]) <= set(store_writer.ARRAYS):
             return None
         for name, array in meta["arrays"].items():
             path = folder / f"{name}.npy"
@@ -116,6 +116,21 @@ def _whole(folder: Path) -> dict[str, Any] | None:
             found = (list(mapped.shape), str(mapped.dtype), path.stat().st_size)
             if found != (array["shape"], array["dtype"], array["bytes"]):
                 return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+        return meta if _consistent(meta, folder) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError, MemoryError):
         return None
-    return meta
+
+
+def _consistent(meta: dict[str, Any], folder: Path) -> bool:
+    """Tell whether a store's description has all its parts, and agrees with its arrays; may raise if it has not."""
+    channels = meta["arrays"]["train_images"]["shape"][-1]
+    mean, std = (np.array(meta[key], dtype=np.float64) for key in ("mean", "std"))
+    labels = [np.load(folder / f"{split}_labels.npy", allow_pickle=False) for split in ("train", "test")]
+    return (
+        isinstance(meta["name"], str)
+        and all(isinstance(meta[key], kind) for key, kind in (("config", dict), ("source", str), ("classes", list)))
+        and "test_images" in meta["arrays"]
+        and mean.shape == std.shape == (channels,)
+        and bool(np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all())
+        and all(column.min() >= 0 and column.max() < len(meta["classes"]) for column in labels)
+    )

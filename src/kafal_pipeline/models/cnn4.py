@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from kafal_pipeline.options import Field
 
 
 class CNN4(nn.Module):
@@ -31,7 +34,12 @@ class CNN4(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, num_classes: int, *, image_size: tuple[int, int] = (32, 32), width: int = 64
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        image_size: tuple[int, int] = (32, 32),
+        width: Annotated[int, Field(ge=1)] = 64,
     ) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(

@@ -24,7 +24,7 @@ def load_pretrained(network: nn.Module, path: Path) -> None:
     Raises
     ------
     UserError
-        If the file is missing, is no safetensors file, or holds other tensors than these.
+        If the file is missing, is no safetensors file, or holds other tensors than these or NaN.
     """
     from safetensors import SafetensorError  # noqa: PLC0415 - only where weights are loaded
     from safetensors.torch import load_file  # noqa: PLC0415
@@ -50,6 +50,7 @@ def load_pretrained(network: nn.Module, path: Path) -> None:
         _list("missing", [name for name in own if name not in given]),
         _list("unexpected", [name for name in given if name not in own]),
         _list("of another shape", shapes),
+        _list("with values that are no numbers", [name for name in given if not given[name].isfinite().all()]),
     ]
     if any(problems):
         found = "; ".join(problem for problem in problems if problem)

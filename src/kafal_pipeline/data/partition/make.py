@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,7 @@ def make_partition(
 
 def _method(config: PartitionConfig, base: Path) -> str:
     """Return the method to use: that of ``when_absent`` where the file is not there."""
-    if config.method != "file" or (base / str(config.path)).is_file():
+    if config.method != "file" or os.path.isfile(base / str(config.path)):  # false too for what can be no path
         return config.method
     if config.when_absent is None:
         raise UserError(

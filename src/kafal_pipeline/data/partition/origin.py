@@ -31,6 +31,11 @@ def check_origin(origin: dict[str, Any], config: Config, images: ImageData) -> N
         With what differs.
     """
     wanted = split_origin(config, images)
+    if not isinstance(origin["partition"], dict):
+        raise UserError(
+            "partition: data/03_primary/*/seed_*/split_origin.json, which says what the split was made with, is "
+            "damaged. Make the split again: kedro run --pipeline partition."
+        )
     keys = [key for key in wanted["partition"] if origin["partition"].get(key) != wanted["partition"][key]]
     differences = [f"partition.{k}: {origin['partition'].get(k)!r} then, {wanted['partition'][k]!r} now" for k in keys]
     differences += [

@@ -37,6 +37,27 @@ def check_split(split: Any, size: int, expected: NDArray[np.int64] | None = None
     UserError
         Naming the first sample and client at which the split is not lists of indices, not disjoint or not complete.
     """
+    owner = owners(split, size, where)
+    wanted = np.ones(size, dtype=bool) if expected is None else np.isin(np.arange(size), expected)
+    missing = np.flatnonzero(wanted & (owner < 0))
+    if len(missing):
+        raise UserError(
+            f"{where}: {len(missing)} of {int(wanted.sum())} training samples belong to no client, the first is "
+            f"{missing[0]}. Every sample must belong to one client; was the split made for another data set?"
+        )
+    extra = np.flatnonzero(~wanted & (owner >= 0))
+    if len(extra):
+        raise UserError(f"{where}: client {owner[extra[0]]} holds the sample {extra[0]}, which was left out before.")
+
+
+def owners(split: Any, size: int, where: str) -> NDArray[np.int64]:
+    """Return the client that holds each sample, -1 for those that none holds, int64, ``(size,)``.
+
+    Raises
+    ------
+    UserError
+        Naming the first sample and client at which the split is not lists of indices, or not disjoint.
+    """
     if not isinstance(split, (list, tuple)) or not split:
         raise UserError(f"{where}: found {_shown(split)}; it must be a list of lists of training indices.")
     owner = np.full(size, -1, dtype=np.int64)
@@ -52,23 +73,14 @@ def check_split(split: Any, size: int, expected: NDArray[np.int64] | None = None
                 "must not share samples."
             )
         owner[indices] = client
-    wanted = np.ones(size, dtype=bool) if expected is None else np.isin(np.arange(size), expected)
-    missing = np.flatnonzero(wanted & (owner < 0))
-    if len(missing):
-        raise UserError(
-            f"{where}: {len(missing)} of {int(wanted.sum())} training samples belong to no client, the first is "
-            f"{missing[0]}. Every sample must belong to one client; was the split made for another data set?"
-        )
-    extra = np.flatnonzero(~wanted & (owner >= 0))
-    if len(extra):
-        raise UserError(f"{where}: client {owner[extra[0]]} holds the sample {extra[0]}, which was left out before.")
+    return owner
 
 
 def _as_indices(items: Any, size: int, where: str) -> NDArray[np.int64]:
     """Return one client's indices as an array, after checking each."""
     if isinstance(items, np.ndarray) and items.ndim == 1 and items.dtype.kind in "iu":
         indices = items.tolist()
-    elif isinstance(items, (list, tuple)):
+    elif isinstance(items, (list, tuple, range)):
         indices = list(items)
     else:
         raise UserError(f"{where}: found {_shown(items)}; it must be a list of training indices.")

@@ -34,7 +34,7 @@ def find_source(config: DatasetConfig, raw: Path, base: Path = Path()) -> Source
     """
     file = raw / f"{config.name}.npz"
     if config.path is not None:
-        path = base / Path(config.path).expanduser()
+        path = _given(config.path, base)
         return npz.source(path) if path.suffix == ".npz" else folder.source(path, config.image_size)
     if file.is_file():
         return npz.source(file)
@@ -49,3 +49,13 @@ def find_source(config: DatasetConfig, raw: Path, base: Path = Path()) -> Source
         )
 
     return Source("unknown", raw, (), True, fail)
+
+
+def _given(text: str, base: Path) -> Path:
+    """Return ``dataset.path`` as a path, which may or may not be there."""
+    try:
+        path = base / Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"dataset.path: found {text!r}, which cannot be looked up ({error}).") from error
+    return path

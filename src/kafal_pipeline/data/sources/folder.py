@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from kafal_pipeline.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 CLIENTS = "train_clients.csv"
+DIGITS = 18
+"""Of a client's number; longer ones, which int64 cannot hold, are names."""
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +75,10 @@ def _listing(root: Path, split: str) -> Listing:
     """Return the images of ``root/split``; hidden files are passed over."""
     folder = root / split
     if not folder.is_dir():
-        raise UserError(f"{root}: found no folder {split}/; it must hold one folder of images for each class.")
+        raise UserError(
+            f"{root}: found no folder {split}/; dataset.path must name an .npz file or a folder with train/<class>/ "
+            "and test/<class>/ (docs/data.md)."
+        )
     paths, names, skipped = [], [], []
     for class_folder in _visible(folder):
         if not class_folder.is_dir():
@@ -86,6 +92,8 @@ def _listing(root: Path, split: str) -> Listing:
             raise UserError(f"{class_folder}: found no image; allowed: {', '.join(sorted(SUFFIXES))}.")
         for path in images:
             _refuse_outside(root, path)
+            if not path.is_file():  # a folder, a link to nothing, or a pipe, which would be waited for
+                raise UserError(f"{path}: is no file, though it is called an image. Remove or rename it.")
         paths += images
         names += [class_folder.name] * len(images)
     if not paths:
@@ -99,8 +107,9 @@ def _visible(folder: Path) -> list[Path]:
 
 def _refuse_outside(root: Path, path: Path) -> None:
     """Refuse links out of the folder: a data set from elsewhere must not pull in files of this machine."""
-    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"{path}: is a link to {path.resolve()}, outside {root}. Copy the file into the folder.")
+    target = Path(os.path.realpath(path))  # unlike Path.resolve, it also ends where links go in circles
+    if path.is_symlink() and not target.is_relative_to(os.path.realpath(root)):
+        raise UserError(f"{path}: is a link to {target}, outside {root}. Copy the file into the folder.")
 
 
 def _clients(root: Path, paths: tuple[Path, ...]) -> NDArray[np.int64] | None:
@@ -111,11 +120,14 @@ def _clients(root: Path, paths: tuple[Path, ...]) -> NDArray[np.int64] | None:
     table = root / CLIENTS
     if not table.is_file():
         return None
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not {"file", "client"} <= set(reader.fieldnames or ()):
-            raise UserError(f"{table}: found the columns {reader.fieldnames}; it must have `file` and `client`.")
-        rows = [(row["file"] or "", row["client"] or "") for row in reader]
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if not {"file", "client"} <= set(reader.fieldnames or ()):
+                raise UserError(f"{table}: found the columns {reader.fieldnames}; it must have `file` and `client`.")
+            rows = [(row["file"] or "", row["client"] or "") for row in reader]
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{table}: cannot be read as a table in UTF-8 ({error}).") from error
     clients = dict(rows)
     if len(clients) != len(rows):
         raise UserError(f"{table}: names a file twice; each training image must stand in one row.")
@@ -128,7 +140,7 @@ def _clients(root: Path, paths: tuple[Path, ...]) -> NDArray[np.int64] | None:
             "train/ once, as <class>/<name>."
         )
     names = [clients[key] for key in keys]
-    if all(name.isascii() and name.isdigit() for name in names):
+    if all(name.isascii() and name.isdigit() and len(name) <= DIGITS for name in names):
         return np.array([int(name) for name in names], dtype=np.int64)
     numbers = {name: number for number, name in enumerate(sorted(set(names)))}
     return np.array([numbers[name] for name in names], dtype=np.int64)

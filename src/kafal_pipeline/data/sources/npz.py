@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
+import math
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,6 +18,23 @@ from kafal_pipeline.errors import UserError
 
 REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
 OPTIONAL = ("train_clients", "classes")
+
+BOMB_BYTES, BOMB_RATIO = 64 << 20, 200
+"""A larger array that was packed by more than this ratio holds no pictures."""
+
+READ_ERRORS = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,  # a password, or a compression that is not there
+    MemoryError,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What damaged archives and arrays raise."""
 
 
 def source(path: Path) -> Source:
@@ -49,19 +69,39 @@ def _arrays(path: Path) -> dict[str, NDArray]:
     try:
         if not zipfile.is_zipfile(path):
             raise zipfile.BadZipFile("it is no zip archive")
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [key for key in REQUIRED if key not in archive.files]
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            missing = [key for key in REQUIRED if key not in members]
             if missing:
                 raise UserError(
-                    f"{path}: found the keys {', '.join(archive.files) or '(none)'}; missing: {', '.join(missing)} "
+                    f"{path}: found the keys {', '.join(members) or '(none)'}; missing: {', '.join(missing)} "
                     "(docs/data.md lists them)."
                 )
-            return {key: archive[key] for key in (*REQUIRED, *OPTIONAL) if key in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+            return {key: _array(archive, members[key]) for key in (*REQUIRED, *OPTIONAL) if key in members}
+    except READ_ERRORS as error:
         raise UserError(
             f"{path}: cannot be read as an .npz file of plain arrays ({error}). Copy it again, or write it again with "
             "numpy.savez and without object arrays."
         ) from error
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray:
+    """Read one array, after checking that it is as large as it says: numpy allocates what a header claims."""
+    if member.file_size > max(BOMB_BYTES, BOMB_RATIO * member.compress_size):
+        raise ValueError(f"{member.filename} would unpack {member.compress_size} bytes to {member.file_size}")
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in {(1, 0), (2, 0)}:
+            raise ValueError(f"{member.filename} has the version {version} of the format, not 1.0 or 2.0")
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        if dtype.hasobject:
+            raise ValueError(f"{member.filename} holds pickled objects")
+        claimed, there = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
+    if claimed != there or min(shape, default=0) < 0:
+        raise ValueError(f"{member.filename} claims {claimed} bytes in the shape {shape} and has {there}")
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _names(path: Path, array: NDArray) -> tuple[str, ...]:

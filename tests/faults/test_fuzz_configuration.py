@@ -1,0 +1,751 @@
+"""Wrong configuration, whatever is wrong with it: exit code 1, one message, no traceback, nothing else touched.
+
+The cases are made, not listed: every key of every parameters file with every value of `VALUES`, every key and every
+name one letter off, broken files, contradictions. What a value is to lead to is decided by `KEYS`, which says for each
+key what `conf/base` and the documentation allow, independently of the models that check it: a value that is not allowed
+must be refused by the check of the parameters, in the name of its file and key, before anything is written; one that is
+allowed must pass that check, though the data may contradict it later, again in a message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from kedro.config import OmegaConfigLoader
+from kedro.framework.project import pipelines
+from kedro.framework.startup import bootstrap_project
+from omegaconf import OmegaConf
+
+from kafal_pipeline import project
+from kafal_pipeline.config import DatasetConfig
+from kafal_pipeline.data.sources import find_source
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.models import MODELS
+from kafal_pipeline.query import QUERIES
+from kafal_pipeline.settings import CONFIG_LOADER_ARGS
+from kafal_pipeline.update import UPDATES
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 10
+EARLIER = "data/07_model_output/smoke/random-fedavg/seed_0/cycle_00/metrics.json"
+
+VALUES = (
+    "null", "true", "''", "x", "'β☃'", "../../etc/passwd", "[1, 2]", "[]", "{a: 1}", "-1", "0", "1.5", ".nan", "-.inf",
+    "1e400", "99999999999999999999", '"a\\0b"', "2020-01-01", "x" * 5000, "[[[[]]]]", "{'': {'': null}}", "~nobody/x",
+)  # fmt: skip
+"""As YAML."""
+
+
+def number(above=None, least=None, below=None, most=None):
+    def allowed(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        return (
+            (above is None or value > above)
+            and (least is None or value >= least)
+            and (below is None or value < below)
+            and (most is None or value <= most)
+        )
+
+    return allowed
+
+
+def whole(least, most=math.inf):
+    bounds = number(least=least, most=most)
+    return lambda value: bounds(value) and float(value).is_integer()
+
+
+def choice(*names):
+    return lambda value: isinstance(value, str) and value in names
+
+
+def flag(value):
+    return isinstance(value, bool) or (not isinstance(value, str | list | dict) and value in (0, 1))
+
+
+def text(value):
+    return isinstance(value, str)
+
+
+def folder_name(value):
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", value) is not None
+
+
+def nothing(value):
+    return False
+
+
+def null_or(allowed):
+    return lambda value: value is None or allowed(value)
+
+
+def each(allowed, least=0):
+    return lambda value: isinstance(value, list) and len(value) >= least and all(map(allowed, value))
+
+
+def amount(value):
+    return number(above=0)(value) and (isinstance(value, int) or value <= 1)
+
+
+DRAWN = ("iid", "dirichlet", "dirichlet_balanced", "shards", "quantity_skew")
+EMNIST = ("balanced", "byclass", "bymerge", "digits", "letters", "mnist")
+
+KEYS = {
+    "seed": whole(0, 2**32 - 1),
+    "cycles": whole(1, 250),
+    "preset": choice("kafal_code", "kafal_paper"),
+    "query": null_or(nothing),  # none of VALUES names one
+    "update": null_or(nothing),
+    "dataset": lambda value: value == {},
+    "dataset.name": folder_name,
+    "dataset.label": null_or(folder_name),
+    "dataset.path": null_or(text),
+    "dataset.download": flag,
+    "dataset.emnist_split": choice(*EMNIST),
+    "dataset.image_size": null_or(whole(5, 1024)),
+    "dataset.mean": null_or(each(number())),
+    "dataset.std": null_or(each(number(above=0))),
+    "partition.method": choice(*DRAWN, "file", "natural"),
+    "partition.clients": whole(1, 100_000),
+    "partition.alpha": number(above=0),
+    "partition.min_size": whole(1),
+    "partition.classes_per_client": whole(1),
+    "partition.path": null_or(text),
+    "partition.when_absent": null_or(choice(*DRAWN)),
+    "partition.samples_per_client": null_or(whole(1)),
+    "partition.long_tail": null_or(nothing),
+    "partition.long_tail.imbalance_ratio": number(least=1),
+    "partition.long_tail.profile": choice("exponential", "step"),
+    "budget.initial": amount,
+    "budget.per_cycle": amount,
+    "model.name": choice(*MODELS),
+    "model.normalisation": choice("batch", "group"),
+    "model.pretrained": null_or(nothing),  # none of VALUES is a file
+    "federation.rounds": whole(1),
+    "federation.participation": number(above=0, most=1),
+    "federation.participants_rounding": null_or(choice("floor", "ceil")),
+    "federation.all_clients_last_round": null_or(flag),
+    "federation.between_cycles": choice("continue", "fresh"),
+    "federation.client_momentum": choice("kept", "reset"),
+    "federation.batch_norm": choice("averaged", "local"),
+    "training": lambda value: value == {},
+    "training.local_epochs": whole(1),
+    "training.batch_size": whole(1),
+    "training.batches": choice("equal", "published"),
+    "training.lr": number(above=0),
+    "training.lr_drop_epoch": null_or(whole(1)),
+    "training.lr_drop_factor": number(above=0, most=1),
+    "training.momentum": number(least=0, below=1),
+    "training.weight_decay": number(least=0),
+    "training.augmentation": nothing,
+    "training.augmentation.flip": flag,
+    "training.augmentation.crop_padding": whole(0, 64),
+    "training.precision": choice("fp32", "tf32", "bf16"),
+    "training.device": choice("auto", "cpu"),
+    "training.processes": lambda value: value == "auto" or whole(1, 1024)(value),
+    "training.cuda_graphs": flag,
+    "query_training.epochs": null_or(whole(1)),
+    "query_training.lr": null_or(number(above=0)),
+    "tracking.enabled": flag,
+    "tracking.uri": null_or(text),
+    "tracking.experiment": null_or(text),
+    "tracking.system_metrics": flag,
+    "tracking.log_model": flag,
+    "compare": lambda value: value == {},
+    "compare.name": folder_name,
+    "compare.queries": nothing,
+    "compare.updates": null_or(nothing),
+    "compare.seeds": lambda value: whole(0, 2**32 - 1)(value) or each(whole(0, 2**32 - 1), least=1)(value),
+    "compare.baseline": choice("random"),
+    "compare.alpha": number(above=0, below=1),
+    "compare.targets": each(number(above=0, most=1)),
+    "compare.jobs": lambda value: value == "auto" or whole(1, 1024)(value),
+    "compare.memory_limit": null_or(number(above=0)),
+    "compare.run_missing": flag,
+}
+LEAVES = [key for key in KEYS if not any(other.startswith(f"{key}.") for other in KEYS)]
+
+
+def parsed(value):
+    return OmegaConf.to_container(OmegaConf.create(f"value: {value}"))["value"]
+
+
+def nested(key, value):
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def as_yaml(key, value):
+    """Return the key as nested flow mappings, with the value as it is written."""
+    parts = key.split(".")
+    return f"{parts[0]}: " + "".join(f"{{{part}: " for part in parts[1:]) + value + "}" * (len(parts) - 1) + "\n"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command came to."""
+
+    code: int
+    output: str
+    crash: BaseException | None
+    seconds: float
+    changed: tuple[str, ...]
+
+    def problems(self, *parts):
+        """Return what is wrong with the refusal of a mistake; `parts` must stand in its message."""
+        found = []
+        if self.crash is not None:
+            found.append(f"crashed with {self.crash!r}")
+        if self.code != 1:
+            found.append(f"exit code {self.code}")
+        if self.seconds > SECONDS:
+            found.append(f"took {self.seconds:.1f} s")
+        if "Traceback" in self.output or "ERROR" in self.output:
+            found.append("a traceback or a log of the error beside the message")
+        if len(re.findall(r"^Error: ", self.output, re.MULTILINE)) != 1:
+            found.append("not one message")
+        found += [f"{part!r} not in the message" for part in parts if part not in flat(self.output)]
+        if self.changed:
+            found.append(f"changed {self.changed}")
+        return [f"{', '.join(found)}: {self.output[-400:]}"] if found else []
+
+
+def flat(output):
+    return " ".join(output.split())
+
+
+class Project:
+    """A project's folder with the data set stored, a split, and results of an earlier run; `kedro run` in it."""
+
+    def __init__(self, root):
+        self.root = root
+        shutil.copytree(ROOT / "conf", root / "conf")
+        for name in ("pyproject.toml", ".telemetry"):
+            shutil.copy(ROOT / name, root)
+        (root / "src").mkdir()
+        bootstrap_project(root)
+        self.base = yaml.safe_load((ROOT / "conf/base/parameters.yml").read_text())
+        self.base["cycles"] = 2
+        self.base["dataset"]["label"] = "smoke"
+        self.base["partition"]["clients"] = 3
+        self.restore()
+
+    def restore(self):
+        """Put back what a case has changed."""
+        self.write(json.dumps(self.base), "conf/base/parameters.yml")
+        self.write("", "conf/fuzz/parameters.yml")
+        shutil.copy(ROOT / "conf/base/parameters_compare.yml", self.root / "conf/base")
+        self.write('{"accuracy": 0.5}', EARLIER)
+
+    def write(self, content, file):
+        path = self.root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    def files(self):
+        """Return the digests of all files in the folder that the project's folder lies in."""
+        return {
+            path.relative_to(self.root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(self.root.parent.rglob("*"))
+            if path.is_file() and path.is_relative_to(self.root)
+        } | {path.name: "" for path in self.root.parent.iterdir()}
+
+    def run(self, *arguments, pipeline="fal", to="cycle_00.initial_pool"):
+        """Run in this process, up to the first training."""
+        from kafal_pipeline.cli import run
+
+        pipelines.configure("kafal_pipeline.pipeline_registry")  # as in a new process: forget the last run's cycles
+        before, start = self.files(), time.monotonic()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.root)
+            patch.setattr(project, "_running", False)  # as in a new process
+            result = CliRunner().invoke(run, ["--pipelines", pipeline, *(["--to-nodes", to] if to else []), *arguments])
+        seconds, after = time.monotonic() - start, self.files()
+        changed = tuple(sorted(name for name in {*before, *after} if before.get(name) != after.get(name)))
+        crash = None if isinstance(result.exception, SystemExit | None) else result.exception
+        return Outcome(result.exit_code, result.output, crash, seconds, changed)
+
+    def run_with(self, key, value, place):
+        """Run with a key's value, as YAML, in the place `place`; return the name of that place in messages too."""
+        compare = key.split(".")[0] == "compare"
+        target = {"pipeline": "compare", "to": "compare.plan"} if compare else {}
+        if place == "--params":
+            return place, self.run("--params", f"{key}={value}", **target)
+        if place == "environment":
+            file = "conf/fuzz/parameters.yml"
+            self.write(as_yaml(key, value), file)
+            return file, self.run("--env", "fuzz", **target)
+        file = f"conf/base/parameters{'_compare' if compare else ''}.yml"
+        content = OmegaConf.create(f"compare: {json.dumps(COMPARE)}" if compare else self.base)
+        self.write(json.dumps(OmegaConf.to_container(content)), file)
+        self.write(OmegaConf.to_yaml(OmegaConf.merge(content, OmegaConf.create(as_yaml(key, value)))), file)
+        return file, self.run(**target)
+
+
+COMPARE = yaml.safe_load((ROOT / "conf/base/parameters_compare.yml").read_text())["compare"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = Project(tmp_path_factory.mktemp("fuzz") / "project")
+    for pipeline, to in (("fal", "cycle_00.initial_pool"), ("compare", "compare.plan")):
+        outcome = made.run(pipeline=pipeline, to=to)
+        assert outcome.code == 0, outcome.output
+    made.restore()
+    yield made
+    project._active = None
+
+
+def harmful(changed):
+    """Return what a command must not have changed that found out by the data that its parameters are wrong."""
+    return [name for name in changed if not name.startswith(("data/02_intermediate/", "data/03_primary/"))]
+
+
+def problems_with(folder, key, value, place):
+    """Return what is wrong with how a value is met."""
+    found = parsed(value)
+    source, outcome = folder.run_with(key, value, place)
+    folder.restore()
+    if not KEYS[key](found):
+        # A rule of the section, such as that shares are at most 1, names the key in its sentence.
+        section, _, name = key.rpartition(".")
+        by_rule = f"{source}: {section}: {name}" in flat(outcome.output)
+        problems = outcome.problems(source, f"{section}: {name}" if by_rule else key)
+    elif outcome.code == 0:
+        problems = [] if outcome.crash is None else [f"crashed with {outcome.crash!r}"]
+    elif f"{source}: {key}: " in flat(outcome.output):
+        problems = [f"allowed and refused: {outcome.output[-400:]}"]
+    else:
+        later = Outcome(outcome.code, outcome.output, outcome.crash, outcome.seconds, tuple(harmful(outcome.changed)))
+        problems = later.problems(key.rpartition(".")[0])
+    return [f"{key}: {value[:30]} in {place}: {problem}" for problem in problems]
+
+
+def cases_of(key):
+    """Return every value for the key, each in a place drawn for it."""
+    draw = random.Random(key)
+    return [(value, draw.choice(["environment", "--params", "base"])) for value in VALUES]
+
+
+class Given(dict):
+    """What Kedro's loader of parameters is to the check of parameters, without files to read."""
+
+    conf_source, env, base_env, default_run_env = ROOT / "conf", None, "base", "local"
+
+    def __init__(self, key, value):
+        self.runtime_params = nested(key, value)
+        merged = json.loads(json.dumps(PARAMETERS))
+        section = merged
+        for part in key.split(".")[:-1]:
+            section = section.setdefault(part, {})
+        section[key.rpartition(".")[2]] = value
+        super().__init__(parameters=merged)
+
+
+PARAMETERS = yaml.safe_load((ROOT / "conf/base/parameters.yml").read_text()) | {"compare": COMPARE}
+PARAMETERS["dataset"]["label"] = "smoke"
+
+
+def message(key, value):
+    """Return what the check of the parameters says of a value; nothing if it is allowed."""
+    check = project.comparison if key.split(".")[0] == "compare" else project.activate
+    try:
+        check(Given(key, value))
+    except UserError as error:
+        return str(error)
+    finally:
+        project._active = None
+    return ""
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_values_of_each_key(key):
+    wrong = []
+    section, _, name = key.rpartition(".")
+    for text in VALUES:
+        found = parsed(text)
+        said = message(key, found)
+        if KEYS[key](found) != (not said):
+            wrong.append(f"{text[:30]}: {said or 'accepted'}")
+        elif said and f"--params: {key}" not in said and f"{section}: {name}" not in said:
+            wrong.append(f"{text[:30]}: does not name the key: {said}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("key", list(KEYS)[::3])
+def test_a_wrong_value_of_a_key_through_the_command(folder, key):
+    refused = [case for case in cases_of(key) if not KEYS[key](parsed(case[0]))]
+    assert not problems_with(folder, key, *random.Random(key).choice(refused))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", KEYS)
+def test_values_of_each_key_through_the_command(folder, key):
+    assert not [problem for case in cases_of(key) for problem in problems_with(folder, key, *case)]
+
+
+PRESETS = sorted(path.parent.name for path in (ROOT / "conf").glob("*/parameters.yml") if path.parent.name != "base")
+
+
+def leaves(values, prefix=""):
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def test_every_key_of_the_files_is_tried():
+    files = [*(ROOT / "conf").glob("*/parameters*.yml")]
+    assert len(files) > 9
+    assert {key for file in files for key in leaves(yaml.safe_load(file.read_text()))} <= set(KEYS)
+
+
+@pytest.mark.parametrize(
+    "preset", [name if name == "smoke" else pytest.param(name, marks=pytest.mark.slow) for name in PRESETS]
+)
+def test_keys_of_the_presets(folder, preset):
+    """Each key of a preset's file in its place, with two values that are not allowed and one letter off."""
+    file = folder.root / f"conf/{preset}/parameters.yml"
+    original = file.read_text()
+    draw = random.Random(preset)
+    wrong = []
+    for key in leaves(yaml.safe_load(original)):
+        refused = [value for value in VALUES if not KEYS[key](parsed(value))]
+        for value in draw.sample(refused, 2):
+            file.write_text(
+                OmegaConf.to_yaml(OmegaConf.merge(OmegaConf.create(original), OmegaConf.create(as_yaml(key, value))))
+            )
+            loader = OmegaConfigLoader(str(folder.root / "conf"), env=preset, **CONFIG_LOADER_ARGS)
+            try:
+                project.activate(loader, folder.root)
+                wrong.append(f"{key}: {value[:30]}: accepted")
+            except UserError as error:
+                section, _, name = key.rpartition(".")
+                spoken_of = [f"conf/{preset}/parameters.yml: {part}" for part in (key, f"{section}: {name}")]
+                if not any(part in str(error) for part in spoken_of):
+                    wrong.append(f"{key}: {value[:30]}: {error}")
+    file.write_text(original)
+    assert not wrong
+
+
+def one_off(name, draw):
+    """Return a name with one letter doubled, left out, or exchanged with its neighbour."""
+    place = draw.randrange(1, len(name)) if len(name) > 1 else 0
+    changes = [name[:place] + name[place - 1 :], name[:place] + name[place + 1 :] if len(name) > 3 else f"{name}x"]
+    return draw.choice([changed for changed in changes if changed != name])
+
+
+def misspelt(key):
+    """Return the key with its last part one letter off."""
+    section, _, name = key.rpartition(".")
+    draw = random.Random(key)
+    while (other := f"{section}.{one_off(name, draw)}".lstrip(".")) in KEYS:
+        pass
+    return other
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_unknown_keys_one_letter_off(key):
+    said = message(misspelt(key), 1)
+    assert f"--params: {misspelt(key)}: unknown" in said
+    assert f"Did you mean '{key.rpartition('.')[2]}'?" in said
+
+
+SECTIONS = sorted({key.rpartition(".")[0] for key in KEYS})
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_unknown_keys_through_the_command(folder, section):
+    key = next(key for key in KEYS if key.rpartition(".")[0] == section)
+    folder.write(as_yaml(misspelt(key), "1"), "conf/fuzz/parameters.yml")
+    target = {"pipeline": "compare", "to": "compare.plan"} if section == "compare" else {}
+    outcome = folder.run("--env", "fuzz", **target)
+    folder.restore()
+    name = key.rpartition(".")[2]
+    assert not outcome.problems("conf/fuzz/parameters.yml", misspelt(key), f"Did you mean '{name}'?")
+
+
+NAMES = {
+    "query": QUERIES,
+    "update": UPDATES,
+    "model": MODELS,
+    "preset": ("kafal_code", "kafal_paper"),
+    "partition.method": (*DRAWN, "natural"),
+    "partition.when_absent": DRAWN,
+    "federation.between_cycles": ("continue", "fresh"),
+    "federation.client_momentum": ("kept", "reset"),
+    "federation.batch_norm": ("averaged", "local"),
+    "federation.participants_rounding": ("floor", "ceil"),
+    "training.batches": ("equal", "published"),
+    "training.precision": ("fp32", "tf32", "bf16"),
+    "model.normalisation": ("batch", "group"),
+    "dataset.emnist_split": EMNIST,
+    "dataset.name": ("cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "emnist"),
+}
+
+
+@pytest.mark.parametrize(("key", "name"), [(key, name) for key, names in NAMES.items() for name in names])
+def test_unknown_names_one_letter_off(key, name):
+    other = one_off(name, random.Random(name))
+    if key == "dataset.name":  # what it may be depends on files: data.load says what is there
+        with pytest.raises(UserError, match=re.escape(f"found {other!r}") + r".*Did you mean '"):
+            find_source(DatasetConfig(name=other), Path("nowhere")).read()
+    elif other not in NAMES[key]:
+        assert "Did you mean '" in message(key, other)
+        assert repr(other) in message(key, other)
+
+
+CONTRADICTIONS = {
+    "shares of more than all labels": ("budget.initial=0.9,cycles=4", "budget.initial"),
+    "more cycles than shares": ("cycles=50", "budget"),
+    "more cycles than labels": ("cycles=250,budget.initial=1,budget.per_cycle=9", "budget"),
+    "more labels than images": ("budget.initial=9999", "budget"),
+    "a share above 1": ("budget.per_cycle=1.5", "budget"),
+    "more clients than images": ("partition.clients=2000", "partition.clients"),
+    "more images each than there are": ("partition.min_size=1000", "partition.min_size"),
+    "a skew beyond floating point": ("partition.alpha=1e308", "partition.min_size"),
+    "a skew of nothing": ("partition.alpha=1e-300,partition.method=quantity_skew", "partition.min_size"),
+    "a split without its file": ("partition.method=file", "partition"),
+    "a split that is not there": ("partition.method=file,partition.path=nowhere.json", "partition.path"),
+    "a split that is a folder": ("partition.method=file,partition.path=conf", "partition.path"),
+    "a split of other clients": ("partition.method=file,partition.path=two.json", "partition.clients"),
+    "a split of another data set": ("partition.method=file,partition.path=short.json", "short.json"),
+    "a data set without clients": ("partition.method=natural", "partition.method"),
+    "more classes each than there are": (
+        "partition.method=shards,partition.classes_per_client=11",
+        "classes_per_client",
+    ),
+    "fewer classes than there are": ("partition.method=shards,partition.classes_per_client=1", "classes_per_client"),
+    "a tail without images": (
+        "partition.long_tail.imbalance_ratio=1e300,partition.clients=1000",
+        "partition.clients",
+    ),
+    "one image each": ("partition.samples_per_client=1,cycles=3", "budget"),
+    "no batch norm to keep": ("federation.batch_norm=local,model.normalisation=group", "federation.batch_norm"),
+    "three channels for grey images": ("dataset.mean=[0.1,0.2,0.3]", "dataset.mean"),
+    "no channel": ("dataset.std=[]", "dataset.std"),
+    "a path called digits": ("dataset.path=conf,dataset.label=digits", "dataset"),
+    "a path that is not there": ("dataset.path=nowhere.npz", "dataset.path"),
+    "a path that is a file": ("dataset.path=pyproject.toml", "dataset.path"),
+    "a path that is too long": (f"dataset.path={'x' * 300}", "dataset.path"),
+    "a home of nobody": ("dataset.path=~nobody_at_all/x.npz", "dataset.path"),
+    "data that nobody published": ("dataset.name=nowhere", "dataset.name"),
+    "data that is not there": ("dataset.name=cifar10", "dataset.download"),
+    "weights that are not there": ("model.pretrained=nowhere.safetensors", "model.pretrained"),
+    "weights that are a folder": ("model.pretrained=conf", "model.pretrained"),
+    "weights that are text": ("model.pretrained=pyproject.toml", "model.pretrained"),
+    "weights with too long a name": (f"model.pretrained={'x' * 300}", "model.pretrained"),
+    "an option misspelt": ("query={name: ksas, prior_smothing: 1}", "Did you mean 'prior_smoothing'"),
+    "an option out of range": ("query={name: ksas, prior_smoothing: -1}", "query.prior_smoothing"),
+    "an option that is no number": ("query={name: ksas, prior_smoothing: .nan}", "query.prior_smoothing"),
+    "an update's option misspelt": ("update={name: fedprox, muu: 1}", "Did you mean 'mu'"),
+    "a network's option misspelt": ("model={name: cnn4, widht: 3}", "Did you mean 'width'"),
+    "a network without channels": ("model={name: cnn4, width: 0}", "model.width"),
+    "a network of negative width": ("model={name: cnn4, width: -3}", "model.width"),
+    "a class that is a module": ("query=kafal_pipeline.query", "query"),
+    "a class that is another": ("query=pathlib.Path", "query"),
+    "an update that is none": ("update=kafal_pipeline.query.random.Random", "update"),
+    "a module that is not there": ("update=nowhere.at.All", "update"),
+    "no quota to compose with": ("query={name: compose, quota: nowhere}", "query"),
+    "a score that is none": ("query={score: nowhere}", "query"),
+    "a device that is not there": ("training.device=cuda:99", "training.device"),
+    "a saved run that is not there": ("run=digits/ksas-kcfu/seed_9", "run"),
+    "a saved run outside": ("run=../../etc", "run"),
+    "a saved run with parameters": ("run=digits/ksas-kcfu/seed_9,seed=3", "seed"),
+    "a section twice": ("seed.x=1", "seed"),
+    "a label that climbs": ("query={name: ksas, label: ../../up}", "query.label"),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_contradictions(folder, name):
+    params, part = CONTRADICTIONS[name]
+    folder.write("[[0, 1], [2, 3]]", "short.json")
+    folder.write(json.dumps([list(range(700)), list(range(700, 1438))]), "two.json")
+    outcome = folder.run("--params", params)
+    kept = Outcome(outcome.code, outcome.output, outcome.crash, outcome.seconds, tuple(harmful(outcome.changed)))
+    folder.restore()
+    assert not kept.problems(part)
+
+
+COMPARISONS = {
+    "compare.queries=[random,random]": "compare.queries",
+    "compare.queries=[ksass]": "Did you mean 'ksas'",
+    "compare.queries=[{score: ksas, prior_smoothing: -1}]": "compare.queries",
+    "compare.updates=[kcfu,kcfu]": "compare.updates",
+    "compare.seeds=[0,0]": "compare.seeds",
+    "compare.seeds=9-0": "compare.seeds",
+    "compare.seeds=0-99999999999": "compare.seeds",
+    "compare.baseline=badge": "compare.baseline",
+    "compare.name=../up": "compare.name",
+    "compare.targets=[90]": "compare.targets",
+    "partition.clients=0": "partition.clients",
+    "cycles=50": "budget",
+}
+
+
+@pytest.mark.parametrize("params", COMPARISONS)
+def test_contradictions_of_a_comparison(folder, params):
+    outcome = folder.run("--params", params, pipeline="compare", to="compare.plan")
+    assert not outcome.problems(COMPARISONS[params])
+
+
+BROKEN = {
+    "a list": "- seed\n- 1\n",
+    "a word": "seed\n",
+    "a number": "3\n",
+    "an open bracket": "training: {lr: [\n",
+    "a tab": "training:\n\tlr: 1\n",
+    "an alias of nothing": "seed: *nothing\n",
+    "a key twice": "seed: 1\nseed: 2\n",
+    "a mapping as key": "{{a: 1}: 2}: 3\n",
+    "a python object": "seed: !!python/object/apply:os.mkdir [sprung]\n",
+    "another tag": "seed: !nowhere 1\n",
+    "bytes that are no text": b"seed: \xff\xfe\x00\n",
+    "another encoding": "seed: 1\n".encode("utf-16"),
+    "a zero byte": "seed: \x00\n",
+    "a control character": "seed: \x07\n",
+    "a very deep nest": "seed: " + "[" * 1000,
+    "a number of 5000 digits": f"seed: {'9' * 5000}\n",
+    "an interpolation of nothing": "seed: ${nowhere}\n",
+    "an interpolation of the environment": "seed: ${oc.env:HOME}\n",
+    "an interpolation in circles": "seed: ${seed}\n",
+    "an interpolation unfinished": "seed: ${\n",
+    "two documents": "seed: 1\n---\nseed: 2\n",
+    "half a file": (ROOT / "conf/base/parameters.yml").read_text()[:1500] + "{",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize(
+    "file", ["conf/fuzz/parameters.yml", pytest.param("conf/base/parameters.yml", marks=pytest.mark.slow)]
+)
+def test_broken_files(folder, file, name):
+    folder.write(BROKEN[name], file)
+    outcome = folder.run("--env", "fuzz")
+    folder.restore()
+    assert not outcome.problems(file)
+
+
+@pytest.mark.parametrize(
+    "params", ["seed", "=1", "a..b=1", "[=1", "seed=[", "seed={", "seed=${nowhere}", "seed=*x", "."]
+)
+def test_unreadable_arguments(folder, params):
+    """These are mistakes on the command line, to which click answers with exit code 2."""
+    outcome = folder.run("--params", params)
+    assert outcome.crash is None
+    assert outcome.code in {1, 2}
+    assert "Error: " in outcome.output
+    assert "Traceback" not in outcome.output
+    assert not outcome.changed
+
+
+@pytest.mark.parametrize("what", ["folder", "dangling link", "catalog", "catalog type", "catalog list"])
+def test_files_that_are_something_else(folder, what):
+    file = folder.root / "conf/fuzz" / ("parameters_more.yml" if "catalog" not in what else "catalog.yml")
+    if what == "folder":
+        file.mkdir()
+    elif what == "dangling link":
+        file.symlink_to("nowhere.yml")
+    else:
+        contents = {"catalog": "images: {", "catalog type": "images: {type: nowhere.Nothing}", "catalog list": "- 1\n"}
+        file.write_text(contents[what])
+    outcome = folder.run("--env", "fuzz")
+    file.rmdir() if what == "folder" else file.unlink()
+    folder.restore()
+    assert outcome.crash is None
+    if outcome.code:
+        assert not outcome.problems("images" if what == "catalog type" else f"conf/fuzz/{file.name}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--env", "smok"], "Did you mean 'smoke'?"),
+        (["--env", "../../etc"], "../../etc"),
+        (["--env", ""], ""),
+        (["--from-nodes", "cycle_00.trane"], "cycle_00.trane"),
+        (["--to-nodes", "nowhere"], "nowhere"),
+        (["--pipelines", "fall"], "fall"),
+        (["--tags", "nowhere"], "no nodes"),
+        (["--runner", "NoSuchRunner"], "NoSuchRunner"),
+        (["--runner", "ThreadRunner"], "SequentialRunner"),
+    ],
+)
+def test_names_that_kedro_looks_up(folder, arguments, part):
+    outcome = folder.run(*arguments)
+    folder.restore()
+    if arguments != ["--env", ""]:
+        assert not outcome.problems(part)
+
+
+@pytest.mark.parametrize("content", ["", "[[0, 1", "[[0, 99999]]", "[[0], [0]]", "{}", "[[0.5]]"])
+@pytest.mark.parametrize("file", ["splits.json", "split_origin.json"])
+def test_damaged_splits_through_the_command(folder, file, content):
+    """What Kedro makes of an error while it reads is taken off again."""
+    path = folder.root / "data/03_primary/smoke/seed_0" / file
+    good = path.read_text()
+    path.write_text(content)
+    outcome = folder.run("--from-nodes", "cycle_00.initial_pool")
+    path.write_text(good)
+    assert not outcome.problems(file)
+
+
+def test_verbose_adds_the_traceback(folder):
+    quiet, loud = (folder.run("--params", "seed=x", *flags) for flags in ([], ["--verbose"]))
+    assert not quiet.problems("--params: seed: found 'x'")
+    assert loud.code == 1
+    assert "Traceback (most recent call last)" in loud.output
+    assert loud.output.endswith(quiet.output)
+
+
+SAMPLE = [
+    ("seed=x", "seed"),
+    ("cycles=true", "cycles"),
+    ("query=ksass", "Did you mean 'ksas'"),
+    ("traning.lr=1", "Did you mean 'training'"),
+    ("training.lr=.nan", "training.lr"),
+    ("training.lr=1e400", "training.lr"),
+    ("partition.clients=2000", "partition.clients"),
+    ("budget.initial=9999", "budget"),
+    ("partition.method=file,partition.path=nowhere.json", "partition.path"),
+    ("dataset.path=nowhere.npz", "dataset.path"),
+    ("dataset.path=~nobody_at_all/x.npz", "dataset.path"),
+    (f"dataset.path={'x' * 300}", "dataset.path"),
+    ("model.pretrained=pyproject.toml", "model.pretrained"),
+    ("model={name: cnn4, width: 0}", "model.width"),
+    ("query={name: ksas, label: ../../up}", "query.label"),
+    ("tracking.enabled=maybe", "tracking.enabled"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("params", "part"), SAMPLE)
+def test_as_processes(folder, params, part):
+    """The same through the program itself, its start-up included, and without `--to-nodes`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "KEDRO"))}
+    environment = {**kept, "PYTHONPATH": str(Path(project.__file__).parents[1]), "COLUMNS": "200"}
+    before, start = folder.files(), time.monotonic()
+    result = subprocess.run(
+        [sys.executable, "-m", "kedro", "run", "--pipeline", "fal", "--params", params],
+        cwd=folder.root, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    seconds, after = time.monotonic() - start, folder.files()
+    changed = tuple(harmful(name for name in {*before, *after} if before.get(name) != after.get(name)))
+    assert not Outcome(result.returncode, result.stdout + result.stderr, None, seconds, changed).problems(part)
