@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import numpy as np
 import pytest
 import torch
 
-from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.checkpoints import Checkpoints
 from kafal_pipeline.federation.client_states import to_record
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.files import CannotWrite
 
 ROUNDS = 5
 
@@ -156,10 +159,20 @@ def test_a_file_holds_the_clients_that_trained_alone(train, tmp_path):
     assert max(sizes) < 1.2 * min(sizes)
 
 
-def test_a_folder_that_cannot_be_written_ends_the_run_with_its_name(train, tmp_path):
-    (tmp_path / "checkpoint").write_text("a file where the folder should be")
-    with pytest.raises(UserError, match=r"checkpoint: the checkpoint could not be written \(.*same command"):
-        train()
+def test_a_disk_that_is_full_ends_the_run_and_leaves_the_round_before(train, tmp_path, monkeypatch):
+    train(2)
+    with monkeypatch.context() as patch:
+
+        def full(*_arguments):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(CannotWrite, match=r"checkpoint: cannot be written: No space left .* same command again"):
+            train()
+    assert [path.name[:5] for path in files(tmp_path)][-1] == "00002"
+    done, begun = train()
+    assert begun == [3, 4, 5]
+    assert everything(done) == everything(train(keep=False)[0])
 
 
 def test_arrays_that_do_not_lie_in_order_survive(tmp_path, start, pools, make_config):

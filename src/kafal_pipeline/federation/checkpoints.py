@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.client_states import from_record, to_record
 from kafal_pipeline.federation.cycle_state import CycleState
 from kafal_pipeline.federation.states import Arrays, to_state
+from kafal_pipeline.files import sync_folder, writing
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +83,8 @@ class Checkpoints:
 
         Raises
         ------
-        UserError
-            If the round before could not be written.
+        CannotWrite
+            If there was no room for the round before, or writing there is not allowed.
         """
         self.wait()
         last = state.round - 1
@@ -97,22 +97,15 @@ class Checkpoints:
 
         Raises
         ------
-        UserError
-            If it could not be written.
+        CannotWrite
+            If there is no room for it, or writing there is not allowed.
         """
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        if self._error is None:
-            return
-        error, self._error = self._error, None
-        if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":
+        if self._error is not None:
+            error, self._error = self._error, None
             raise error
-        raise UserError(
-            f"{self.folder}: the checkpoint could not be written ({getattr(error, 'strerror', None) or error}). Make "
-            "room there, or give the folder back its permissions; the same command then goes on from the last round "
-            "that is whole."
-        ) from error
 
     def load(self, state: CycleState) -> None:
         """Bring `state`, which stands before the first round, to the last round that is whole on disk, if any."""
@@ -163,25 +156,30 @@ class Checkpoints:
         return _Snapshot(state.round, arrays, meta)
 
     def _write(self, snapshot: _Snapshot) -> None:
-        from safetensors.numpy import save_file  # noqa: PLC0415 - only where something is written
-
+        """Write a file, and keep an error for the thread that trains."""
         temporary = self.folder / f".{snapshot.round:05d}.tmp"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # The library writes an array's memory as it lies, whatever its order.
-            arrays = {name: np.asarray(array, order="C") for name, array in snapshot.arrays.items()}
-            save_file(arrays, temporary, {"meta": json.dumps(snapshot.meta)})
-            with temporary.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST]
-                os.fsync(file.fileno())
-            temporary.replace(self.folder / f"{snapshot.round:05d}-{digest}{SUFFIX}")
-            _sync_folder(self.folder)
+            with writing(self.folder):
+                self._write_through(snapshot, temporary)
             self._indices[snapshot.round] = snapshot.meta["at"]
             self._forget()
-        except Exception as error:  # noqa: BLE001 - it is raised in the thread that trains
+        except Exception as error:  # noqa: BLE001 - raised by `wait`
             self._error = error
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+    def _write_through(self, snapshot: _Snapshot, temporary: Path) -> None:
+        from safetensors.numpy import save_file  # noqa: PLC0415 - only where something is written
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # The library writes an array's memory as it lies, whatever its order.
+        arrays = {name: np.asarray(array, order="C") for name, array in snapshot.arrays.items()}
+        save_file(arrays, temporary, {"meta": json.dumps(snapshot.meta)})
+        with temporary.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST]
+            os.fsync(file.fileno())
+        temporary.replace(self.folder / f"{snapshot.round:05d}-{digest}{SUFFIX}")
+        sync_folder(self.folder)
 
     def _restore(self, state: CycleState, meta: dict[str, Any]) -> None:
         """Put a checkpoint into `state`, a file at a time; all of them are checked before anything is changed."""
@@ -282,13 +280,3 @@ def _arrays_of(path: Path) -> Arrays:
 
     arrays: Arrays = load_file(path)
     return arrays
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the names in a folder survive a power failure, where the system can."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
