@@ -196,6 +196,21 @@ def as_yaml(key, value):
     return f"{parts[0]}: " + "".join(f"{{{part}: " for part in parts[1:]) + value + "}" * (len(parts) - 1) + "\n"
 
 
+def with_value(content, key, value):
+    """Return the content of a file of parameters with another value for a key, as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(with_key(content, key, value)))
+
+
+def with_key(content, key, value):
+    """Return a copy of nested mappings with another value for a key."""
+    changed = json.loads(json.dumps(content))
+    section = changed
+    for part in key.split(".")[:-1]:
+        section = section.setdefault(part, {})
+    section[key.rpartition(".")[2]] = value
+    return changed
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command came to."""
@@ -291,9 +306,8 @@ class Project:
             self.write(as_yaml(key, value), file)
             return file, self.run("--env", "fuzz", **target)
         file = f"conf/base/parameters{'_compare' if compare else ''}.yml"
-        content = OmegaConf.create(f"compare: {json.dumps(COMPARE)}" if compare else self.base)
-        self.write(json.dumps(OmegaConf.to_container(content)), file)
-        self.write(OmegaConf.to_yaml(OmegaConf.merge(content, OmegaConf.create(as_yaml(key, value)))), file)
+        content = {"compare": COMPARE} if compare else self.base
+        self.write(with_value(content, key, parsed(value)), file)
         return file, self.run(**target)
 
 
@@ -349,11 +363,7 @@ class Given(dict):
 
     def __init__(self, key, value):
         self.runtime_params = nested(key, value)
-        merged = json.loads(json.dumps(PARAMETERS))
-        section = merged
-        for part in key.split(".")[:-1]:
-            section = section.setdefault(part, {})
-        section[key.rpartition(".")[2]] = value
+        merged = with_key(PARAMETERS, key, value)
         super().__init__(parameters=merged)
 
 
@@ -428,9 +438,7 @@ def test_keys_of_the_presets(folder, preset):
     for key in leaves(yaml.safe_load(original)):
         refused = [value for value in VALUES if not KEYS[key](parsed(value))]
         for value in draw.sample(refused, 2):
-            file.write_text(
-                OmegaConf.to_yaml(OmegaConf.merge(OmegaConf.create(original), OmegaConf.create(as_yaml(key, value))))
-            )
+            file.write_text(with_value(yaml.safe_load(original), key, parsed(value)))
             loader = OmegaConfigLoader(str(folder.root / "conf"), env=preset, **CONFIG_LOADER_ARGS)
             try:
                 project.activate(loader, folder.root)
