@@ -123,10 +123,16 @@ def _refused(root: Path, config: Config, changed: list[str]) -> UserError:
 
 def _differences(root: Path, config: Config) -> list[str]:
     """Return the parameters in which the results on disk differ from `config`."""
+    record = _record(root, config)
     try:
-        before = _flat(json.loads(_record(root, config).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        before = _flat(json.loads(record.read_text(encoding="utf-8")))
+    except FileNotFoundError:
         return []
+    except (ValueError, AttributeError) as error:
+        raise UserError(
+            f"{record}: damaged ({' '.join(str(error).split())[:100]}), so that the parameters of the results beside it "
+            "are not known. Begin the run anew: kedro run --pipeline fal --params restart=true."
+        ) from None
     now = _flat(provenance.deciding(config))
     keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     return [f"{key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in keys]

@@ -110,6 +110,7 @@ KEYS = {
     "preset": choice("kafal_code", "kafal_paper"),
     "query": null_or(nothing),  # none of VALUES names one
     "update": null_or(nothing),
+    "restart": lambda value: value in (False, True, "if_changed"),
     "dataset": lambda value: value == {},
     "dataset.name": folder_name,
     "dataset.label": null_or(folder_name),
@@ -141,6 +142,7 @@ KEYS = {
     "federation.all_clients_last_round": null_or(flag),
     "federation.between_cycles": choice("continue", "fresh"),
     "federation.client_momentum": choice("kept", "reset"),
+    "federation.on_client_failure": choice("fail", "skip"),
     "federation.batch_norm": choice("averaged", "local"),
     "training": lambda value: value == {},
     "training.local_epochs": whole(1),
@@ -158,9 +160,11 @@ KEYS = {
     "training.device": choice("auto", "cpu"),
     "training.processes": lambda value: value == "auto" or whole(1, 1024)(value),
     "training.cuda_graphs": flag,
+    "training.deterministic": flag,
     "query_training.epochs": null_or(whole(1)),
     "query_training.lr": null_or(number(above=0)),
     "tracking.enabled": flag,
+    "tracking.required": flag,
     "tracking.uri": null_or(text),
     "tracking.experiment": null_or(text),
     "tracking.system_metrics": flag,
@@ -636,7 +640,7 @@ BROKEN = {
     "an interpolation in circles": "seed: ${seed}\n",
     "an interpolation unfinished": "seed: ${\n",
     "two documents": "seed: 1\n---\nseed: 2\n",
-    "half a file": (ROOT / "conf/base/parameters.yml").read_text()[:1500] + "{",
+    "half a file": (ROOT / "conf/base/parameters.yml").read_text()[:1500].rpartition("\n")[0] + "\n{",
 }
 
 

@@ -61,7 +61,7 @@ class Config(BaseModel):
     training: TrainingConfig = TrainingConfig()
     query_training: QueryTrainingConfig = QueryTrainingConfig()
     tracking: TrackingConfig = TrackingSection()
-    restart: bool | Literal["if_changed"] = False
+    restart: Literal[False, True, "if_changed"] = False
 
     @property
     def run_path(self) -> str:
