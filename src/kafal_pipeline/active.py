@@ -91,6 +91,17 @@ class Lock:
             self._folder.rmdir()
 
 
+def held(root: Path, config: Config) -> bool:
+    """Tell whether a process works on a run; where nobody can, as in a folder that must not be written, none does."""
+    path = folders(root, config)["09_tracking"] / LOCK
+    if not path.exists():
+        return False
+    lock = locks.take(path)
+    if lock is not None:
+        locks.leave(lock)
+    return lock is None
+
+
 def _holder(folder: Path) -> str:
     """Return what is known of the process that holds the lock."""
     try:

@@ -130,8 +130,8 @@ def _differences(root: Path, config: Config) -> list[str]:
         return []
     except (ValueError, AttributeError) as error:
         raise UserError(
-            f"{record}: damaged ({' '.join(str(error).split())[:100]}), so that the parameters of the results beside it "
-            "are not known. Begin the run anew: kedro run --pipeline fal --params restart=true."
+            f"{record}: damaged ({' '.join(str(error).split())[:100]}), so that the parameters of the results "
+            "beside it are not known. Begin the run anew: kedro run --pipeline fal --params restart=true."
         ) from None
     now = _flat(provenance.deciding(config))
     keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))

@@ -10,6 +10,7 @@ import http.client
 import logging
 import os
 import socket
+import sqlite3
 import ssl
 import urllib.error
 import urllib.request
@@ -37,8 +38,8 @@ HOSTED = ("databricks", "databricks-uc", "uc")
 FOLDERS_ALLOWED = "MLFLOW_ALLOW_FILE_STORE"
 """MLflow's variable without which it refuses to keep runs in folders."""
 
-SQLITE = b"SQLite format 3\0"
-"""What a database file begins with."""
+CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN")
+"""Variables of which MLflow needs one where a server asks who it is."""
 
 
 def address(config: TrackingConfig) -> str | None:
@@ -111,6 +112,12 @@ def _server(parts: SplitResult) -> str | None:
         with urllib.request.urlopen(url, timeout=PATIENCE):  # noqa: S310 # nosec B310 - an http(s) address
             return None
     except urllib.error.HTTPError as error:
+        known = bool(parts.username) or any(os.environ.get(name) for name in CREDENTIALS)
+        if error.code in {http.client.UNAUTHORIZED, http.client.FORBIDDEN} and not known:
+            return (
+                "it asks for credentials. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+                "MLFLOW_TRACKING_TOKEN."
+            )
         if error.code < http.client.INTERNAL_SERVER_ERROR:
             return None  # it wants a password, or does not know this page: it is there
         return f"it answers {error.code} {error.reason}. Look at the server's log."
@@ -133,6 +140,9 @@ def _port(host: str, port: int) -> str | None:
 
 def _local(uri: str | None, kind: str, path: str, project: Path) -> str | None:
     if uri is None:
+        # MLflow 3's own choice: a folder where runs lie in one from before, else a database.
+        if any(found.parent.name.isdigit() for found in (project / "mlruns").glob("*/meta.yaml")):
+            return _runs_folder(project / "mlruns")
         return _folder(project) or _database(project / "mlflow.db")
     if kind == "sqlite":
         path = path.removeprefix("/")
@@ -150,14 +160,21 @@ def _folder(path: Path) -> str | None:
 
 def _database(path: Path) -> str | None:
     problem = _folder(path) or _folder(path.parent)  # sqlite puts its own journal beside the file
-    if problem is None and path.exists():
+    if problem is not None or not path.exists():
+        return problem
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=PATIENCE)
         try:
-            with path.open("rb") as file:
-                if file.read(len(SQLITE)) not in {b"", SQLITE}:
-                    problem = f"{path} is no sqlite database. Move it away, or name another file."
-        except OSError as error:
-            problem = f"{path} cannot be read ({error.strerror})."
-    return problem
+            connection.execute("PRAGMA schema_version")
+            connection.execute("BEGIN IMMEDIATE")  # what a writer begins with; nothing is changed
+            connection.rollback()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        if "locked" in str(error):
+            return f"{path} is locked: another program writes to it. Wait, or stop it."
+        return f"{path} cannot be written as a sqlite database ({error}). Move it away, or name another file."
+    return None
 
 
 def _runs_folder(path: Path) -> str | None:

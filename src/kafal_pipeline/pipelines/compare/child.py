@@ -98,7 +98,7 @@ def _prepare(log: Path) -> None:
     """Write to the log, be deaf to Ctrl-C, which the parent answers, and be gone when the parent is gone."""
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)

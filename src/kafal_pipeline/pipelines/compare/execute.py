@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from kafal_pipeline import project, provenance
+from kafal_pipeline import active, project, provenance
 from kafal_pipeline.config import Config
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines import runtime
@@ -53,7 +53,8 @@ def execute(plan: Plan, session: project.Session) -> dict[str, str]:
                 delivery.over(journals[path])
             if error is not None:
                 failures[path] = error
-                provenance.fail(session.root, configs[path], error)
+                if not active.held(session.root, configs[path]):  # it failed, and is not somebody else's
+                    provenance.fail(session.root, configs[path], error)
             display.end(path, error)
     return failures
 
