@@ -112,15 +112,7 @@ def _server(parts: SplitResult) -> str | None:
         with urllib.request.urlopen(url, timeout=PATIENCE):  # noqa: S310 # nosec B310 - an http(s) address
             return None
     except urllib.error.HTTPError as error:
-        known = bool(parts.username) or any(os.environ.get(name) for name in CREDENTIALS)
-        if error.code in {http.client.UNAUTHORIZED, http.client.FORBIDDEN} and not known:
-            return (
-                "it asks for credentials. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
-                "MLFLOW_TRACKING_TOKEN."
-            )
-        if error.code < http.client.INTERNAL_SERVER_ERROR:
-            return None  # it wants a password, or does not know this page: it is there
-        return f"it answers {error.code} {error.reason}. Look at the server's log."
+        return _refusal(error, has_credentials=bool(parts.username))
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -128,6 +120,18 @@ def _server(parts: SplitResult) -> str | None:
         if isinstance(reason, TimeoutError):
             return f"it does not answer within {PATIENCE:.0f} s. Is the server overloaded, or a firewall between?"
         return f"{masked(str(reason))}. Is the server running, and the address right?"
+
+
+def _refusal(error: urllib.error.HTTPError, has_credentials: bool) -> str | None:
+    known = has_credentials or any(os.environ.get(name) for name in CREDENTIALS)
+    if error.code in {http.client.UNAUTHORIZED, http.client.FORBIDDEN} and not known:
+        return (
+            "it asks for credentials. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN."
+        )
+    if error.code < http.client.INTERNAL_SERVER_ERROR:
+        return None  # it wants the password, or does not know this page: it is there
+    return f"it answers {error.code} {error.reason}. Look at the server's log."
 
 
 def _port(host: str, port: int) -> str | None:
