@@ -67,6 +67,8 @@ def check_writable(folder: Path) -> None:
         If writing there is not allowed.
     """
     place = _existing(folder)
+    if place != folder and not place.is_dir():
+        raise CannotWrite(f"{folder}: cannot be written: {place} is a file where a folder should be. Move it away.")
     if not os.access(place, os.W_OK):
         read_only = hasattr(os, "statvfs") and os.statvfs(place).f_flag & os.ST_RDONLY
         raise CannotWrite.because(place, errno.EROFS if read_only else errno.EACCES)

@@ -58,7 +58,8 @@ def serving(answer):
 
 class TestAtTheStart:
     @pytest.mark.parametrize("status", [200, 401, 403, 404])
-    def test_a_server_that_answers_is_there(self, status, tmp_path):
+    def test_a_server_that_answers_is_there(self, status, tmp_path, monkeypatch):
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2")
         asked = []
         with serving(lambda path: asked.append(path) or status) as uri:
             assert reachable.problem(f"{uri}/mlflow/", tmp_path) is None
@@ -77,7 +78,7 @@ class TestAtTheStart:
             ("http://127.0.0.1:port", "no address"),
             ("http://[::1", "no address"),
             ("postgresql+psycopg2://me:hunter2@127.0.0.1:9/runs", "no database answers at 127.0.0.1, port 9"),
-            ("sqlite:///text.txt", "no sqlite database"),
+            ("sqlite:///text.txt", "cannot be written as a sqlite database"),
             ("mlruns", "MLFLOW_ALLOW_FILE_STORE"),
             ("file:///mlruns", "MLFLOW_ALLOW_FILE_STORE"),
         ],
