@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,15 @@ from typing import Any
 from kafal_pipeline import provenance
 from kafal_pipeline.config import Config
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.files import write_json
+from kafal_pipeline.files import read_json, write_json
 
 LAYERS = ("05_model_input", "06_models", "07_model_output")
 """Folders of ``data/`` that hold a run's cycles."""
 
+ANEW = (
+    "The parameters of the results beside it are not known. Begin the run anew: kedro run --pipeline fal --params "
+    "restart=true."
+)
 CHECKPOINT = "checkpoint"
 """Folder of a cycle's checkpoints, beside its models until the cycle is trained."""
 
@@ -123,16 +126,10 @@ def _refused(root: Path, config: Config, changed: list[str]) -> UserError:
 
 def _differences(root: Path, config: Config) -> list[str]:
     """Return the parameters in which the results on disk differ from `config`."""
-    record = _record(root, config)
     try:
-        before = _flat(json.loads(record.read_text(encoding="utf-8")))
+        before = _flat(read_json(_record(root, config), ANEW))
     except FileNotFoundError:
         return []
-    except (ValueError, AttributeError) as error:
-        raise UserError(
-            f"{record}: damaged ({' '.join(str(error).split())[:100]}), so that the parameters of the results "
-            "beside it are not known. Begin the run anew: kedro run --pipeline fal --params restart=true."
-        ) from None
     now = _flat(provenance.deciding(config))
     keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     return [f"{key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in keys]

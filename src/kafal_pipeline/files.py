@@ -123,6 +123,23 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_json(path: Path, advice: str) -> dict[str, Any]:
+    """Return the JSON object that a file holds.
+
+    Raises
+    ------
+    UserError
+        If it holds none, with `advice`. That it is not there is left to the caller: FileNotFoundError.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({' '.join(str(error).split())[:100]}). {advice}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: damaged (it holds no mapping). {advice}")
+    return content
+
+
 def write_json(path: Path, value: Any, **options: Any) -> None:
     """Write `value` as JSON, all of it or nothing; not-a-number and infinities are refused, since JSON has none."""
     write_text(path, json.dumps(value, allow_nan=False, **options) + "\n")

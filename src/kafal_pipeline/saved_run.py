@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.files import read_json
 from kafal_pipeline.provenance import OUTPUTS
 
 KEY = "run"
 """The parameter that names a saved run."""
+
+ANEW = "Do the run again: kedro run --pipeline fal, with its parameters."
 
 SHOWN = 5
 """Names that a message lists."""
@@ -40,7 +42,7 @@ def parameters_of(root: Path, name: object) -> dict[str, Any]:
         there = f"Nearest: {', '.join(near)}." if near else "There is none yet: kedro run --pipeline fal."
         raise UserError(f"--params: {KEY}: found {name!r}, but {OUTPUTS.as_posix()} holds no such run. {there}")
     folder = root / OUTPUTS / wanted
-    parameters = json.loads((folder / "configuration.json").read_text(encoding="utf-8"))
+    parameters = read_json(folder / "configuration.json", ANEW)
     missing = [c for c in range(parameters["cycles"]) if not (folder / f"cycle_{c:02d}" / "metrics.json").is_file()]
     if missing:
         last = parameters["cycles"] - 1

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from kafal_pipeline.files import write_json
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.files import read_json, write_json
 
 PROGRESS = "delivered.json"
 """Name of the file, beside the journal."""
@@ -44,7 +44,13 @@ class Progress:
     def load(cls, folder: Path) -> Progress:
         """Return the progress of the journal in `folder`; of one never delivered, a fresh one."""
         path = folder / PROGRESS
-        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
+        if not path.exists():
+            return cls()
+        advice = "Remove it: the journal is then delivered to a new run in MLflow."
+        try:
+            return cls(**read_json(path, advice))
+        except TypeError as error:
+            raise UserError(f"{path}: damaged ({error}). {advice}") from None
 
     def save(self, folder: Path) -> None:
         """Write the progress into `folder`."""
