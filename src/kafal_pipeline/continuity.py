@@ -9,7 +9,7 @@ from typing import Any
 from kafal_pipeline import provenance
 from kafal_pipeline.config import Config
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.files import read_json, write_json
+from kafal_pipeline.files import read_json, remove_temporary, write_json
 
 LAYERS = ("05_model_input", "06_models", "07_model_output")
 """Folders of ``data/`` that hold a run's cycles."""
@@ -37,6 +37,12 @@ def begin(root: Path, config: Config) -> None:
         for folder in (root / "data" / layer / config.run_path).glob("cycle_*"):
             if layer != "05_model_input" or folder.name != "cycle_00":
                 shutil.rmtree(folder)
+
+
+def tidy(root: Path, config: Config) -> None:
+    """Remove what a process that was killed has left half-written; no other one may work on the run."""
+    for layer in (*LAYERS, "08_reporting"):
+        remove_temporary(root / "data" / layer / config.run_path)
 
 
 def note(root: Path, config: Config) -> None:

@@ -107,6 +107,15 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_temporary(folder: Path) -> None:
+    """Remove, at every depth, the temporary files and folders of processes that were killed while they wrote."""
+    for path in list(folder.rglob(".*.tmp")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Have the names in a folder survive a power failure, where the system can."""
     if os.name == "posix":

@@ -50,6 +50,7 @@ class ProjectHooks:
             project.comparison(self._config_loader)
         if any(name.startswith(("cycle_", "report.")) for name in names):
             self._lock.acquire(project.root(), project.active())
+            continuity.tidy(project.root(), project.active())
         goes_on = any(name.startswith(("cycle_", "report.")) for name in names) and FIRST_NODE not in names
         if goes_on or run_params.get("only_missing_outputs"):
             continuity.check(project.root(), project.active())

@@ -113,6 +113,17 @@ def test_other_nodes_are_done_again(folder, untouched, digests, monkeypatch, rou
     assert digests(folder / "data") == untouched
 
 
+def test_half_written_files_of_a_killed_process_are_removed(folder, untouched, digests, monkeypatch):
+    killed(folder, monkeypatch, saves=2)
+    models = folder / "data/06_models" / RUN / "cycle_00"
+    (models / ".local_models.abc.tmp").mkdir()
+    for name in (".local_models.abc.tmp/client_00000.safetensors", ".global_model.safetensors.1-2.tmp"):
+        (models / name).write_bytes(b"half")
+    run(folder)
+    assert not list((folder / "data").rglob(".*.tmp"))
+    assert digests(folder / "data") == untouched
+
+
 def test_a_finished_run_is_done_anew_with_the_same_bits(folder, untouched, digests, rounds_done):
     run(folder)
     run(folder)
