@@ -74,6 +74,7 @@ class ProjectHooks:
         """Keep the table until the run has ended; before the first new result, forget what made the old ones."""
         if node.name == FIRST_NODE:
             continuity.begin(project.root(), project.active())
+            project.end()  # of going on: nothing is left to go on with
         if node.name == "report.summarise":
             from kafal_pipeline.evaluation.table import format_table, next_steps  # noqa: PLC0415 - imports pandas
 

@@ -141,7 +141,7 @@ def go_on() -> None:
 
 
 def end() -> None:
-    """Take note that the run has ended."""
+    """Take note that the run goes on no more: it has ended, or begins anew."""
     global _going_on  # noqa: PLW0603 - see above
     _going_on = False
 

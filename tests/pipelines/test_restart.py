@@ -124,6 +124,16 @@ def test_half_written_files_of_a_killed_process_are_removed(folder, untouched, d
     assert digests(folder / "data") == untouched
 
 
+def test_without_its_first_pool_a_run_begins_anew(folder, untouched, digests, monkeypatch, rounds_done):
+    killed(folder, monkeypatch, saves=3)
+    rounds_done.clear()
+    (folder / "data/05_model_input" / RUN / "cycle_00/pool.parquet").unlink()
+    run(folder)
+    assert rounds_done == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert digests(folder / "data") == untouched
+    assert json.loads((folder / "data/07_model_output" / RUN / "provenance.json").read_text())["finished"]
+
+
 def test_a_finished_run_is_done_anew_with_the_same_bits(folder, untouched, digests, rounds_done):
     run(folder)
     run(folder)

@@ -86,8 +86,9 @@ class Workers:
                     yield futures.pop(future), future.result()
         except BrokenProcessPool:
             raise UserError(
-                "A training process ended unexpectedly: killed, or out of memory. Fewer need less: "
-                f"--params training.processes={max(1, self.count // 2)} (found {self.count})."
+                "A training process ended unexpectedly: killed, or out of memory. The same command goes on after the "
+                f"last finished round; fewer processes need less memory: --params training.processes="
+                f"{max(1, self.count // 2)} (found {self.count})."
             ) from None
         finally:
             for future in futures:
