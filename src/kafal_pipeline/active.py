@@ -20,6 +20,9 @@ from kafal_pipeline.files import check_writable, write_json
 LOCK = "run.lock"
 """Name of the file in the run's folder of tracking that the process holds; the system lets go with the process."""
 
+PATIENCE = 2.0
+"""Seconds that a process which was told to end has to let go."""
+
 HOLDER = "run.json"
 """Name of the file beside it that says which process that is."""
 
@@ -69,7 +72,7 @@ class Lock:
         for place in places.values():
             check_writable(place)
         folder = places["09_tracking"]
-        lock = locks.take(folder / LOCK)
+        lock = locks.take(folder / LOCK, PATIENCE)
         if lock is None:
             raise UserError(
                 f"{config.run_path}: {_holder(folder)} works on this run already, in {places['07_model_output']}. Wait "

@@ -84,9 +84,7 @@ def goes_on(root: Path, config: Config) -> bool:
     if now == found.fingerprint:
         return True
     if config.restart is False and _has_rounds(root, config):
-        changed = _differences(root, config)
-        changed += [_CHANGED[key] for key in now if key in _CHANGED and now[key] != found.fingerprint.get(key)]
-        raise _refused(root, config, changed)
+        raise _refused(root, config, _differences(root, config) + _changed(root, config, found))
     return False
 
 
@@ -141,13 +139,22 @@ def _differences(root: Path, config: Config) -> list[str]:
     return [f"{key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in keys]
 
 
-def check(root: Path, config: Config) -> None:
+def check(root: Path, config: Config, *, cycles: bool = True) -> None:
     """Check that the results on disk, if there are any, were made with the parameters of `config`.
+
+    Parameters
+    ----------
+    root
+        The project's folder.
+    config
+        The run's configuration.
+    cycles
+        Whether cycles are to be gone on with: then images, split and code must be the same too.
 
     Raises
     ------
     UserError
-        With the parameters that differ.
+        With what differs.
     """
     record = _record(root, config)
     if not any((root / "data" / layer / config.run_path).exists() for layer in LAYERS):
@@ -162,6 +169,21 @@ def check(root: Path, config: Config) -> None:
             f"{record}: the results on disk were made with other parameters ({'; '.join(differences)}). Give the same "
             "ones, or run the whole pipeline: kedro run --pipeline fal."
         )
+    found = provenance.read(record.parent)
+    if cycles and found is not None and (changed := _changed(root, config, found)):
+        raise UserError(
+            f"{record.parent}: the results there were made with something else: {'; '.join(changed)}. Change it back, "
+            "or run the whole pipeline: kedro run --pipeline fal."
+        )
+
+
+def _changed(root: Path, config: Config, found: provenance.Provenance) -> list[str]:
+    """Return which of images, split and code are others; what is not there is about to be made."""
+    try:
+        now = provenance.fingerprint(root, config)
+    except provenance.Absent:
+        now = {"sources": provenance.sources_digest(config)}
+    return [_CHANGED[key] for key in now if key in _CHANGED and now[key] != found.fingerprint.get(key)]
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

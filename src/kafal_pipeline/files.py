@@ -96,15 +96,17 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        old = temporary.with_name(f"{temporary.name.removesuffix('.tmp')}.old.tmp")
         try:
             yield temporary
             temporary.chmod(0o755)
             if path.exists():
-                shutil.rmtree(path)
+                path.replace(old)  # at once, so that no reader finds half of it
             temporary.replace(path)
             sync_folder(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def remove_temporary(folder: Path) -> None:

@@ -26,6 +26,7 @@ class ProjectHooks:
         self._closing_lines = ""
         self._config_loader: Any = None
         self._lock = active.Lock()
+        self._only_missing = False
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
@@ -52,8 +53,10 @@ class ProjectHooks:
             self._lock.acquire(project.root(), project.active())
             continuity.tidy(project.root(), project.active())
         goes_on = any(name.startswith(("cycle_", "report.")) for name in names) and FIRST_NODE not in names
-        if goes_on or run_params.get("only_missing_outputs"):
-            continuity.check(project.root(), project.active())
+        self._only_missing = bool(run_params.get("only_missing_outputs"))
+        if goes_on or self._only_missing:
+            cycles = any(name.startswith("cycle_") for name in names)
+            continuity.check(project.root(), project.active(), cycles=cycles)
         elif FIRST_NODE in names:
             continuity.check_parameters(project.root(), project.active())
         runtime.keep_checkpoints(project.root())
@@ -64,7 +67,8 @@ class ProjectHooks:
         project.start()
         if node.name.endswith(".evaluate"):
             continuity.forget_checkpoints(project.root(), project.active(), node.name.partition(".")[0])
-        if node.name == FIRST_TRAINING and not project.going_on():
+        known = self._only_missing and provenance.execution(project.root(), project.active())
+        if node.name == FIRST_TRAINING and not project.going_on() and not known:
             continuity.note(project.root(), project.active())
         elif node.name.startswith("cycle_") and node.name != FIRST_NODE:
             provenance.reopen(project.root(), project.active())
@@ -72,7 +76,7 @@ class ProjectHooks:
     @hook_impl
     def after_node_run(self, node: Node, outputs: dict[str, Any]) -> None:
         """Keep the table until the run has ended; before the first new result, forget what made the old ones."""
-        if node.name == FIRST_NODE:
+        if node.name == FIRST_NODE and not self._only_missing:  # missing alone, the pool is made as it was
             continuity.begin(project.root(), project.active())
             project.end()  # of going on: nothing is left to go on with
         if node.name == "report.summarise":
@@ -95,7 +99,7 @@ class ProjectHooks:
             self._closing_lines = ""
         self._lock.release()
 
-    @hook_impl
+    @hook_impl(trylast=True)  # the tracker's end of the run still belongs to it
     def on_pipeline_error(self, error: Exception) -> None:
         """Release the processes."""
         runtime.close()

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kafal_pipeline.config import Config
-from kafal_pipeline.files import write_json
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.files import read_json, write_json
 from kafal_pipeline.sources import sources_digest
 
 PROVENANCE = "provenance.json"
@@ -28,6 +29,11 @@ OUTPUTS = Path("data/07_model_output")
 
 PACKAGES = ("kafal_pipeline", "torch", "numpy", "scipy", "scikit-learn", "pandas", "kedro")
 """Packages whose versions are noted."""
+
+
+class Absent(UserError):
+    """The images or the split of a run are not there."""
+
 
 Fingerprint = Mapping[str, str]
 State = Literal["finished", "interrupted", "absent"]
@@ -61,12 +67,20 @@ def fingerprint(root: Path, config: Config) -> dict[str, str]:
     Parameters
     ----------
     root
-        The project's folder; the split and the images must be there.
+        The project's folder.
+
+    Raises
+    ------
+    Absent
+        If the split or the images are not there.
     """
     store = root / "data/02_intermediate" / config.dataset.folder / "images/meta.json"
-    meta = json.loads(store.read_text(encoding="utf-8"))
-    images = {key: meta[key] for key in ("arrays", "classes", "mean", "std")}
     split = root / "data/03_primary" / config.split_path / "splits.json"
+    for path in (store, split):
+        if not path.is_file():
+            raise Absent(f"{path}: there is no such file. Have it made: kedro run --pipeline fal.")
+    meta = read_json(store, "Remove its folder and have it made again: kedro run --pipeline data.")
+    images = {key: meta[key] for key in ("arrays", "classes", "mean", "std")}
     return {
         "configuration": _digest(json.dumps(deciding(config), sort_keys=True).encode()),
         "images": _digest(json.dumps(images, sort_keys=True).encode()),
@@ -101,8 +115,10 @@ def finish(root: Path, config: Config) -> None:
 
 
 def fail(root: Path, config: Config, error: str) -> None:
-    """Note why the run has failed."""
+    """Note why the run has failed, unless it did so before it replaced finished results of earlier."""
     found = read(root / OUTPUTS / config.run_path)
+    if found is not None and found.finished:
+        return
     _write(root, config, replace(found or Provenance({}, None, None, versions()), finished=None, error=error))
 
 

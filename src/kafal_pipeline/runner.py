@@ -36,6 +36,9 @@ class ResumableSequentialRunner(SequentialRunner):
         if continuity.goes_on(project.root(), project.active()):
             project.go_on()
             own = _left(own, catalog)
+            if not own.nodes:
+                logger.info("Nothing of it is left to do; to begin anew: --params restart=true")
+                return
             logger.info("An interrupted run goes on with %s; to begin anew: --params restart=true", own.nodes[0].name)
         super()._run(own, catalog, *arguments, **options)
 

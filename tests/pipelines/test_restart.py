@@ -134,6 +134,41 @@ def test_without_its_first_pool_a_run_begins_anew(folder, untouched, digests, mo
     assert json.loads((folder / "data/07_model_output" / RUN / "provenance.json").read_text())["finished"]
 
 
+def part(folder, **options):
+    bootstrap_project(folder)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        KedroSession.create(project_path=folder, env="smoke", runtime_params={"tracking": "off"}) as session,
+    ):
+        patch.chdir(folder)
+        session.run(pipeline_names=["fal"], runner=ResumableSequentialRunner(), **options)
+
+
+def test_a_missing_first_pool_alone_is_made_again(folder, untouched, digests):
+    run(folder)
+    (folder / "data/05_model_input" / RUN / "cycle_00/pool.parquet").unlink()
+    part(folder, only_missing_outputs=True)
+    assert digests(folder / "data") == untouched
+
+
+@pytest.mark.parametrize("options", [{"from_nodes": ["cycle_01.train"]}, {"only_missing_outputs": True}])
+def test_parts_go_on_with_the_same_code_alone(folder, options):
+    run(folder)
+    record = folder / "data/07_model_output" / RUN / "provenance.json"
+    found = json.loads(record.read_text())
+    found["fingerprint"]["sources"] = "that of an older version"
+    record.write_text(json.dumps(found))
+    with pytest.raises(UserError, match="the code of query, update or federation is another"):
+        part(folder, **options)
+
+
+def test_with_nothing_left_to_do_nothing_is_done(folder, monkeypatch, rounds_done):
+    killed(folder, monkeypatch, saves=3)
+    rounds_done.clear()
+    part(folder, to_nodes=["cycle_00.evaluate"])
+    assert rounds_done == []
+
+
 def test_a_finished_run_is_done_anew_with_the_same_bits(folder, untouched, digests, rounds_done):
     run(folder)
     run(folder)

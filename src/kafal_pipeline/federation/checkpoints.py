@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 NUMBERED = ("client", "local", "watched", "broadcast")
 """Parts of a state that there is one of for each client or round: not all of them change in a round."""
 
+FORMAT = 1
+"""Of the files; others are not gone on from."""
+
 KEPT = 2
 """Rounds that can be gone back to: the last, and the one before in case the last is damaged."""
 
@@ -66,7 +69,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, owner: str) -> None:
-        self.folder, self.owner = folder, owner
+        self.folder, self.owner = folder, f"{FORMAT} {owner}"
         self._at: dict[str, dict[int, int]] = {kind: {} for kind in NUMBERED}
         self._indices: dict[int, dict[str, dict[int, int]]] = {}  # of each round that can be gone back to
         self._seconds = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from kafal_pipeline.federation.states import Arrays, State, size_in_bytes, to_ar
 from kafal_pipeline.federation.tasks import TrainResult, TrainTask
 from kafal_pipeline.federation.watching import begin_watching
 from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.files import CannotWrite
 from kafal_pipeline.training.local import learning_rate
 from kafal_pipeline.update.base import Update
 from kafal_pipeline.update.factory import make_update
@@ -91,13 +93,19 @@ def train_cycle(
     if checkpoints is not None:
         checkpoints.load(state)
     begin = time.perf_counter() - state.seconds
-    while state.round < config.federation.rounds:
-        _train_round(state, config, pools, update, workers, messages)
-        state.seconds = time.perf_counter() - begin
+    try:
+        while state.round < config.federation.rounds:
+            _train_round(state, config, pools, update, workers, messages)
+            state.seconds = time.perf_counter() - begin
+            if checkpoints is not None:
+                checkpoints.save(state)
+            if on_round is not None:
+                on_round(state)
+    except BaseException:
         if checkpoints is not None:
-            checkpoints.save(state)
-        if on_round is not None:
-            on_round(state)
+            with contextlib.suppress(CannotWrite):  # what ended the training is what counts
+                checkpoints.wait()
+        raise
     if checkpoints is not None:
         checkpoints.wait()
     return state

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from kedro.pipeline import Pipeline
     from kedro.pipeline.node import Node
 
+RECORDED = (".train", ".evaluate")
+"""How the names of nodes end whose results are recorded."""
+
 PARTS = ("from_nodes", "from_inputs", "node_names", "namespaces", "tags", "only_missing_outputs")
 """Kedro's options that run a part of the pipeline: such a run goes on where an earlier one stopped."""
 
@@ -109,14 +112,14 @@ class TrackingHooks:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
         """Look for the tracker; tracking starts with the first training, once all input has proved good."""
         self._run, self._run_params = None, run_params
-        self._waiting = any(node.name.endswith(".train") for node in pipeline.nodes)
+        self._waiting = any(node.name.endswith(RECORDED) for node in pipeline.nodes)
         if self._waiting or any(node.name.startswith("compare.") for node in pipeline.nodes):
             self._check_tracker()
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: CatalogProtocol) -> None:
         """Start tracking with the first training, or with what an interrupted run has left; record the split."""
-        if node.name.endswith(".train") or (project.going_on() and node.name.startswith(("cycle_", "report."))):
+        if node.name.endswith(RECORDED) or (project.going_on() and node.name.startswith(("cycle_", "report."))):
             self._start()
             if self._run:
                 self._run.record_split()

@@ -221,15 +221,17 @@ def _start_helper(journal: Path, project: Path, uri: str | None, patience: float
 
 
 def _unfinished(folder: Path, params: Mapping[str, str], execution: str) -> Path | None:
-    """Return the latest journal in `folder` if its run has these parameters and did not finish.
+    """Return the journal in `folder` of this execution; without one, the latest that ended with these parameters open.
 
-    That of the same execution counts as unfinished in any case: who asks has something left to do.
+    An execution is the same whatever the number of its processes, and has something left to do if it asks.
     """
+    if execution:
+        starts = {path: next(iter(read(path)), None) for path in sorted(folder.glob(f"*/{JOURNAL}"))}
+        own = [path for path, entry in starts.items() if entry and entry.event.get("execution") == execution]
+        return own[-1] if own else None
     path = max(folder.glob(f"*/{JOURNAL}"), default=None)
     events = [entry.event for entry in read(path)] if path else []
-    if not events or events[0].get("params") != dict(params):
-        return None
-    if events[-1].get("status") == "FINISHED" and events[0].get("execution") != execution:
+    if not events or events[0].get("params") != dict(params) or events[-1].get("status") == "FINISHED":
         return None
     return path
 
