@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from kafal_pipeline.files import writing
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 ATTEMPTS = 3
 """A process that ends may remove the lock's folder just as another one looks into it."""
@@ -24,6 +26,8 @@ def take(path: Path, timeout: float = 0) -> FileLock | None:
     timeout
         Negative to wait as long as it takes.
     """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - the engine alone, without a project, does not need it
+
     lock = FileLock(path)
     with writing(path):
         for attempt in range(ATTEMPTS):

@@ -68,7 +68,7 @@ def test_values_are_those_of_the_environment(gpu_trial):
     written = [OmegaConf.load(ROOT / "conf" / name / "parameters.yml") for name in ("base", "cifar10")]
     resolved = resolve(OmegaConf.to_container(OmegaConf.merge(*written))).model_dump()
     assert {key: resolved[key] for key in CIFAR10} == CIFAR10
-    assert set(resolved) - set(CIFAR10) == {"preset", "dataset", "tracking"}
+    assert set(resolved) - set(CIFAR10) == {"preset", "dataset", "tracking", "restart"}
     assert gpu_trial.trial_values(gpu_trial.parse(["--data", "x.npz"])) == CIFAR10
 
 

@@ -58,7 +58,7 @@ def owners(split: Any, size: int, where: str) -> NDArray[np.int64]:
     UserError
         Naming the first sample and client at which the split is not lists of indices, or not disjoint.
     """
-    if not isinstance(split, (list, tuple)) or not split:
+    if not isinstance(split, (list, tuple, np.ndarray)) or not len(split):
         raise UserError(f"{where}: found {_shown(split)}; it must be a list of lists of training indices.")
     owner = np.full(size, -1, dtype=np.int64)
     for client, items in enumerate(split):
