@@ -21,9 +21,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("KAFAL_KILLS", "100"))
 CASES = [
-    pytest.param("smoke", 1, 0.4, id="smoke, 1 process"),
-    pytest.param("smoke", 2, 0.4, id="smoke, 2 processes"),
-    pytest.param(None, 2, 0.2, id="digits, 2 processes"),
+    pytest.param("smoke", 1, 0.45, id="smoke, 1 process"),
+    pytest.param("smoke", 2, 0.45, id="smoke, 2 processes"),
+    pytest.param(None, 2, 0.1, id="digits, 2 processes"),
 ]
 """Environment, processes, and the share of the kills."""
 
@@ -90,15 +90,17 @@ def test_killed_at_random(tmp_path, digests, env, processes, share, capsys):
     folder = copy_of_project(tmp_path / "killed")
     kills = finishes = 0
     while kills < share * KILLS:
+        start = time.monotonic()
         process = begin(folder, env, processes)
         try:
-            process.wait(rng.uniform(0.2, 1.1) * duration)
+            process.wait(rng.uniform(0.2, 1.0) * duration)
         except subprocess.TimeoutExpired:
             kill(process, helper_too=rng.random() < 0.3)
             kills += 1
             continue
         assert process.returncode == 0, (folder / "log.txt").read_text()[-3000:]
         finishes += 1
+        duration = min(duration, time.monotonic() - start)  # the first one may have had to share the machine
         assert digests(folder / "data") == expected
     assert begin(folder, env, processes).wait() == 0
     finishes += 1
