@@ -55,7 +55,9 @@ class Runtime:
         from kafal_pipeline.federation.checkpoints import Checkpoints  # noqa: PLC0415 - torch takes seconds to import
 
         found = provenance.read(self._project / provenance.OUTPUTS / config.run_path)
-        owner = hashlib.sha256(json.dumps(dict(found.fingerprint) if found else {}, sort_keys=True).encode())
+        if found is None:  # what makes the results is not known, and whose a checkpoint would be
+            return None
+        owner = hashlib.sha256(json.dumps(dict(found.fingerprint), sort_keys=True).encode())
         owner.update(pool.to_csv(index=False).encode())
         return Checkpoints(checkpoint_folder(self._project, config, cycle_name(cycle)), owner.hexdigest())
 
@@ -142,6 +144,7 @@ class Runtime:
             self._progress.stop()
             self._progress = None
         self._close_workers()
+        self._project = None
         if self._delivery is not None:
             self._delivery.close(patience)
             self._delivery = None
