@@ -26,6 +26,7 @@ IGNORED = (
     f"{PACKAGE}.config",  # its values are hashed, not how they are checked
     f"{PACKAGE}.data.store",  # the images are hashed, not how they came to be stored
     f"{PACKAGE}.errors",
+    f"{PACKAGE}.federation.checkpoint_files",
     f"{PACKAGE}.federation.checkpoints",  # a run is the same with and without
     f"{PACKAGE}.files",
     f"{PACKAGE}.pipelines.annotations",

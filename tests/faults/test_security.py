@@ -27,7 +27,8 @@ from kafal_pipeline.data import ImageData, open_store, read_split, read_store
 from kafal_pipeline.data.sources import NAMED, find_source
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.evaluation.comparison.runs import load_runs
-from kafal_pipeline.federation.checkpoints import DIGEST, Checkpoints
+from kafal_pipeline.federation.checkpoint_files import DIGEST
+from kafal_pipeline.federation.checkpoints import Checkpoints
 from kafal_pipeline.federation.cycle_state import CycleState
 from kafal_pipeline.models import build
 from kafal_pipeline.models.pretrained import load_pretrained

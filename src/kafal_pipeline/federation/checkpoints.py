@@ -9,10 +9,7 @@ name, so that damage is noticed.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -22,29 +19,29 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from kafal_pipeline.federation.checkpoint_files import (
+    NUMBERED,
+    Damaged,
+    arrays_of,
+    check,
+    files_in,
+    index_of,
+    meta_of,
+    parts_of,
+    write,
+)
 from kafal_pipeline.federation.client_states import from_record, to_record
 from kafal_pipeline.federation.cycle_state import CycleState
 from kafal_pipeline.federation.states import Arrays, to_state
-from kafal_pipeline.files import sync_folder, writing
+from kafal_pipeline.files import writing
 
 logger = logging.getLogger(__name__)
-
-NUMBERED = ("client", "local", "watched", "broadcast")
-"""Parts of a state that there is one of for each client or round: not all of them change in a round."""
 
 FORMAT = 1
 """Of the files; others are not gone on from."""
 
 KEPT = 2
 """Rounds that can be gone back to: the last, and the one before in case the last is damaged."""
-
-SUFFIX = ".safetensors"
-DIGEST = 16
-"""Characters of a file's digest in its name."""
-
-
-class Damaged(Exception):
-    """A file of a checkpoint is missing, cut short, or not what was written."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,6 @@ class Checkpoints:
         self.folder, self.owner = folder, f"{FORMAT} {owner}"
         self._at: dict[str, dict[int, int]] = {kind: {} for kind in NUMBERED}
         self._indices: dict[int, dict[str, dict[int, int]]] = {}  # of each round that can be gone back to
-        self._seconds = 0.0
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
 
@@ -114,7 +110,7 @@ class Checkpoints:
         """Bring `state`, which stands before the first round, to the last round that is whole on disk, if any."""
         for _, path in sorted(self._files().items(), reverse=True):
             try:
-                meta = _meta(path)
+                meta = meta_of(path)
                 if (meta["owner"], meta["cycle"]) == (self.owner, state.cycle):
                     self._restore(state, meta)
                     self._take_over(meta)
@@ -163,7 +159,7 @@ class Checkpoints:
         temporary = self.folder / f".{snapshot.round:05d}.tmp"
         try:
             with writing(self.folder):
-                self._write_through(snapshot, temporary)
+                write(self.folder, temporary, snapshot.round, snapshot.arrays, snapshot.meta)
             self._indices[snapshot.round] = snapshot.meta["at"]
             self._forget()
         except Exception as error:  # noqa: BLE001 - raised by `wait`
@@ -171,27 +167,14 @@ class Checkpoints:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
-    def _write_through(self, snapshot: _Snapshot, temporary: Path) -> None:
-        from safetensors.numpy import save_file  # noqa: PLC0415 - only where something is written
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # The library writes an array's memory as it lies, whatever its order.
-        arrays = {name: np.asarray(array, order="C") for name, array in snapshot.arrays.items()}
-        save_file(arrays, temporary, {"meta": json.dumps(snapshot.meta)})
-        with temporary.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST]
-            os.fsync(file.fileno())
-        temporary.replace(self.folder / f"{snapshot.round:05d}-{digest}{SUFFIX}")
-        sync_folder(self.folder)
-
     def _restore(self, state: CycleState, meta: dict[str, Any]) -> None:
         """Put a checkpoint into `state`, a file at a time; all of them are checked before anything is changed."""
-        files, at = self._files(), _index(meta)
+        files, at = self._files(), index_of(meta)
         needed = sorted({place for places in at.values() for place in places.values()} | {meta["round"]})
         for round_ in needed:
             if round_ not in files:
                 raise Damaged(f"{self.folder}: the checkpoint's file of round {round_} is missing.")
-            _check(files[round_])
+            check(files[round_])
         setters: dict[str, Callable[[int, Arrays], None]] = {
             "client": lambda client, arrays: state.clients.__setitem__(client, from_record(arrays)),
             "local": lambda client, arrays: state.local_states.__setitem__(client, to_state(arrays)),
@@ -199,7 +182,7 @@ class Checkpoints:
             "broadcast": lambda round_, arrays: state.broadcasts.__setitem__(round_, to_state(arrays)),
         }
         for round_ in needed:
-            parts = _parts(_arrays_of(files[round_]))
+            parts = parts_of(arrays_of(files[round_]))
             for kind, number in [(k, n) for k, places in at.items() for n, place in places.items() if place == round_]:
                 setters[kind](number, parts.get(f"{kind}/{number}", {}))
         own = parts  # of the last file, which is the checkpoint's own
@@ -212,11 +195,11 @@ class Checkpoints:
 
     def _take_over(self, meta: dict[str, Any]) -> None:
         """Go on after a checkpoint, and keep the one before it, if that is legible."""
-        self._at = _index(meta)
+        self._at = index_of(meta)
         for round_, path in sorted(self._files().items()):
             if round_ <= meta["round"]:
                 with contextlib.suppress(Damaged):
-                    self._indices[round_] = _index(_meta(path))
+                    self._indices[round_] = index_of(meta_of(path))
         self._forget()
 
     def _forget(self) -> None:
@@ -229,57 +212,9 @@ class Checkpoints:
                 path.unlink(missing_ok=True)
 
     def _files(self) -> dict[int, Path]:
-        return {int(path.name.partition("-")[0]): path for path in self.folder.glob(f"[0-9]*-*{SUFFIX}")}
+        return files_in(self.folder)
 
 
 def _arrays(state: Mapping[str, Tensor]) -> Arrays:
     """Return a state's arrays, which share its memory."""
     return {name: tensor.numpy() for name, tensor in state.items()}
-
-
-def _parts(arrays: Arrays) -> dict[str, Arrays]:
-    """Return arrays by part; a part's name may have a slash in it, and so may an array's."""
-    parts: dict[str, Arrays] = {}
-    for key, array in arrays.items():
-        first, rest = key.split("/", 1)
-        if first in NUMBERED:
-            number, rest = rest.split("/", 1)
-            first = f"{first}/{number}"
-        parts.setdefault(first, {})[rest] = array
-    return parts
-
-
-def _index(meta: dict[str, Any]) -> dict[str, dict[int, int]]:
-    """Return the round whose file holds each part, by kind and number."""
-    return {kind: {int(number): int(at) for number, at in places.items()} for kind, places in meta["at"].items()}
-
-
-def _check(path: Path) -> None:
-    """Check that a file's content is what its name says."""
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST]
-    except OSError as error:
-        raise Damaged(f"{path}: the checkpoint cannot be read ({error.strerror}).") from None
-    if path.name.removesuffix(SUFFIX).partition("-")[2] != digest:
-        raise Damaged(f"{path}: the checkpoint is damaged.")
-
-
-def _meta(path: Path) -> dict[str, Any]:
-    """Return the description that a file holds."""
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - only where something is read
-
-    try:
-        with safe_open(path, framework="numpy") as content:
-            meta: dict[str, Any] = json.loads(content.metadata()["meta"])
-        return meta
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-        raise Damaged(f"{path}: the checkpoint is damaged.") from None
-
-
-def _arrays_of(path: Path) -> Arrays:
-    """Return the arrays that a file holds, which has been checked."""
-    from safetensors.numpy import load_file  # noqa: PLC0415 - only where something is read
-
-    arrays: Arrays = load_file(path)
-    return arrays

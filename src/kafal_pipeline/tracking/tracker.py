@@ -93,8 +93,8 @@ class Tracker(NullTracker):
         project
             The project's folder, where `mlflow ui` is started.
         restart
-            Go on in the latest run in `folder`, where that has the same configuration and did not finish, or is the
-            same `execution`.
+            Go on in the run of the same `execution` in `folder`; without a name, in the latest that has the same
+            configuration and did not finish.
         patience
             Seconds for which the helper tries to reach the tracker once the run is over.
         comparison
