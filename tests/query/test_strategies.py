@@ -348,16 +348,20 @@ def test_ahfal_moves_the_labels_towards_those_of_all_clients(make_pool):
     quotas = np.floor(exact).astype(int)
     for c in np.argsort(-(exact - quotas))[: 6 - quotas.sum()]:
         quotas[c] += 1
-    groups = pool.logits("global").numpy().argmax(axis=1)
+    groups, of_global = (pool.logits(model).numpy().argmax(axis=1) for model in ("local", "global"))
     assert (np.bincount(groups, minlength=4) >= quotas).all()
-    chosen = query.select(pool, 6, RNG(0))
-    assert sorted(chosen.samples.tolist()) == best_within(pool.samples, doubt(pool, "local"), groups, quotas)
-    deviation = (counts / counts.sum(axis=1, keepdims=True)).std(axis=0).mean()
-    assert query.share_deviation(pool) == pytest.approx(deviation)
-    assert deviation > 0.12
-    alike = make_query("ahfal", alike=1.0).select(pool, 6, RNG(0))
-    both = (doubt(pool, "local") + doubt(pool, "global")) / 2
-    assert sorted(alike.samples.tolist()) == best_within(pool.samples, both, groups, quotas)
+    deviations = (counts / counts.sum(axis=1, keepdims=True)).std(axis=0)
+    assert query.share_deviations(pool) == pytest.approx(deviations)
+    local, both = doubt(pool, "local"), (doubt(pool, "local") + doubt(pool, "global")) / 2
+    for alike in (0.0, float(np.sort(deviations)[1:3].mean()), 1.0):
+        low = np.flatnonzero(deviations < alike)
+        scores = np.where(np.isin(groups, low) | np.isin(of_global, low), both, local)
+        chosen = make_query("ahfal", alike=alike).select(pool, 6, RNG(0))
+        assert sorted(chosen.samples.tolist()) == best_within(pool.samples, scores, groups, quotas)
+    assert (
+        0 < (np.isin(groups, low := np.flatnonzero(deviations < np.sort(deviations)[1:3].mean()))).sum() < len(groups)
+    )
+    assert len(low) == 2
 
 
 def test_feal_skips_near_copies(make_pool):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kafal_pipeline.options import Field
 from kafal_pipeline.query.base import Selection
@@ -20,18 +21,24 @@ from kafal_pipeline.query.pool import Arrays, PoolView
 class AHFAL:
     """Entropy under quotas that move the client's labelled mix towards the global labelled mix.
 
-    The entropy is that of the local model; where clients are alike, the mean of the local and the global model's. They
-    are alike if a class's share of a client's labels varies little from client to client: the standard deviation over
-    clients, averaged over classes, is below `alike`. A sample's group is the class that the global model predicts. The
-    composition ``{score: entropy, quota: towards_global_mix}`` with that adaptive score.
+    The entropy is that of the local model; where the local or the global model predicts an alike class, the mean of
+    both models' entropies. A class is alike if its share of a client's labels varies little from client to client: the
+    standard deviation over clients is below `alike`. A sample's group is the class that the local model predicts. The
+    composition ``{score: entropy, model: local, quota: towards_global_mix}`` with that adaptive score.
 
-    The server learns label counts. The description that this follows leaves open how fractions of a quota are rounded
-    and where a quota that a group cannot fill goes: see `kafal_pipeline.query.parts.quota.mix_quotas`.
+    The server learns label counts. What differs from the public code: a class lacks what the client's labels lack of
+    it, where that code counts what the global model takes the client's labelled samples for; and the budget is divided
+    in proportion to what classes lack (`kafal_pipeline.query.parts.quota.mix_quotas`), where that code gives half of
+    what is left, a third or a fifth of it to one class after the other, by thresholds of how much each lacks.
 
     Parameters
     ----------
     alike
-        Largest mean standard deviation of class shares for which clients count as alike.
+        Standard deviation of a class's share below which the class counts as alike.
+
+    References
+    ----------
+    "AHFAL: Adaptive Hierarchical Federated Active Learning": its public code, with no publication that we know of.
     """
 
     alike: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.12
@@ -42,16 +49,18 @@ class AHFAL:
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
         """Choose the largest entropies within the quotas."""
+        alike = self.share_deviations(pool) < self.alike
+        of_local, of_global = (alike[pool.logits(model).argmax(dim=1).cpu().numpy()] for model in ("local", "global"))
         scores = Entropy("local").scores(pool, rng)
-        if self.share_deviation(pool) < self.alike:
-            scores = (scores + Entropy("global").scores(pool, rng)) / 2
+        both = (scores + Entropy("global").scores(pool, rng)) / 2
+        scores = np.where(of_local | of_global, both, scores)
         return compose(pool, scores, TowardsGlobalMix(), Best(), 1.0, budget, rng)
 
     @staticmethod
-    def share_deviation(pool: PoolView) -> float:
-        """Return the standard deviation over clients of a class's share of their labels, averaged over classes."""
+    def share_deviations(pool: PoolView) -> NDArray[np.float64]:
+        """Return the standard deviation over clients of each class's share of their labels, ``(C,)``."""
         counts = np.array([summary["label_counts"] for summary in pool.summaries.values()], dtype=np.float64)
         counts = counts[counts.sum(axis=1) > 0]
         if not len(counts):
-            return 0.0
-        return float((counts / counts.sum(axis=1, keepdims=True)).std(axis=0).mean())
+            return np.zeros(pool.num_classes)
+        return (counts / counts.sum(axis=1, keepdims=True)).std(axis=0)

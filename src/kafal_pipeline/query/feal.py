@@ -30,6 +30,9 @@ class FEAL(ScoreQuery):
     the skipped ones follow by score. Made for models trained with the EDL loss; defined for all. As the score of a
     composition, it leaves skipping to the diversity step.
 
+    The public code also takes a sample that has fewer than `neighbours` such neighbours, even if all of them are taken;
+    its features are those of the last block, averaged over 3 x 3 fields.
+
     Parameters
     ----------
     neighbours

@@ -23,7 +23,7 @@ class TypiClust:
     Labelled and unlabelled samples together are clustered by k-means on normalised features into ``m + b`` clusters, at
     most `clusters`. Clusters of fewer than `smallest` samples are left out (unless all are that small). The clusters,
     in the order fewest labels, then most samples, are gone through in turns; each gives its most typical unlabelled
-    sample that is left.
+    sample that is left. (The public code also leaves out clusters of exactly `smallest` samples.)
 
         typicality(x) = 1 / (1e-5 + mean distance to its min(neighbours, half the cluster) nearest of the cluster)
 

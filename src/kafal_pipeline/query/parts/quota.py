@@ -58,7 +58,7 @@ class GlobalPrototypes:
 
 @dataclass(frozen=True)
 class TowardsGlobalMix:
-    """Quotas over the global model's predictions that move the client's labelled mix towards that of all clients."""
+    """Quotas over the local model's predictions that move the client's labelled mix towards that of all clients."""
 
     def summary(self, pool: PoolView) -> Arrays:
         """Return the numbers of labels by class."""
@@ -66,7 +66,7 @@ class TowardsGlobalMix:
 
     def groups(self, pool: PoolView, budget: int) -> Groups:
         """Return the predicted classes with `mix_quotas`."""
-        group = pool.logits("global").argmax(dim=1).cpu().numpy()
+        group = pool.logits("local").argmax(dim=1).cpu().numpy()
         capacity = np.bincount(group, minlength=pool.num_classes)
         mix = np.sum([summary["label_counts"] for summary in pool.summaries.values()], axis=0)
         return Groups(group, mix_quotas(capacity, pool.label_counts, mix, budget), classes=True)
