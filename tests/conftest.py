@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,22 @@ def hashes(folder: Path) -> dict[str, str]:
             content = pd.read_parquet(path).drop(columns="seconds").to_csv().encode()
         found[path.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()
     return found
+
+
+def project_in(folder: Path) -> Path:
+    """Put a copy of the project into a folder: sources come from elsewhere, and there are no data and no secrets."""
+    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("conf/local", "src"):
+        (folder / name).mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def copy_of_project():
+    """A function that puts a copy of the project into a folder."""
+    return project_in
 
 
 @pytest.fixture(scope="session")

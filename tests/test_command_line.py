@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,14 +16,9 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, copy_of_project):
     """A copy of the project without sources, which come from PYTHONPATH, and without data."""
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "conf", folder / "conf")
-    for name in ("pyproject.toml", ".telemetry"):
-        shutil.copy(ROOT / name, folder)
-    (folder / "src").mkdir()
-    return folder
+    return copy_of_project(tmp_path_factory.mktemp("project"))
 
 
 def command(*arguments):

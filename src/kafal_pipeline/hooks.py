@@ -79,6 +79,8 @@ class ProjectHooks:
         if node.name == FIRST_NODE and not self._only_missing:  # missing alone, the pool is made as it was
             continuity.begin(project.root(), project.active())
             project.end()  # of going on: nothing is left to go on with
+        if node.name == f"cycle_{project.active().cycles - 1:02d}.evaluate":
+            runtime.close_workers()  # nothing trains or predicts any more, and what follows needs memory of its own
         if node.name == "report.summarise":
             from kafal_pipeline.evaluation.table import format_table, next_steps  # noqa: PLC0415 - imports pandas
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -39,11 +38,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.gate = folder, folder / "gate"
-        shutil.copytree(ROOT / "conf", folder / "conf")
-        for name in ("pyproject.toml", ".telemetry"):
-            shutil.copy(ROOT / name, folder)
-        for name in ("src", "lib"):
-            (folder / name).mkdir()
+        (folder / "lib").mkdir()
         (folder / "lib/own_gate.py").write_text(GATE)
 
     def environment(self, **changes: str) -> dict[str, str]:
@@ -100,18 +95,19 @@ def wait_for(condition, seconds: float = 120.0):
 
 
 @pytest.fixture(scope="session")
-def project_class():
-    return Project
+def make_project(copy_of_project):
+    """A function that makes a project in a folder."""
+    return lambda folder: Project(copy_of_project(folder))
 
 
 @pytest.fixture
-def project(tmp_path):
-    return Project(tmp_path / "project")
+def project(tmp_path, make_project):
+    return make_project(tmp_path / "project")
 
 
 @pytest.fixture
-def second_project(tmp_path):
-    return Project(tmp_path / "second")
+def second_project(tmp_path, make_project):
+    return make_project(tmp_path / "second")
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,14 +28,6 @@ CASES = [
 """Environment, processes, and the share of the kills."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
-
-
-def copy_of_project(folder):
-    shutil.copytree(ROOT / "conf", folder / "conf")
-    for name in ("pyproject.toml", ".telemetry"):
-        shutil.copy(ROOT / name, folder)
-    (folder / "src").mkdir()
-    return folder
 
 
 def begin(folder, env, processes):
@@ -85,7 +76,7 @@ def tracked(folder):
 
 
 @pytest.mark.parametrize(("env", "processes", "share"), CASES)
-def test_killed_at_random(tmp_path, digests, env, processes, share, capsys):
+def test_killed_at_random(tmp_path, copy_of_project, digests, env, processes, share, capsys):
     rng = random.Random(f"{env} {processes}")
     start = time.monotonic()
     whole = copy_of_project(tmp_path / "whole")

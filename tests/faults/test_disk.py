@@ -253,9 +253,9 @@ def sh(project, script, **environment):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, project_class):
+def undisturbed(tmp_path_factory, make_project):
     """A run with all the room it wants."""
-    project = project_class(tmp_path_factory.mktemp("undisturbed") / "project")
+    project = make_project(tmp_path_factory.mktemp("undisturbed") / "project")
     code, output = project.run("tracking=off")
     assert code == 0, output
     return project

@@ -253,10 +253,6 @@ class Project:
 
     def __init__(self, root):
         self.root = root
-        shutil.copytree(ROOT / "conf", root / "conf")
-        for name in ("pyproject.toml", ".telemetry"):
-            shutil.copy(ROOT / name, root)
-        (root / "src").mkdir()
         bootstrap_project(root)
         self.base = yaml.safe_load((ROOT / "conf/base/parameters.yml").read_text())
         self.base["cycles"] = 2
@@ -319,8 +315,8 @@ COMPARE = yaml.safe_load((ROOT / "conf/base/parameters_compare.yml").read_text()
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    made = Project(tmp_path_factory.mktemp("fuzz") / "project")
+def folder(tmp_path_factory, copy_of_project):
+    made = Project(copy_of_project(tmp_path_factory.mktemp("fuzz") / "project"))
     for pipeline, to in (("fal", "cycle_00.initial_pool"), ("compare", "compare.plan")):
         outcome = made.run(pipeline=pipeline, to=to)
         assert outcome.code == 0, outcome.output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,13 +76,9 @@ def test_what_the_helper_writes_about_a_tracker_that_does_not_answer(tmp_path, m
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", [False, True])
-def test_a_whole_run(tmp_path, wrong):
+def test_a_whole_run(tmp_path, copy_of_project, wrong):
     """Its results, journal, log, MLflow's database and artifacts, and all it prints."""
-    shutil.copytree(ROOT / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
-    for name in ("pyproject.toml", ".telemetry"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in ("conf/local", "src"):
-        (tmp_path / name).mkdir()
+    copy_of_project(tmp_path)
     (tmp_path / "conf/local/credentials.yml").write_text(f"tracker: {{password: {IN_FILE}}}\n")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "KEDRO", "AWS"))}
     params = "training.lr=1e30,training.momentum=0" if wrong else "federation.rounds=1"

@@ -35,13 +35,9 @@ class Broken:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, copy_of_project):
     """A copy of the project without its data, with a query of its own that fails."""
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "conf", folder / "conf")
-    for name in ("pyproject.toml", ".telemetry"):
-        shutil.copy(ROOT / name, folder)
-    (folder / "src").mkdir()
+    folder = copy_of_project(tmp_path_factory.mktemp("project"))
     (folder / "lib").mkdir()
     (folder / "lib" / "own_broken.py").write_text(BROKEN)
     return folder

@@ -22,15 +22,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, copy_of_project):
     """A copy of the project without sources, which come from PYTHONPATH, and without data."""
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
-    (folder / "conf/local").mkdir()
-    for name in ("pyproject.toml", ".telemetry"):
-        shutil.copy(ROOT / name, folder)
-    (folder / "src").mkdir()
-    return folder
+    return copy_of_project(tmp_path_factory.mktemp("project"))
 
 
 def doctor(folder, *arguments):

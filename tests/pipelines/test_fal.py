@@ -24,13 +24,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def project_folder(tmp_path_factory):
+def project_folder(tmp_path_factory, copy_of_project):
     """A copy of the project without its data."""
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "conf", folder / "conf")
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    (folder / "src").mkdir()  # the package itself is imported from where the tests found it
-    return folder
+    return copy_of_project(tmp_path_factory.mktemp("project"))
 
 
 def run(folder, pipeline="fal", env="smoke", from_nodes=None, **params):

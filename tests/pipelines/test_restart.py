@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory, digests):
+def untouched(tmp_path_factory, copy_of_project, digests):
     """What a run leaves behind that was never interrupted."""
     folder = copy_of_project(tmp_path_factory.mktemp("untouched"))
     run(folder)
@@ -34,25 +33,19 @@ def untouched(tmp_path_factory, digests):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, copy_of_project):
     return copy_of_project(tmp_path)
 
 
-def copy_of_project(folder):
-    shutil.copytree(ROOT / "conf", folder / "conf")
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    (folder / "src").mkdir()
-    return folder
-
-
-def run(folder, **params):
+def run(folder, part=None, **params):
+    """Run the pipeline, or the part of it that options of `kedro run` choose."""
     bootstrap_project(folder)
     with (
         pytest.MonkeyPatch.context() as patch,
         KedroSession.create(project_path=folder, env="smoke", runtime_params={"tracking": "off", **params}) as session,
     ):
         patch.chdir(folder)
-        session.run(pipeline_names=["fal"], runner=ResumableSequentialRunner())
+        session.run(pipeline_names=["fal"], runner=ResumableSequentialRunner(), **(part or {}))
 
 
 def killed(folder, monkeypatch, saves=None, node=None):
@@ -134,20 +127,10 @@ def test_without_its_first_pool_a_run_begins_anew(folder, untouched, digests, mo
     assert json.loads((folder / "data/07_model_output" / RUN / "provenance.json").read_text())["finished"]
 
 
-def part(folder, **options):
-    bootstrap_project(folder)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        KedroSession.create(project_path=folder, env="smoke", runtime_params={"tracking": "off"}) as session,
-    ):
-        patch.chdir(folder)
-        session.run(pipeline_names=["fal"], runner=ResumableSequentialRunner(), **options)
-
-
 def test_a_missing_first_pool_alone_is_made_again(folder, untouched, digests):
     run(folder)
     (folder / "data/05_model_input" / RUN / "cycle_00/pool.parquet").unlink()
-    part(folder, only_missing_outputs=True)
+    run(folder, part={"only_missing_outputs": True})
     assert digests(folder / "data") == untouched
 
 
@@ -159,13 +142,13 @@ def test_parts_go_on_with_the_same_code_alone(folder, options):
     found["fingerprint"]["sources"] = "that of an older version"
     record.write_text(json.dumps(found))
     with pytest.raises(UserError, match="the code of query, update or federation is another"):
-        part(folder, **options)
+        run(folder, part=options)
 
 
 def test_with_nothing_left_to_do_nothing_is_done(folder, monkeypatch, rounds_done):
     killed(folder, monkeypatch, saves=3)
     rounds_done.clear()
-    part(folder, to_nodes=["cycle_00.evaluate"])
+    run(folder, part={"to_nodes": ["cycle_00.evaluate"]})
     assert rounds_done == []
 
 

@@ -227,6 +227,22 @@ class TestWhichJournal:
         same.abort()
         assert Tracker.start(config(None), tmp_path, tmp_path, restart=True).journal == same.journal
 
+    def test_an_execution_goes_on_with_another_number_of_processes(self, tmp_path):
+        def start(execution, processes, restart=True):
+            settings = config(None, training={"processes": processes})
+            return Tracker.start(settings, tmp_path, tmp_path, restart=restart, execution=execution)
+
+        first = start("a", processes=1, restart=False)
+        first.abort()
+        other = start("b", processes=1)
+        other.abort()
+        assert other.journal != first.journal
+        assert start("a", processes=2).journal == first.journal
+        finished = start("b", processes=1)
+        assert finished.journal == other.journal
+        finished.finish("FINISHED")
+        assert start("b", processes=2).journal == other.journal  # something is left to do, or it would not be asked for
+
     def test_no_credentials_are_written_down(self, tmp_path):
         tracker = Tracker.start(config("http://me:hunter2@127.0.0.1:9"), tmp_path, tmp_path)
         tracker.finish("FAILED", "at http://me:hunter2@127.0.0.1:9")

@@ -67,7 +67,7 @@ class Runtime:
 
         key = (str(images.folder) if images.folder else id(images), config.model_dump_json())
         if self._workers is None or self._made_for != key:
-            self._close_workers()
+            self.close_workers()
             self._workers, self._made_for = Workers(images, config), key
             logger.debug("Training in %d processes.", self._workers.count)
         return self._workers
@@ -125,7 +125,8 @@ class Runtime:
             self._bar = self._progress.add_task("training", total=total)
         return self._progress
 
-    def _close_workers(self) -> None:
+    def close_workers(self) -> None:
+        """End the processes that train and predict."""
         if self._workers is not None:
             self._workers.close()
             self._workers = None
@@ -143,7 +144,7 @@ class Runtime:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
-        self._close_workers()
+        self.close_workers()
         self._project = None
         if self._delivery is not None:
             self._delivery.close(patience)
@@ -156,6 +157,11 @@ _current = Runtime()
 def workers(images: ImageData, config: Config) -> Workers:
     """Return the run's workers."""
     return _current.workers(images, config)
+
+
+def close_workers() -> None:
+    """End the processes that train and predict; where some are needed later, they start anew."""
+    _current.close_workers()
 
 
 def keep_checkpoints(project: Path) -> None:

@@ -38,6 +38,11 @@ class _Run:
     labels: int = 0
     recorded: set[str] = field(default_factory=set)
 
+    @property
+    def last(self) -> str:
+        """The last cycle, as the names of its nodes and data sets begin."""
+        return f"cycle_{self.config.cycles - 1:02d}"
+
     def record_output(self, name: str, value: Any) -> None:
         """Record the data set `name`, if it is one that MLflow shows."""
         if name == "summary":
@@ -76,13 +81,18 @@ class _Run:
 
     def record_end(self, catalog: CatalogProtocol) -> None:
         """Record the report and the final model, if the run came to its last cycle."""
-        last = f"cycle_{self.config.cycles - 1:02d}"
-        if f"{last}.metrics" not in self.recorded:
+        if f"{self.last}.metrics" not in self.recorded:
             return
         record.record_results(self.tracker, self.project / "data" / "08_reporting" / self.config.run_path)
-        state = self.project / "data" / "06_models" / self.config.run_path / last / "global_model.safetensors"
-        if self.config.tracking.enabled and self.config.tracking.log_model and state.exists():
+        self.record_model(catalog)
+
+    def record_model(self, catalog: CatalogProtocol) -> None:
+        """Record the final model, once."""
+        state = self.project / "data" / "06_models" / self.config.run_path / self.last / "global_model.safetensors"
+        tracking = self.config.tracking
+        if tracking.enabled and tracking.log_model and "model" not in self.recorded and state.exists():
             record.record_model(self.tracker, state, self.config, catalog.load("images"))
+            self.recorded.add("model")
 
 
 class TrackingHooks:
@@ -131,6 +141,12 @@ class TrackingHooks:
         """Record what a node made, once it is on disk."""
         if self._run:
             self._run.record_output(dataset_name, data)
+
+    @hook_impl
+    def after_node_run(self, node: Node, catalog: CatalogProtocol) -> None:
+        """Record the model as soon as it has been evaluated: its delivery takes longer than the report."""
+        if self._run and node.name == f"{self._run.last}.evaluate":
+            self._run.record_model(catalog)
 
     @hook_impl
     def after_pipeline_run(self, catalog: CatalogProtocol) -> None:

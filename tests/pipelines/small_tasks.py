@@ -1,0 +1,25 @@
+"""Tasks for processes of `test_launch`; imports little, so that they begin at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+
+def small_task(task, messages):
+    """Do what a task says, and say when."""
+    kind, seconds = task
+    messages.send(("began", time.monotonic()))
+    time.sleep(seconds)
+    messages.send(("ended", time.monotonic()))
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        messages.send(("deaf", 0.0))
+        time.sleep(600)
+    if kind == "exit":
+        os._exit(3)
+    messages.send(("failed", "out of ideas") if kind == "fail" else ("done", None))
+    messages.close()

@@ -1,0 +1,80 @@
+"""Processes side by side, with small tasks in the place of runs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kafal_pipeline.pipelines.compare import launch
+
+FORKSERVER = "multiprocessing.forkserver"
+
+
+@pytest.fixture(autouse=True)
+def small_tasks(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)  # where processes find it, too
+    monkeypatch.setattr(launch, "main", importlib.import_module("small_tasks").small_task)
+    monkeypatch.setattr(launch, "PRELOADED", [])
+
+
+def run(tasks, jobs=2, limit=100.0):
+    """Return how each task ended, and the most of them at any one time."""
+    times = []
+    launcher = launch.Launcher(jobs, limit, lambda key, message: times.append((message[1], message[0], key)))
+    ended = dict(launcher.run(tasks.items()))
+    going, most = 0, 0
+    for _, kind, _ in sorted(times):
+        going += {"began": 1, "ended": -1}.get(kind, 0)
+        most = max(most, going)
+    return ended, most
+
+
+def own_processes():
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if FORKSERVER in " ".join(child.cmdline()) and child.parent().pid != os.getpid()
+    ]
+
+
+def test_each_task_ends_in_its_own_way_and_none_ends_the_others():
+    ways = {"a": ("do", 0.1), "b": ("fail", 0.1), "c": ("kill", 0.1), "d": ("exit", 0.1), "e": ("do", 0.1)}
+    ended, _ = run(ways)
+    assert ended == {
+        "a": None,
+        "b": "out of ideas",
+        "c": "The process was ended by signal 9, perhaps for want of memory.",
+        "d": "The process ended with 3.",
+        "e": None,
+    }
+
+
+@pytest.mark.parametrize(("jobs", "limit", "expected"), [(1, 100.0, 1), (3, 100.0, 3), (3, 1e-9, 1)])
+def test_as_many_side_by_side_as_jobs_and_memory_allow(jobs, limit, expected):
+    ended, most = run({number: ("do", 0.7) for number in range(4)}, jobs, limit)
+    assert ended == dict.fromkeys(range(4))
+    assert most == expected
+
+
+def test_nothing_to_run():
+    assert run({}) == ({}, 0)
+
+
+def test_no_process_is_left_when_the_iteration_is_given_up():
+    heard = []
+    launcher = launch.Launcher(2, 100.0, lambda key, message: heard.append((key, message[0])))
+    ends = launcher.run([("quick", ("do", 1.0)), ("deaf", ("deaf", 0.0)), ("never", ("do", 0.0))])
+    assert next(ends) == ("quick", None)
+    assert ("deaf", "deaf") in heard
+    processes = own_processes()
+    assert processes
+    start = time.monotonic()
+    ends.close()
+    assert time.monotonic() - start < launch.PATIENCE + 5
+    _, alive = psutil.wait_procs(processes, timeout=5)
+    assert not alive
