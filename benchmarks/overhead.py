@@ -12,9 +12,11 @@ benchmarks/results/overhead.json.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -24,30 +26,33 @@ from measure import write
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "overhead.json"
+KINDS = {"kafal_pipeline.tracking": "tracking", "resource_tracker": "workers", "forkserver": "workers"}
+"""What processes are, by what stands in their command lines."""
+
 ENGINE = ["train_seconds", "query_seconds", "evaluate_seconds"]
 
 
-def run(arguments: list[str]) -> dict[str, float]:
-    """Run the command, and look at its processes every second."""
+def run(arguments: list[str]) -> tuple[float, float, Counter[str]]:
+    """Return a command's seconds, the helper's CPU seconds, and MB of each kind of process when memory was fullest."""
     start = time.perf_counter()
     program = psutil.Popen([sys.executable, "-m", "kedro", "run", "--pipeline", "fal", *arguments], cwd=ROOT)
-    peak, helper = 0, 0.0
+    fullest: Counter[str] = Counter()
+    helper = 0.0
     while program.poll() is None:
-        total = 0
+        now: Counter[str] = Counter()
         for process in [program, *program.children(recursive=True)]:
-            try:
-                total += process.memory_full_info().pss
-                if "kafal_pipeline.tracking" in " ".join(process.cmdline()):
+            with contextlib.suppress(psutil.Error, OSError):
+                line = " ".join(process.cmdline())
+                kind = next((kind for mark, kind in KINDS.items() if mark in line), "main")
+                now[kind] += process.memory_full_info().pss / 1e6
+                if kind == "tracking":
                     times = process.cpu_times()
                     helper = max(helper, times.user + times.system)
-            except (psutil.Error, OSError):
-                continue
-        peak = max(peak, total)
+        fullest = max(fullest, now, key=Counter.total)
         time.sleep(1)
     if program.returncode:
         raise SystemExit(program.returncode)
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "peak_memory_mb": peak / 1e6, "helper_cpu_seconds": helper}
+    return time.perf_counter() - start, helper, fullest
 
 
 def main() -> None:
@@ -56,18 +61,20 @@ def main() -> None:
     parser.add_argument("--params", default="", help="as `kedro run` takes them")
     given = parser.parse_args()
     params = ",".join(filter(None, [given.params, "seed=987,restart=true"]))
-    measured = run(["--env", given.env, "--params", params])
+    seconds, helper, fullest = run(["--env", given.env, "--params", params])
     curve = ROOT / "data/08_reporting" / given.env / "ksas-kcfu/seed_987/learning_curve.csv"
     engine = float(pd.read_csv(curve)[ENGINE].sum().sum())
-    seconds = measured["seconds"]
     write(
         RESULTS,
         {
             "env": given.env,
-            **measured,
+            "seconds": seconds,
             "engine_seconds": engine,
             "overhead_share": 1 - engine / seconds,
-            "helper_share_of_cores": measured["helper_cpu_seconds"] / (seconds * (os.cpu_count() or 1)),
+            "helper_share_of_cores": helper / (seconds * (os.cpu_count() or 1)),
+            "helper_cpu_seconds": helper,
+            "peak_memory_mb": fullest.total(),
+            **{f"peak_memory_mb_{kind}": value for kind, value in sorted(fullest.items())},
         },
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kafal_pipeline.pipelines.compare import launch
+from kafal_pipeline.pipelines.compare import execute, launch
 
 FORKSERVER = "multiprocessing.forkserver"
 
@@ -78,3 +78,20 @@ def test_no_process_is_left_when_the_iteration_is_given_up():
     assert time.monotonic() - start < launch.PATIENCE + 5
     _, alive = psutil.wait_procs(processes, timeout=5)
     assert not alive
+
+
+@pytest.mark.parametrize(
+    ("runs", "jobs", "processes", "expected"),
+    [
+        (8, 4, 1, [1] * 8),
+        (5, 4, 1, [1, 1, 1, 1, 4]),
+        (6, 4, 1, [1, 1, 1, 1, 2, 2]),
+        (7, 4, 1, [1, 1, 1, 1, 1, 1, 1]),
+        (2, 2, 2, [2, 2]),
+        (3, 1, None, [None, None, None]),
+        (0, 1, None, []),
+    ],
+)
+def test_the_last_runs_train_on_the_cores_that_nothing_else_needs(monkeypatch, runs, jobs, processes, expected):
+    monkeypatch.setattr(execute, "cores", lambda: 4)
+    assert execute.shares(runs, jobs, processes) == expected

@@ -47,7 +47,8 @@ def execute(plan: Plan, session: project.Session) -> dict[str, str]:
                 journals[path] = Path(value)
                 delivery.follow(journals[path])
 
-        tasks = [_task(plan, run, session, processes) for run in plan.missing]
+        counts = shares(len(plan.missing), jobs, processes)
+        tasks = [_task(plan, run, session, count) for run, count in zip(plan.missing, counts, strict=True)]
         for path, error in Launcher[str](jobs, limit, hear).run(tasks):
             if path in journals:
                 delivery.over(journals[path])
@@ -72,6 +73,18 @@ def side_by_side(plan: Plan) -> tuple[int, int | None]:
     if jobs == 1:
         return 1, None
     return jobs, max(1, math.floor(cores() / jobs))
+
+
+def shares(runs: int, jobs: int, processes: int | None) -> list[int | None]:
+    """Return in how many processes each run trains: the last ones, if fewer than jobs, have all cores for themselves.
+
+    Examples
+    --------
+    >>> shares(4, 2, None), shares(4, 2, 3)
+    ([None, None, None, None], [3, 3, 3, 3])
+    """
+    left = runs % jobs if processes is not None else 0
+    return [processes] * (runs - left) + ([max(1, cores() // left)] * left if left else [])
 
 
 def _task(plan: Plan, run: Planned, session: project.Session, processes: int | None) -> tuple[str, Task]:
