@@ -12,6 +12,7 @@ from kedro.pipeline.node import Node
 
 from kafal_pipeline import active, continuity, project, provenance, saved_run
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation.processes import end_server
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.pipelines.cycles import FIRST_NODE
 
@@ -80,7 +81,10 @@ class ProjectHooks:
             continuity.begin(project.root(), project.active())
             project.end()  # of going on: nothing is left to go on with
         if node.name == f"cycle_{project.active().cycles - 1:02d}.evaluate":
-            runtime.close_workers()  # nothing trains or predicts any more, and what follows needs memory of its own
+            # Nothing trains or predicts any more, and MLflow's helper needs memory for the model.
+            runtime.close_workers()
+            if project.active().tracking.enabled:
+                end_server()
         if node.name == "report.summarise":
             from kafal_pipeline.evaluation.table import format_table, next_steps  # noqa: PLC0415 - imports pandas
 

@@ -8,6 +8,7 @@ import textwrap
 import threading
 import time
 
+import psutil
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from kafal_pipeline.data.pools import client_pools, initial_pool
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.prediction import predict_test
+from kafal_pipeline.federation.processes import end_server
 from kafal_pipeline.federation.querying import query_cycle
 from kafal_pipeline.federation.states import initial_state, to_arrays
 from kafal_pipeline.federation.tasks import PredictTask
@@ -93,6 +95,24 @@ def test_a_process_that_dies_is_reported_to_the_user(digits, make_config):
         os.kill(next(iter(workers._executor._processes)), signal.SIGKILL)
         with pytest.raises(UserError, match=r"ended unexpectedly.*training\.processes=1"):
             workers.map("predict", [PredictTask(state, 0, 300)] * 4)
+
+
+def test_the_process_that_others_are_forked_off_ends_and_comes_back(digits, make_config):
+    def servers():
+        children = psutil.Process().children()
+        return [child for child in children if "multiprocessing.forkserver" in " ".join(child.cmdline())]
+
+    config = make_config(partition={"clients": 2, "min_size": 40}, training={"processes": 2})
+    task = PredictTask(to_arrays(initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=0)), 0, 20)
+    predicted = []
+    for _ in range(2):
+        with Workers(digits, config) as workers:
+            predicted.append(workers.map("predict", [task])[0].tolist())
+            assert len(servers()) == 1
+        end_server()
+        assert not servers()
+        end_server()
+    assert predicted[0] == predicted[1]
 
 
 def test_threads_are_put_back(digits, make_config):

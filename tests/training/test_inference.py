@@ -7,7 +7,7 @@ from torch import nn
 
 from kafal_pipeline.config import ModelConfig
 from kafal_pipeline.models import build
-from kafal_pipeline.training import fusion
+from kafal_pipeline.training import fusion, inference
 from kafal_pipeline.training.fusion import FusedBlock, folded, fused
 from kafal_pipeline.training.inference import outputs, predictions
 from kafal_pipeline.training.pixels import Pixels
@@ -78,6 +78,16 @@ def test_without_the_operator_blocks_stay_and_say_the_same(pixels, monkeypatch):
     plain = outputs(model, pixels, np.arange(100)).logits
     assert blocks(fused(model, torch.device("cpu"))) == 0
     torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 1e-2)])
+def test_weights_that_are_not_laid_out_beforehand_say_the_same(pixels, monkeypatch, precision, tolerance):
+    model = in_precision(network("resnet8"), precision)
+    monkeypatch.setitem(inference.PIXELS, "cpu", 64 * 16 * 16)  # the last batch is smaller than those laid out for
+    fast = outputs(model, pixels, np.arange(300)).logits
+    monkeypatch.setattr(fusion, "PACK", "_no_such_operator")
+    slow = outputs(model, pixels, np.arange(300)).logits
+    torch.testing.assert_close(fast, slow, rtol=tolerance, atol=tolerance)
 
 
 def test_bf16_scores_are_close_and_float32(pixels):

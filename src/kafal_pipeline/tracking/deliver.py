@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from kafal_pipeline.errors import UserError, masked
 from kafal_pipeline.files import CannotWrite
 from kafal_pipeline.tracking.journal import JOURNAL, Entry, read
+from kafal_pipeline.tracking.model import prepare
 from kafal_pipeline.tracking.progress import Progress
 from kafal_pipeline.tracking.system import SYSTEM, SystemSampler
 
@@ -173,8 +174,12 @@ def follow(journal: Path, addresses: Addresses, gone: threading.Event, patience:
     """
     delivery = Delivery(journal, addresses)
     sampler = SystemSampler(journal.with_name(SYSTEM)) if read(journal)[0].event["system_metrics"] else None
+    prepared = False
     while not gone.is_set():
         taken = delivery.attempt(over=False, live=True)
+        if taken and not prepared:  # there is time now
+            prepare()
+            prepared = True
         gone.wait(pause if taken else 4 * pause)
     if sampler:
         sampler.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import warnings
 from collections.abc import Mapping
@@ -10,6 +11,16 @@ from typing import Any
 
 MODEL = "global_model"
 """The model's name in its run."""
+
+
+def prepare() -> None:
+    """Have MLflow look over the installed packages now: a second that the first model would wait for."""
+    with contextlib.suppress(ImportError, AttributeError):  # not public: else the model waits
+        from mlflow.utils.requirements_utils import (  # noqa: PLC0415 - imports mlflow, seconds
+            _init_modules_to_packages_map,
+        )
+
+        _init_modules_to_packages_map()
 
 
 def log_model(run_id: str, experiment_id: str, event: Mapping[str, Any]) -> str:

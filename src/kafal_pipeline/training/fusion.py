@@ -12,6 +12,9 @@ POINTWISE = "_convolution_pointwise"
 """PyTorch's operator of a convolution with what follows it, which its compiler emits for CPUs. Not public: where a
 version of PyTorch lacks it, blocks stay as they are."""
 
+PACK = "_reorder_convolution_weight"
+"""PyTorch's operator that lays a weight out as the convolution of images of one shape reads it. Not public either."""
+
 
 def folded(network: nn.Module) -> nn.Module:
     """Return a copy in evaluation mode whose convolutions have the batch norms that follow them worked in.
@@ -67,25 +70,40 @@ class FusedBlock(nn.Module):
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        self.conv1, self.conv2 = block.get_submodule("conv1"), block.get_submodule("conv2")
-        self.shortcut = block.get_submodule("shortcut")
+        self.conv1, self.conv2 = (PackedConvolution(block.get_submodule(name)) for name in ("conv1", "conv2"))
+        shortcut = block.get_submodule("shortcut")
+        self.shortcut = PackedConvolution(shortcut) if isinstance(shortcut, nn.Conv2d) else shortcut
 
     def forward(self, images: Tensor) -> Tensor:
         """Map ``(n, in, H, W)`` to ``(n, out, H / stride, W / stride)``; `images` may be overwritten."""
-        out = torch.ops.mkldnn._convolution_pointwise(images, *_arguments(self.conv1), "relu", [], "")
+        out = torch.ops.mkldnn._convolution_pointwise(images, *self.conv1.arguments(images), "relu", [], "")
         # The sum is built up in the shortcut's output, or in the input where there is none: nobody needs it after.
         return torch.ops.mkldnn._convolution_pointwise_.binary(
-            self.shortcut(images), out, *_arguments(self.conv2), "add", 1.0, "relu", [], None
+            self.shortcut(images), out, *self.conv2.arguments(out), "add", 1.0, "relu", [], None
         )
 
 
-def _arguments(convolution: nn.Module) -> tuple[object, ...]:
-    assert isinstance(convolution, nn.Conv2d)
-    return (
-        convolution.weight,
-        convolution.bias,
-        convolution.padding,
-        convolution.stride,
-        convolution.dilation,
-        convolution.groups,
-    )
+class PackedConvolution(nn.Module):
+    """A convolution whose weight is laid out once, in the first forward, instead of in every one.
+
+    After that it cannot be cast any more, and batches of the first one's shape are fastest.
+    """
+
+    def __init__(self, convolution: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(convolution, nn.Conv2d)
+        self.convolution = convolution
+        self._packed: Tensor | None = None
+
+    def arguments(self, images: Tensor) -> tuple[object, ...]:
+        """Return weight, bias and geometry, as PyTorch's operators take them."""
+        own = self.convolution
+        geometry = (own.padding, own.stride, own.dilation, own.groups)
+        if self._packed is None:
+            pack = getattr(torch.ops.mkldnn, PACK, None)
+            self._packed = own.weight if pack is None else pack(own.weight, *geometry, images.shape)
+        return self._packed, own.bias, *geometry
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map ``(n, in, H, W)`` to ``(n, out, H / stride, W / stride)``."""
+        return torch.ops.mkldnn._convolution_pointwise(images, *self.arguments(images), "none", [], "")
