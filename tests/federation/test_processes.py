@@ -168,6 +168,72 @@ def test_children_end_when_the_parent_is_killed(tmp_path):
     assert not any(alive(pid) for pid in children)
 
 
+IN_THE_MIDDLE = """
+import gc, os, struct, time
+from multiprocessing.queues import SimpleQueue
+
+def die(parents_pid):
+    # As if killed while a result is sent: its length is there, and a part of it.
+    queue = next(item for item in gc.get_objects() if isinstance(item, SimpleQueue))
+    os.write(queue._writer.fileno(), struct.pack("!i", 10**6) + b"begin")
+    time.sleep(0.5)
+    os._exit(1)
+"""
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from kafal_pipeline.config import DatasetConfig, resolve
+from kafal_pipeline.data import open_store
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation.tasks import PredictTask
+from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.states import initial_state, to_arrays
+from in_the_middle import die
+
+folder = Path(sys.argv[1])
+data = open_store(DatasetConfig(), folder / "raw", folder / "images")
+workers = Workers(data, resolve({"training": {"processes": 2}}))
+task = PredictTask(to_arrays(initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=0)), 0, 300)
+workers.map("predict", [task] * 8)
+workers._executor.submit(die, 0)
+"""
+
+ENDINGS = {
+    "by an error": """
+try:
+    workers.map("predict", [task] * 100000)
+except UserError as error:
+    print(error, flush=True)
+workers.close()
+""",
+    "by Ctrl-C": """
+time.sleep(2)  # the pool reads what never comes, and its queue is full of tasks that nobody takes
+for _ in range(20):
+    workers._executor.submit(time.sleep, 0.1 + 0 * len(task.state))
+print("A training process ended unexpectedly", flush=True)
+workers.close()
+""",
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_process_that_dies_while_it_sends_holds_up_nothing(tmp_path, ending):
+    (tmp_path / "in_the_middle.py").write_text(IN_THE_MIDDLE)
+    (tmp_path / "parent.py").write_text(PARENT + ENDINGS[ending])
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, tmp_path / "parent.py", tmp_path],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "A training process ended unexpectedly" in done.stdout
+
+
 def test_new_processes_leave_the_main_script_alone_and_the_environment_as_it_was(tmp_path):
     """No guard by `__name__`: were the script imported by its children, it would start children without end."""
     script = tmp_path / "unguarded.py"

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +27,9 @@ Method = Literal["train", "summarise", "select", "predict"]
 
 AHEAD = 2
 """Tasks in the hands of each process: one that it does and one that lies ready."""
+
+WATCH = 1.0
+"""Seconds without a result after which it is looked whether a process has died."""
 
 _worker: Worker | None = None
 """The worker of a child process."""
@@ -82,7 +86,11 @@ class Workers:
                     futures[self._submit(method, task)] = position
                 if not futures:
                     return
-                for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                done = wait(futures, timeout=WATCH, return_when=FIRST_COMPLETED).done
+                if not done and any(not process.is_alive() for process in self._processes()):
+                    # The pool itself does not notice where a process dies while it sends a result.
+                    raise BrokenProcessPool
+                for future in done:
                     yield futures.pop(future), future.result()
         except BrokenProcessPool:
             raise UserError(
@@ -108,13 +116,29 @@ class Workers:
         """End the processes at once."""
         if self._executor is None:
             return
-        processes = list((self._executor._processes or {}).values())
+        processes = self._processes()
+        # The pool's threads wait at pipes for a process that has ended in the middle of a message, and Python's exit
+        # waits for them: the ends that the processes had are closed here, too.
+        ends = [
+            getattr(getattr(self._executor, queue, None), end, None)
+            for queue, end in (("_call_queue", "_reader"), ("_result_queue", "_writer"))
+        ]
         self._executor.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
         for process in processes:
             process.join(5)
+            if process.is_alive():
+                process.kill()
+                process.join(5)
+        for end in ends:
+            with contextlib.suppress(OSError):
+                if end is not None:
+                    end.close()
         self._executor = None
+
+    def _processes(self) -> list[BaseProcess]:
+        return [] if self._executor is None else list((self._executor._processes or {}).values())
 
     def __enter__(self) -> Workers:
         """Return itself."""
