@@ -300,7 +300,7 @@ def assert_one_message_then_the_same_results(project, undisturbed):
     assert first.count("Error: ") == 1
     message = first[first.index("Error: ") :]
     assert message.startswith(f"Error: {project.folder}/data/")
-    full = r"cannot be written: No space left on device \(0\.\d MB are free there\)"
+    full = r"cannot be written: No space left on device \(\d\.\d MB are free there\)"
     of_a_checkpoint = r"the checkpoint could not be written \(.*No space left on device"
     assert re.search(f"{full}|{of_a_checkpoint}", message)
     assert ".tmp" not in message
