@@ -60,9 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     results: dict[str, object] = {"turns": options.turns}
     with tempfile.TemporaryDirectory() as name:
-        digits = parameters("base")
-        digits["federation"] = {**digits["federation"], "rounds": 50}  # ten take too little time to compare
-        cases = {"digits": digits}
+        cases = {"digits": parameters("base")}
         if options.data:
             values = parameters("cifar10_small")
             values["dataset"] = {"name": "cifar10_npz", "path": str(Path(options.data).resolve())}
