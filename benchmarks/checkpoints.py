@@ -1,9 +1,14 @@
-"""What checkpoints cost: the same cycle trained with and without them, turn by turn.
+"""What checkpoints cost: rounds of one cycle with and without them, in turns.
 
-    python benchmarks/checkpoints.py [--data data/01_raw/cifar10.npz] [--turns 5]
+    python benchmarks/checkpoints.py [--data data/01_raw/cifar10.npz] [--turns 30]
 
 Prints a table and writes benchmarks/results/checkpoints.json. The default run's first cycle on the embedded digits,
-whose rounds take a third of a second: the dearest case; with --data also two rounds of the preset cifar10_small.
+whose rounds take a sixth of a second, in turns of twenty rounds; with --data also the preset cifar10_small, in turns
+of one round, a third as many. All clients train in every round, so that rounds are alike.
+
+The share is the time that a turn's training waited for checkpoints, and the processor time of the thread that wrote
+them, by the time the turn took: what they would cost at most. The ratio is that of two turns that follow each other, in
+an order that changes: what they were seen to cost, on a machine whose speed varies by more than that.
 """
 
 from __future__ import annotations
@@ -18,8 +23,9 @@ from typing import Any
 import measure
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import client_pools, initial_pool, make_partition, open_store
-from kafal_pipeline.federation.checkpoints import Checkpoints
+from kafal_pipeline.federation.checkpoints import Checkpoints, Snapshot
 from kafal_pipeline.federation.cycle import train_cycle
+from kafal_pipeline.federation.cycle_state import CycleState
 from kafal_pipeline.federation.states import initial_state
 from kafal_pipeline.federation.workers import Workers
 from matrix import parameters
@@ -27,51 +33,83 @@ from matrix import parameters
 RESULTS = Path(__file__).parent / "results" / "checkpoints.json"
 
 
-def turns(values: dict[str, Any], folder: Path, count: int) -> list[dict[str, float]]:
-    """Seconds of a cycle without and with checkpoints, and the bytes of a round's."""
-    config = resolve(values | {"tracking": False})
+class InTurns(Checkpoints):
+    """Checkpoints of some rounds: the first turn has none, the next two have, then two have none, and so on."""
+
+    def __init__(self, folder: Path, every: float, rounds: int) -> None:
+        super().__init__(folder, "benchmark", every)
+        self.rounds, self.seconds = rounds, 0.0
+
+    def on(self, round_: int) -> bool:
+        return (round_ // self.rounds + 1) // 2 % 2 == 1
+
+    def save(self, state: CycleState) -> None:
+        begin = time.perf_counter()
+        if self.on(state.round - 1):
+            super().save(state)
+        if state.round % self.rounds == 0:
+            self.wait()  # what a turn writes is that turn's cost
+        self.seconds += time.perf_counter() - begin
+
+    def _write(self, snapshot: Snapshot) -> None:
+        begin = time.thread_time()
+        super()._write(snapshot)
+        self.seconds += time.thread_time() - begin
+
+
+def figures(values: dict[str, Any], folder: Path, rounds: int, turns: int) -> dict[str, list[float]]:
+    """Return the share of checkpoints, the ratio with by without, seconds of a round, and megabytes of a file."""
+    federation = {**values["federation"], "rounds": 2 * turns * rounds, "participation": 1.0}
+    values = {**values, "tracking": False, "federation": federation}
+    config = resolve(values)
     data = open_store(config.dataset, folder, folder / f"images_{config.dataset.folder}")
     split = make_partition(data.train_labels, config.partition, config.seed)
     pools = client_pools(initial_pool(split, data.train_labels, config.budget, config.cycles, config.seed))
     start = initial_state(config.model, in_channels=data.channels, num_classes=data.num_classes, seed=0, cycle=0)
-    rows = []
+    kept = InTurns(folder / config.dataset.folder, config.training.checkpoint_every, rounds)
+    ends, costs = [], [0.0]
     with Workers(data, config) as workers:
+        train_cycle(resolve({**values, "federation": {**values["federation"], "rounds": 1}}), pools, start, 0, workers)
+        ends.append(time.perf_counter())
 
-        def seconds(checkpoints: Checkpoints | None) -> float:
-            begin = time.perf_counter()
-            train_cycle(config, pools, start, 0, workers, checkpoints=checkpoints)
-            return time.perf_counter() - begin
+        def on_round(state: CycleState) -> None:
+            if state.round % rounds == 0:
+                ends.append(time.perf_counter())
+                costs.append(kept.seconds)
 
-        seconds(None)  # warm
-        for turn in range(count):
-            place = folder / f"{config.dataset.folder}_{turn}"
-            kept = Checkpoints(place, "benchmark")
-            pair = [seconds(kept), seconds(None)] if turn % 2 else [seconds(None), seconds(kept)][::-1]
-            size = max(path.stat().st_size for path in place.iterdir())
-            rows.append({"ratio": pair[0] / pair[1], "seconds_a_round": pair[1] / config.federation.rounds})
-            rows[-1]["megabytes_a_round"] = size / 1e6
-    return rows
+        train_cycle(config, pools, start, 0, workers, on_round, checkpoints=kept)
+    seconds = [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
+    found: dict[str, list[float]] = {"share": [], "ratio": [], "seconds_a_round": [], "megabytes_a_file": []}
+    for first in range(0, len(seconds), 2):
+        with_, without = (first, first + 1) if kept.on(first * rounds) else (first + 1, first)
+        found["share"].append((costs[with_ + 1] - costs[with_]) / seconds[with_])
+        found["ratio"].append(seconds[with_] / seconds[without])
+        found["seconds_a_round"].append(seconds[without] / rounds)
+    found["megabytes_a_file"] = [path.stat().st_size / 1e6 for path in kept.folder.iterdir()]
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="CIFAR-10 as an .npz with MedMNIST's keys")
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=30)
     options = parser.parse_args()
-    results: dict[str, object] = {"turns": options.turns}
+    results: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as name:
-        cases = {"digits": parameters("base")}
+        cases = {"digits": (parameters("base"), 20, options.turns)}
         if options.data:
             values = parameters("cifar10_small")
             values["dataset"] = {"name": "cifar10_npz", "path": str(Path(options.data).resolve())}
             values["partition"] = {"method": "dirichlet_balanced", "clients": 10, "alpha": 0.1}
-            values["federation"] = {**values["federation"], "rounds": 2}
-            cases["cifar10_small"] = values
-        for case, values in cases.items():
-            rows = turns(values, Path(name), options.turns)
-            for key in rows[0]:
-                found = [row[key] for row in rows]
+            cases["cifar10_small"] = (values, 1, max(3, options.turns // 3))
+        for case, (values, rounds, turns) in cases.items():
+            results[f"{case}_turns"] = turns
+            for key, found in figures(values, Path(name), rounds, turns).items():
                 results[f"{case}_{key}"] = {"median": statistics.median(found), "min": min(found), "max": max(found)}
+                if key == "ratio":
+                    error = statistics.stdev(found) / len(found) ** 0.5
+                    results[f"{case}_ratio_mean"] = statistics.mean(found)
+                    results[f"{case}_ratio_standard_error"] = error
     measure.write(RESULTS, results)
 
 

@@ -56,7 +56,8 @@ class Provenance:
 def deciding(config: Config) -> dict[str, Any]:
     """Return the parameters that results depend on."""
     values = config.model_dump(
-        mode="json", exclude={"tracking": True, "restart": True, "training": {"processes", "device"}}
+        mode="json",
+        exclude={"tracking": True, "restart": True, "training": {"processes", "device", "checkpoint_every"}},
     )
     return json.loads(json.dumps(values))
 

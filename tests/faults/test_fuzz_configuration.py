@@ -160,6 +160,7 @@ KEYS = {
     "training.device": choice("auto", "cpu"),
     "training.processes": lambda value: value == "auto" or whole(1, 1024)(value),
     "training.cuda_graphs": flag,
+    "training.checkpoint_every": number(least=0),
     "training.deterministic": flag,
     "query_training.epochs": null_or(whole(1)),
     "query_training.lr": null_or(number(above=0)),

@@ -26,9 +26,9 @@ class Killed(BaseException):
 def train(images, make_config, pools, start, tmp_path):
     """Train in `tmp_path`, with checkpoints unless ``keep=False``, and stop after a round if asked."""
 
-    def train(until=ROUNDS, keep=True, owner="me", **changes):
+    def train(until=ROUNDS, keep=True, owner="me", every=0.0, **changes):
         config = make_config(**{"federation": {"rounds": ROUNDS}, **changes})
-        checkpoints = Checkpoints(tmp_path / "checkpoint", owner) if keep else None
+        checkpoints = Checkpoints(tmp_path / "checkpoint", owner, every) if keep else None
         begun = []
 
         def on_round(state):
@@ -194,3 +194,15 @@ def test_arrays_that_do_not_lie_in_order_survive(tmp_path, start, pools, make_co
     again = fresh()
     Checkpoints(tmp_path, "me").load(again)
     assert torch.equal(again.global_state["turned"], turned)
+
+
+def test_rounds_that_follow_soon_are_written_together(train, tmp_path, monkeypatch):
+    seconds = iter([0.0, 0.4, 0.8, 1.2, 1.2, 1.3])  # begin; rounds 1 and 2, too soon; 3, and when it was written; 4
+    monkeypatch.setattr("kafal_pipeline.federation.checkpoints.time.monotonic", lambda: next(seconds))
+    slow = {"federation": {"rounds": ROUNDS, "participation": 0.25}}
+    train(4, every=1.0, **slow)
+    monkeypatch.undo()
+    assert [path.name[:5] for path in files(tmp_path)] == ["00003"]
+    done, begun = train(**slow)
+    assert begun == [4, 5]
+    assert everything(done) == everything(train(keep=False, **slow)[0])

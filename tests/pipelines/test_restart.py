@@ -40,9 +40,10 @@ def folder(tmp_path, copy_of_project):
 def run(folder, part=None, **params):
     """Run the pipeline, or the part of it that options of `kedro run` choose."""
     bootstrap_project(folder)
+    params = {"tracking": "off", "training": {"checkpoint_every": 0}, **params}
     with (
         pytest.MonkeyPatch.context() as patch,
-        KedroSession.create(project_path=folder, env="smoke", runtime_params={"tracking": "off", **params}) as session,
+        KedroSession.create(project_path=folder, env="smoke", runtime_params=params) as session,
     ):
         patch.chdir(folder)
         session.run(pipeline_names=["fal"], runner=ResumableSequentialRunner(), **(part or {}))

@@ -179,7 +179,8 @@ class AugmentationConfig(Section):
 class TrainingConfig(Section):
     """Local training of one client in one round.
 
-    `deterministic` has a GPU compute the same bits every time, more slowly; a CPU does so anyway.
+    `deterministic` has a GPU compute the same bits every time, more slowly; a CPU does so anyway. `checkpoint_every` is
+    the least number of seconds between two checkpoints; 0 writes one after every round.
     """
 
     local_epochs: Whole = Field(default=2, ge=1)
@@ -196,6 +197,7 @@ class TrainingConfig(Section):
     processes: Annotated[Whole, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     cuda_graphs: bool = True
     deterministic: bool = False
+    checkpoint_every: Number = Field(default=1.0, ge=0)
 
 
 class QueryTrainingConfig(Section):

@@ -1,9 +1,9 @@
 """Checkpoints of a cycle: what training depends on after each round, on disk, so that it can go on from there.
 
-A round writes one file with what it changed: the global model, what its participants keep, and where everything else
-lies, which earlier files hold. A federation of a thousand clients with ten active a round thus writes ten clients.
-Files are written beside the training by a thread, whole or not at all, and have a digest of their content in their
-name, so that damage is noticed.
+A checkpoint is one file with what changed since the one before: the global model, what the participants keep, and where
+everything else lies, which earlier files hold. A federation of a thousand clients with ten active a round thus writes
+ten clients. Files are written beside the training by a thread, whole or not at all, and have a digest of their content
+in their name, so that damage is noticed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ KEPT = 2
 
 
 @dataclass(frozen=True)
-class _Snapshot:
+class Snapshot:
     """A file's content as long as it is not on disk: references to arrays, which never change."""
 
     round: int
@@ -63,17 +64,21 @@ class Checkpoints:
     owner
         What the results depend on, such as a digest of configuration, data and code: a checkpoint of another owner is
         not gone on from.
+    every
+        Seconds that lie between two checkpoints, at least: rounds that end sooner after one are not written down.
     """
 
-    def __init__(self, folder: Path, owner: str) -> None:
-        self.folder, self.owner = folder, f"{FORMAT} {owner}"
+    def __init__(self, folder: Path, owner: str, every: float = 0.0) -> None:
+        self.folder, self.owner, self.every = folder, f"{FORMAT} {owner}", every
+        self._last = time.monotonic()
+        self._changed: set[int] = set()  # clients that trained since the last checkpoint
         self._at: dict[str, dict[int, int]] = {kind: {} for kind in NUMBERED}
         self._indices: dict[int, dict[str, dict[int, int]]] = {}  # of each round that can be gone back to
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
 
     def save(self, state: CycleState) -> None:
-        """Begin to write what the last round of `state` changed, once the round before is on disk.
+        """Begin to write what `state` changed since the last time, once that is on disk; nothing if that was just now.
 
         Parameters
         ----------
@@ -85,9 +90,16 @@ class Checkpoints:
         CannotWrite
             If there was no room for the round before, or writing there is not allowed.
         """
+        for row in reversed(state.rows):
+            if row["round"] != state.round - 1:
+                break
+            self._changed.add(int(row["client"]))
+        if time.monotonic() - self._last < self.every:
+            return
         self.wait()
-        last = state.round - 1
-        snapshot = self._snapshot(state, [int(row["client"]) for row in state.rows if row["round"] == last])
+        self._last = time.monotonic()
+        snapshot = self._snapshot(state, sorted(self._changed))
+        self._changed.clear()
         self._thread = threading.Thread(target=self._write, args=[snapshot], name="checkpoint", daemon=True)
         self._thread.start()
 
@@ -120,7 +132,7 @@ class Checkpoints:
                 logger.warning("%s", problem)
             path.unlink(missing_ok=True)  # damaged, or another run's
 
-    def _snapshot(self, state: CycleState, clients: Collection[int]) -> _Snapshot:
+    def _snapshot(self, state: CycleState, clients: Collection[int]) -> Snapshot:
         parts: dict[str, Arrays] = {"global": _arrays(state.global_state), "server": _arrays(state.server)}
         for client in clients:
             parts[f"client/{client}"] = to_record(state.clients[client])
@@ -152,9 +164,9 @@ class Checkpoints:
             "at": {kind: dict(at) for kind, at in self._at.items()},
         }
         arrays = {f"{part}/{name}": array for part, of in parts.items() for name, array in of.items()}
-        return _Snapshot(state.round, arrays, meta)
+        return Snapshot(state.round, arrays, meta)
 
-    def _write(self, snapshot: _Snapshot) -> None:
+    def _write(self, snapshot: Snapshot) -> None:
         """Write a file, and keep an error for the thread that trains."""
         temporary = self.folder / f".{snapshot.round:05d}.tmp"
         try:

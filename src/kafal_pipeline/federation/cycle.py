@@ -69,7 +69,7 @@ def train_cycle(
     resumed
         Where an earlier call for the same cycle stood after a round: training goes on from there.
     checkpoints
-        Where every round is written down. Training goes on from the last one there, if there is one.
+        Where rounds are written down. Training goes on from the last one there, if there is one.
 
     Raises
     ------

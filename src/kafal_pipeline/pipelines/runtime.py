@@ -43,7 +43,7 @@ class Runtime:
         self._project: Path | None = None
 
     def keep_checkpoints(self, project: Path) -> None:
-        """Have training write down every round, in the data of the project's folder."""
+        """Have training write down its rounds, in the data of the project's folder."""
         self._project = project
 
     def checkpoints(self, config: Config, cycle: int, pool: DataFrame) -> Checkpoints | None:
@@ -165,7 +165,7 @@ def close_workers() -> None:
 
 
 def keep_checkpoints(project: Path) -> None:
-    """Have training write down every round, in the data of the project's folder."""
+    """Have training write down its rounds, in the data of the project's folder."""
     _current.keep_checkpoints(project)
 
 
