@@ -61,6 +61,8 @@ class ProjectHooks:
         elif FIRST_NODE in names:
             continuity.check_parameters(project.root(), project.active())
         runtime.keep_checkpoints(project.root())
+        if any(name.endswith(".train") for name in names):
+            runtime.prepare(project.active())
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:

@@ -23,6 +23,7 @@ from kafal_pipeline.federation.querying import query_cycle
 from kafal_pipeline.federation.states import initial_state, to_arrays
 from kafal_pipeline.federation.tasks import PredictTask
 from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.pipelines import runtime
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +98,12 @@ def test_a_process_that_dies_is_reported_to_the_user(digits, make_config):
             workers.map("predict", [PredictTask(state, 0, 300)] * 4)
 
 
-def test_the_process_that_others_are_forked_off_ends_and_comes_back(digits, make_config):
-    def servers():
-        children = psutil.Process().children()
-        return [child for child in children if "multiprocessing.forkserver" in " ".join(child.cmdline())]
+def servers():
+    children = psutil.Process().children()
+    return [child.pid for child in children if "multiprocessing.forkserver" in " ".join(child.cmdline())]
 
+
+def test_the_process_that_others_are_forked_off_ends_and_comes_back(digits, make_config):
     config = make_config(partition={"clients": 2, "min_size": 40}, training={"processes": 2})
     task = PredictTask(to_arrays(initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=0)), 0, 20)
     predicted = []
@@ -113,6 +115,35 @@ def test_the_process_that_others_are_forked_off_ends_and_comes_back(digits, make
         assert not servers()
         end_server()
     assert predicted[0] == predicted[1]
+
+
+@pytest.mark.parametrize(
+    ("training", "begun"),
+    [({}, 1), ({"processes": 2, "device": "cpu"}, 1), ({"processes": 1}, 0), ({"device": "cuda"}, 0)],
+)
+def test_the_process_that_others_are_forked_off_is_begun_before_it_is_needed(
+    digits, make_config, monkeypatch, training, begun
+):
+    monkeypatch.setattr(runtime, "GPU_DRIVERS", ())
+    end_server()
+    config = make_config(training={"processes": "auto", **training})
+    runtime.prepare(config)
+    before = servers()
+    assert len(before) == begun
+    if begun:
+        with Workers(digits, make_config(training={"processes": 2})) as workers:
+            task = PredictTask(
+                to_arrays(initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=0)), 0, 1
+            )
+            workers.map("predict", [task])
+            assert servers() == before
+    end_server()
+
+
+def test_no_process_is_begun_where_a_gpu_trains(make_config, monkeypatch, tmp_path):
+    monkeypatch.setattr(runtime, "GPU_DRIVERS", (str(tmp_path),))
+    monkeypatch.setattr("kafal_pipeline.federation.processes.begin_server", lambda _: pytest.fail("begun"))
+    runtime.prepare(make_config(training={"processes": 2}))
 
 
 def test_threads_are_put_back(digits, make_config):

@@ -18,6 +18,9 @@ import kafal_pipeline
 MALLOC = {"hugetlb": 1, "mmap_threshold": 2**30, "trim_threshold": 2**31 - 1, "top_pad": 2**26}
 """Settings of the GNU C library's memory allocator; others ignore them."""
 
+TRAINING = ("kafal_pipeline.federation.worker", "kafal_pipeline.config", "kafal_pipeline.data.store")
+"""What processes that train import."""
+
 
 def start_context(preloaded: Sequence[str]) -> BaseContext:
     """Return how processes start: forked off one that has imported `preloaded`, where the system can.
@@ -30,6 +33,15 @@ def start_context(preloaded: Sequence[str]) -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preloaded))
     return context
+
+
+def begin_server(preloaded: Sequence[str]) -> None:
+    """Start the process that others are forked off, where there is one: it imports while this one goes on."""
+    if start_context(preloaded).get_start_method() == "forkserver":
+        from multiprocessing.forkserver import ensure_running  # noqa: PLC0415 - missing on some systems
+
+        with starting_processes():
+            ensure_running()
 
 
 def end_server() -> None:

@@ -16,7 +16,7 @@ import torch
 
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation.processes import die_with_parent, start_context, starting_processes
+from kafal_pipeline.federation.processes import TRAINING, die_with_parent, start_context, starting_processes
 from kafal_pipeline.federation.worker import Worker
 from kafal_pipeline.training.devices import choose_device, cores, single_thread
 
@@ -58,7 +58,7 @@ class Workers:
         else:
             self._executor = ProcessPoolExecutor(
                 self.count,
-                mp_context=start_context([Worker.__module__, "kafal_pipeline.config", "kafal_pipeline.data.store"]),
+                mp_context=start_context(TRAINING),
                 initializer=_start_child,
                 initargs=(str(data.folder), config.model_dump()),
             )

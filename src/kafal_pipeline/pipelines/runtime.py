@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 LOG_EVERY_SECONDS = 15.0
 """Where there is no terminal, a round is logged when the last line is older."""
 
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
+"""Files that a GPU's driver makes; PyTorch, which knows for sure, takes seconds to import."""
+
 
 class Runtime:
     """The resources of the run in this process, made on first use and released by `close`."""
@@ -152,6 +155,16 @@ class Runtime:
 
 
 _current = Runtime()
+
+
+def prepare(config: Config) -> None:
+    """Have the processes that will train import PyTorch while this one does; a GPU needs no such processes."""
+    from kafal_pipeline.federation.processes import TRAINING, begin_server  # noqa: PLC0415 - only where one trains
+
+    training = config.training
+    gpu = training.device == "auto" and any(Path(driver).exists() for driver in GPU_DRIVERS)
+    if training.processes != 1 and training.device in ("auto", "cpu") and not gpu:
+        begin_server(TRAINING)
 
 
 def workers(images: ImageData, config: Config) -> Workers:
