@@ -61,8 +61,6 @@ class ProjectHooks:
         elif FIRST_NODE in names:
             continuity.check_parameters(project.root(), project.active())
         runtime.keep_checkpoints(project.root())
-        if any(name.endswith(".train") for name in names):
-            runtime.prepare(project.active())
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
@@ -75,6 +73,8 @@ class ProjectHooks:
             continuity.note(project.root(), project.active())
         elif node.name.startswith("cycle_") and node.name != FIRST_NODE:
             provenance.reopen(project.root(), project.active())
+        if node.name.endswith((".query", ".train")):
+            runtime.prepare(project.active())
 
     @hook_impl
     def after_node_run(self, node: Node, outputs: dict[str, Any]) -> None:

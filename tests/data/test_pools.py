@@ -1,6 +1,7 @@
 """Pools: the published sizes, no label before its time, and nothing lost."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kafal_pipeline.config import BudgetConfig
-from kafal_pipeline.data import annotate, client_pools, cycle_budget, initial_pool, label_counts
+from kafal_pipeline.data import annotate, check_pool, client_pools, cycle_budget, initial_pool, label_counts
 from kafal_pipeline.errors import UserError
 
 COLUMNS = ["client", "sample", "label", "labelled_in_cycle"]
@@ -137,3 +138,32 @@ def test_annotate_takes_other_columns_and_empty_queries(small_pool):
     after = annotate(small_pool, queried, np.arange(9), 3)
     assert after.loc[2].tolist() == [1, 2, 2, 3]
     pd.testing.assert_frame_equal(annotate(small_pool, queried[:0], np.arange(9), 3), small_pool)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "message"),
+    [
+        (1, "client", -1, "row 1: client must be from 0 to 9"),
+        (1, "client", 10, "row 1: client must be from 0 to 9"),
+        (2, "sample", -1, "row 2: sample must be from 0 to 9"),
+        (2, "sample", 10, "row 2: sample must be from 0 to 9; found client 0, sample 10, label -1"),
+        (5, "sample", 4, "row 5: the sample stands twice"),
+        (0, "labelled_in_cycle", 3, "row 0: labelled_in_cycle must be from -1 to 2"),
+        (0, "labelled_in_cycle", -2, "row 0: labelled_in_cycle must be from -1 to 2"),
+        (0, "labelled_in_cycle", -1, "row 0: label must be that of the sample, or -1"),
+        (3, "label", 1, "row 3: label must be that of the sample, or -1"),
+    ],
+)
+def test_tables_that_are_no_pools(row, column, value, message):
+    labels = np.arange(10) % 3
+    pool = initial_pool([range(5), range(5, 10)], labels, BudgetConfig(initial=2, per_cycle=1), 3, 0)
+    pool = pool.sort_values("labelled_in_cycle", ascending=False, ignore_index=True).sort_values(
+        "client", kind="stable", ignore_index=True
+    )
+    pool = annotate(pool, pool.loc[[2, 7], ["client", "sample"]], labels, 2)
+    check_pool(pool, labels, 2)
+    pool.loc[2:, ["label", "labelled_in_cycle"]] = -1
+    check_pool(pool, labels, 2)
+    pool.loc[row, column] = value
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_pool(pool, labels, 2)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from safetensors.torch import load_file, save_file
 
 from kafal_pipeline import continuity
 from kafal_pipeline.errors import UserError
@@ -30,6 +33,14 @@ def untouched(tmp_path_factory, copy_of_project, digests):
     folder = copy_of_project(tmp_path_factory.mktemp("untouched"))
     run(folder)
     return digests(folder / "data")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, copy_of_project):
+    """A project with a finished run in it."""
+    folder = copy_of_project(tmp_path_factory.mktemp("saved"))
+    run(folder)
+    return folder
 
 
 @pytest.fixture
@@ -213,3 +224,65 @@ def test_unchanged_runs_that_may_begin_anew_go_on(folder, monkeypatch, untouched
     run(folder, restart="if_changed")
     assert rounds_done == [(1, 1), (1, 2)]
     assert digests(folder / "data") == untouched
+
+
+@pytest.mark.parametrize("change", ["shape", "type", "name", "missing"])
+@pytest.mark.parametrize(
+    ("file", "node"),
+    [
+        ("cycle_00/global_model", "cycle_01.query"),
+        ("cycle_00/local_models/client_00001", "cycle_01.query"),
+        ("cycle_00/local_models/broadcast_00001", "cycle_01.query"),
+        ("cycle_00/global_model", "cycle_01.train"),
+        ("cycle_01/global_model", "cycle_01.evaluate"),
+    ],
+)
+def test_a_model_of_another_network_is_named(saved, file, node, change):
+    path = saved / "data/06_models" / RUN / f"{file}.safetensors"
+    before, state = path.read_bytes(), load_file(path)
+    weight, own = state.pop("head.weight"), r"\(10, 64\) float32"
+    changed = {
+        "shape": (
+            {"head.weight": weight[:, :5].contiguous()},
+            rf"head\.weight is \(10, 5\) float32, but {own}",
+        ),
+        "type": ({"head.weight": weight.double()}, rf"head\.weight is \(10, 64\) float64, but {own}"),
+        "name": ({"head.weight": weight, "tail": weight + 1}, rf"tail is {own}, but absent"),
+        "missing": ({}, rf"head\.weight is absent, but {own}"),
+    }
+    instead, message = changed[change]
+    save_file(state | instead, path)
+    try:
+        with pytest.raises(UserError, match=rf"{file}\.safetensors: {message} in the model of this run.*Remove it"):
+            run(saved, {"from_nodes": [node]})
+    finally:
+        path.write_bytes(before)
+
+
+def first(column, value):
+    """Return what puts a value into the first row."""
+    return lambda table: table.assign(**{column: [value, *table[column][1:]]})
+
+
+@pytest.mark.parametrize(
+    ("file", "node", "change", "message"),
+    [
+        ("cycle_00/pool", "cycle_01.query", first("sample", 10**6), r"row 0: sample must be from 0 to 1437"),
+        ("cycle_00/pool", "cycle_01.annotate", first("client", -1), r"row 0: client must be from 0"),
+        ("cycle_00/pool", "cycle_01.query", lambda table: table[:0], "it has no rows"),
+        ("cycle_01/pool", "cycle_01.train", lambda table: pd.concat([table, table]), "the sample stands twice"),
+        ("cycle_01/pool", "cycle_01.evaluate", first("label", 7), r"label must be that of the sample"),
+        ("cycle_01/queried", "cycle_01.annotate", first("sample", 10**6), "is not in that client's pool"),
+        ("cycle_01/queried", "cycle_01.annotate", lambda table: pd.concat([table, table]), "is queried twice"),
+    ],
+)
+def test_a_table_of_something_else_is_named(saved, file, node, change, message):
+    (path,) = (saved / "data").glob(f"*/{RUN}/{file}.parquet")
+    before = path.read_bytes()
+    change(pd.read_parquet(path)).to_parquet(path, index=False)
+    named = re.escape(path.relative_to(saved).as_posix())
+    try:
+        with pytest.raises(UserError, match=rf"{named}: .*{message}.*Remove it"):
+            run(saved, {"from_nodes": [node]})
+    finally:
+        path.write_bytes(before)

@@ -102,7 +102,7 @@ def run(images, pool, values):
         if trained is not None:
             kept = () if memory is None else (memory,)
             queried, cost, memory = nodes.query(cycle, pool, *trained, images, values, *kept)
-            pool = nodes.annotate_queried(cycle, pool, queried, images)
+            pool = nodes.annotate_queried(cycle, pool, queried, images, values)
         model, local, rounds, seconds = nodes.train(cycle, pool, images, values, trained[0] if trained else None)
         metrics.append(nodes.evaluate(cycle, model, pool, rounds, seconds, images, values, queried, cost))
         trained = (model, local, rounds)
@@ -153,7 +153,7 @@ def test_a_query_where_nobody_has_anything_left(images, pool, query):
     trained = nodes.train(0, pool, images, values)[:3]
     queried, cost, memory = nodes.query(1, pool, *trained, images, values)
     assert queried.empty
-    after = nodes.annotate_queried(1, pool, queried, images)
+    after = nodes.annotate_queried(1, pool, queried, images, values)
     pd.testing.assert_frame_equal(after, pool)
     model, _, rounds, seconds = nodes.train(1, after, images, values, trained[0])
     measures = nodes.evaluate(1, model, after, rounds, seconds, images, values, queried, cost)
@@ -177,6 +177,6 @@ def test_skipped_clients_are_counted_and_do_not_stand_for_a_model(images, pool, 
     values = parameters("ksas", federation={"on_client_failure": "skip"})
     _, tables, metrics = run(images, pool, values)
     assert [row["skipped_client_rounds"] for row in metrics] == [3] * CYCLES
-    trained = nodes._trained(0, {}, {}, tables[0])
+    trained = nodes._trained(0, {}, {}, tables[0], lambda state, _: state)
     assert NO_POOL not in trained.downloaded
     assert (trained.downloaded[ONE_CLASS], trained.downloaded[SHORT_POOL]) == (0, 1)

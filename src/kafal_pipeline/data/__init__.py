@@ -3,7 +3,15 @@
 from kafal_pipeline.data.images import ImageData
 from kafal_pipeline.data.partition import check_split, format_split, make_partition, read_split, split_table
 from kafal_pipeline.data.partition.origin import check_origin, split_origin
-from kafal_pipeline.data.pools import ClientPool, annotate, client_pools, cycle_budget, initial_pool, label_counts
+from kafal_pipeline.data.pools import (
+    ClientPool,
+    annotate,
+    check_pool,
+    client_pools,
+    cycle_budget,
+    initial_pool,
+    label_counts,
+)
 from kafal_pipeline.data.store import open_store, read_store
 
 __all__ = [
@@ -12,6 +20,7 @@ __all__ = [
     "annotate",
     "check_origin",
     "check_split",
+    "check_pool",
     "client_pools",
     "cycle_budget",
     "format_split",

@@ -116,6 +116,41 @@ def initial_pool(
     return pd.DataFrame(dict(zip(COLUMNS, map(np.concatenate, zip(*columns, strict=True)), strict=True)))
 
 
+def check_pool(pool: pd.DataFrame, labels: NDArray[np.int64], cycle: int) -> None:
+    """Check that a table is a pool of these samples after `cycle`.
+
+    Parameters
+    ----------
+    pool
+        The table.
+    labels
+        Labels of all training samples, ``(N,)``.
+    cycle
+        The last cycle in which samples were labelled.
+
+    Raises
+    ------
+    ValueError
+        Naming the first row that is none of a pool's, and why.
+    """
+    client, sample, label, since = (pool[name].to_numpy() for name in COLUMNS)
+    there = (sample >= 0) & (sample < len(labels))
+    expected = np.where(since == UNLABELLED, UNLABELLED, labels[np.where(there, sample, 0)])
+    for problem, wrong in (
+        (f"client must be from 0 to {len(labels) - 1}", (client < 0) | (client >= len(labels))),
+        (f"sample must be from 0 to {len(labels) - 1}", ~there),
+        ("the sample stands twice", pool["sample"].duplicated().to_numpy()),
+        (f"labelled_in_cycle must be from {UNLABELLED} to {cycle}", (since < UNLABELLED) | (since > cycle)),
+        (f"label must be that of the sample, or {UNLABELLED} where it has none yet", label != expected),
+    ):
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            found = ", ".join(f"{name} {pool[name].iloc[row]}" for name in COLUMNS)
+            raise ValueError(f"row {row}: {problem}; found {found}")
+    if pool.empty:
+        raise ValueError("it has no rows")
+
+
 def annotate(pool: pd.DataFrame, queried: pd.DataFrame, labels: NDArray[np.int64], cycle: int) -> pd.DataFrame:
     """Return a new pool in which the queried samples carry their labels.
 

@@ -14,6 +14,7 @@ from kafal_pipeline.data import ImageData, check_origin
 from kafal_pipeline.data.pools import annotate, client_pools, initial_pool, label_counts
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.pipelines.annotations import DataFrame, Parameters, State, States
+from kafal_pipeline.pipelines.fal.saved import Check, checked_pool, checker, in_table
 
 
 def draw_initial_pool(
@@ -43,10 +44,12 @@ def query(
 
     config = resolve(parameters)
     start = time.perf_counter()
-    trained = _trained(cycle - 1, global_model, local_models, rounds)
+    check = checker(config, images, cycle - 1)
+    trained = _trained(cycle - 1, check(global_model, "global_model"), local_models, rounds, check)
     before = {_client_of(key): to_arrays(state) for key, state in (memory or {}).items()}
     workers = runtime.workers(images, config)
-    chosen = query_cycle(config, client_pools(pool), trained, cycle, workers, before, images.folder)
+    pools = client_pools(checked_pool(pool, config, images, cycle - 1))
+    chosen = query_cycle(config, pools, trained, cycle, workers, before, images.folder)
     sizes = [len(s.samples) for s in chosen.selections.values()]
     queried = pd.DataFrame(
         {
@@ -61,9 +64,14 @@ def query(
     return queried, cost, kept
 
 
-def annotate_queried(cycle: int, pool: DataFrame, queried: DataFrame, images: ImageData) -> DataFrame:
+def annotate_queried(
+    cycle: int, pool: DataFrame, queried: DataFrame, images: ImageData, parameters: Parameters
+) -> DataFrame:
     """Ask the oracle: the queried samples get their labels."""
-    return annotate(pool, queried, images.train_labels, cycle)
+    config = resolve(parameters)
+    before = checked_pool(pool, config, images, cycle - 1)
+    with in_table(config, cycle, "queried"):
+        return annotate(before, queried, images.train_labels, cycle)
 
 
 def train(
@@ -82,11 +90,11 @@ def train(
         size = images.train_images.shape[1:3]
         start = initial_state(config.model, **shape, seed=config.seed, cycle=cycle, image_size=size)
     else:
-        start = previous_model
+        start = checker(config, images, cycle - 1)(previous_model, "global_model")
     workers = runtime.workers(images, config)
     done = train_cycle(
         config,
-        client_pools(pool),
+        client_pools(checked_pool(pool, config, images, cycle)),
         start,
         cycle,
         workers,
@@ -123,8 +131,10 @@ def evaluate(
 
     config = resolve(parameters)
     start = time.perf_counter()
-    predictions = predict_test(global_model, len(images.test_labels), runtime.workers(images, config))
+    checked = checker(config, images, cycle)(global_model, "global_model")
+    predictions = predict_test(checked, len(images.test_labels), runtime.workers(images, config))
     measures = classification_measures(confusion_matrix(images.test_labels, predictions, images.num_classes))
+    checked_pool(pool, config, images, cycle)
     asked = pool.loc[pool["labelled_in_cycle"] == cycle, "label"]
     histogram = np.bincount(asked, minlength=images.num_classes)
     labels = int(label_counts(pool, images.num_classes).sum())
@@ -161,7 +171,7 @@ def _broadcast_key(round_: int) -> str:
     return f"broadcast_{round_:05d}"
 
 
-def _trained(cycle: int, global_model: State, local_models: States, rounds: DataFrame) -> Any:
+def _trained(cycle: int, global_model: State, local_models: States, rounds: DataFrame, check: Check) -> Any:
     """Put together what a finished cycle left behind for queries."""
     from kafal_pipeline.evaluation.rounds import aggregated  # noqa: PLC0415 - with the torch imports of its neighbours
     from kafal_pipeline.federation.cycle_state import TrainedCycle  # noqa: PLC0415
@@ -169,7 +179,7 @@ def _trained(cycle: int, global_model: State, local_models: States, rounds: Data
     from kafal_pipeline.federation.states import to_arrays  # noqa: PLC0415
 
     def read(key: str) -> Callable[[], State]:
-        return partial(local_models.__getitem__, key)
+        return lambda: check(local_models[key], f"local_models/{key}")
 
     last = aggregated(rounds).groupby("client")["round"].max()  # a client that failed keeps what it had before
     downloaded = {int(client): int(last[client]) for client in last.index}

@@ -45,7 +45,12 @@ def _cycle(cycle: int) -> list[Node]:
                 ],
                 [*queried, f"{here}.query_memory"],
             ),
-            make(_of(cycle, nodes.annotate_queried), "annotate", [f"{before}.pool", queried[0], "images"], pool),
+            make(
+                _of(cycle, nodes.annotate_queried),
+                "annotate",
+                [f"{before}.pool", queried[0], "images", "parameters"],
+                pool,
+            ),
         ]
     return [
         *opening,
