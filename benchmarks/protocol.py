@@ -53,6 +53,7 @@ CIFAR10: dict[str, Any] = {
         "processes": "auto",
         "cuda_graphs": True,
         "deterministic": False,
+        "checkpoint_every": 1.0,
     },
     "query_training": {"epochs": None, "lr": None},
 }
