@@ -29,7 +29,7 @@ from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.querying import query_cycle
 from kafal_pipeline.federation.states import initial_state
 from kafal_pipeline.federation.workers import Workers
-from kafal_pipeline.training.devices import cores
+from kafal_pipeline.machine import cores
 
 IMAGES, LABELLED, ACTIVE, ROUNDS = 50, 32, 10, 20
 FEW, MANY = 10, 1000

@@ -28,11 +28,11 @@ import yaml
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import open_store
 from kafal_pipeline.evaluation import learning_curve, summary
+from kafal_pipeline.machine import cores
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.pipelines.fal import nodes
 from kafal_pipeline.pipelines.partition import nodes as partition
 from kafal_pipeline.query import QUERIES
-from kafal_pipeline.training.devices import cores
 from kafal_pipeline.update import UPDATES
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 import torch
 
 from kafal_pipeline.federation.checkpoints import Checkpoints
-from kafal_pipeline.federation.client_states import to_record
+from kafal_pipeline.federation.client_states import ClientStates, StoredStates, to_record
 from kafal_pipeline.federation.cycle import train_cycle
+from kafal_pipeline.federation.cycle_state import CycleState
+from kafal_pipeline.federation.spill import Spill
 from kafal_pipeline.federation.workers import Workers
 from kafal_pipeline.files import CannotWrite
 
@@ -45,6 +48,18 @@ def train(images, make_config, pools, start, tmp_path):
         return done, begun
 
     return train
+
+
+@pytest.fixture
+def fresh(pools, start):
+    """Return states that stand before the first round."""
+
+    def fresh():
+        store = Spill()
+        clients = ClientStates(pools, store)
+        return CycleState(0, 0, start, clients, {}, StoredStates("local", store), {}, StoredStates("broadcast", store))
+
+    return fresh
 
 
 def everything(state):
@@ -175,16 +190,7 @@ def test_a_disk_that_is_full_ends_the_run_and_leaves_the_round_before(train, tmp
     assert everything(done) == everything(train(keep=False)[0])
 
 
-def test_arrays_that_do_not_lie_in_order_survive(tmp_path, start, pools, make_config):
-    from kafal_pipeline.federation.client_states import ClientStates, StoredStates
-    from kafal_pipeline.federation.cycle_state import CycleState
-    from kafal_pipeline.federation.spill import Spill
-
-    def fresh():
-        store = Spill()
-        clients = ClientStates(pools, store)
-        return CycleState(0, 0, start, clients, {}, StoredStates("local", store), {}, StoredStates("broadcast", store))
-
+def test_arrays_that_do_not_lie_in_order_survive(tmp_path, fresh):
     state = fresh()
     turned = torch.arange(24.0).reshape(2, 3, 4).permute(2, 0, 1)
     state.round, state.global_state = 1, {"turned": turned}
@@ -206,3 +212,37 @@ def test_rounds_that_follow_soon_are_written_together(train, tmp_path, monkeypat
     done, begun = train(**slow)
     assert begun == [4, 5]
     assert everything(done) == everything(train(keep=False, **slow)[0])
+
+
+@pytest.mark.parametrize("which", [-1, -2], ids=["last", "the one before"])
+def test_no_byte_of_a_header_stops_the_run_when_it_is_damaged(train, tmp_path, fresh, which, caplog):
+    train(3, federation={"rounds": ROUNDS, "participation": 1.0})
+    kept = {path: path.read_bytes() for path in files(tmp_path)}
+    path = files(tmp_path)[which]
+    size = int.from_bytes(kept[path][:8], "little") + 8
+    for position in range(0, size, 37):
+        content = bytearray(kept[path])
+        content[position] ^= 1
+        path.write_bytes(content)
+        state = fresh()
+        caplog.clear()
+        Checkpoints(tmp_path / "checkpoint", "me").load(state)
+        assert state.round == (2 if which == -1 else 3)
+        assert ("damaged" in caplog.text) == (which == -1)
+        for other, whole in kept.items():
+            other.write_bytes(whole)
+
+
+@pytest.mark.parametrize("meta", ["[]", "{}", '{"owner": 1, "at": {"client": 3}}', '{"at": {"client": {"x": "y"}}}'])
+def test_files_of_other_programs_are_damaged(tmp_path, fresh, meta, caplog):
+    from safetensors.numpy import save
+
+    content = save({"a": np.zeros(1)}, {"meta": meta})
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / f"00001-{hashlib.sha256(content).hexdigest()[:16]}.safetensors").write_bytes(content)
+    state = fresh()
+    Checkpoints(folder, "me").load(state)
+    assert state.round == 0
+    assert "damaged" in caplog.text
+    assert not files(tmp_path)

@@ -140,6 +140,28 @@ def test_the_process_that_others_are_forked_off_is_begun_before_it_is_needed(
     end_server()
 
 
+def test_no_process_is_begun_for_a_single_core(make_config, monkeypatch):
+    monkeypatch.setattr("kafal_pipeline.federation.processes.cores", lambda: 1)
+    monkeypatch.setattr("kafal_pipeline.federation.processes.begin_server", lambda _: pytest.fail("begun"))
+    runtime.prepare(make_config(training={"processes": "auto"}))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+def test_ctrl_c_does_not_reach_what_is_begun_first():
+    """In an interpreter of its own: Python's resource tracker, started in between, would let it through."""
+    script = """
+        import re
+        from multiprocessing.forkserver import _forkserver
+        from pathlib import Path
+        from kafal_pipeline.federation.processes import begin_server
+        begin_server([])
+        status = Path(f"/proc/{_forkserver._forkserver_pid}/status").read_text()
+        print(int(re.search(r"SigBlk:\\s*(\\w+)", status)[1], 16) >> 1 & 1)
+        """
+    found = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    assert found.stdout == "1\n"
+
+
 def test_no_process_is_begun_where_a_gpu_trains(make_config, monkeypatch, tmp_path):
     monkeypatch.setattr(runtime, "GPU_DRIVERS", (str(tmp_path),))
     monkeypatch.setattr("kafal_pipeline.federation.processes.begin_server", lambda _: pytest.fail("begun"))

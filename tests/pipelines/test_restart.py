@@ -109,6 +109,22 @@ def test_training_goes_on_after_the_last_round(folder, untouched, digests, monke
     assert not list((folder / "data/06_models").rglob("checkpoint"))
 
 
+def test_rounds_are_written_as_often_as_the_parameters_say(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+
+        def stop(*_arguments):
+            raise Killed
+
+        patch.setattr(nodes, "evaluate", stop)
+        patch.setattr(continuity, "forget_checkpoints", lambda *_arguments: None)
+        for every, written in ((1000, 0), (0, 2)):
+            with pytest.raises(Killed):
+                run(folder, training={"checkpoint_every": every}, restart=True)
+            runtime.close()
+            checkpoint = folder / "data/06_models" / RUN / "cycle_00/checkpoint"
+            assert len(list(checkpoint.glob("[0-9]*"))) == written
+
+
 @pytest.mark.parametrize(("node", "left"), [("query", [(1, 1), (1, 2)]), ("evaluate", [(1, 1), (1, 2)])])
 def test_other_nodes_are_done_again(folder, untouched, digests, monkeypatch, rounds_done, node, left):
     killed(folder, monkeypatch, node=node)

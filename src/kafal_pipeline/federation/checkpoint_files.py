@@ -21,6 +21,10 @@ DIGEST = 16
 """Characters of a file's digest in its name."""
 
 
+Index = dict[str, dict[int, int]]
+"""The round whose file holds each part, by kind and number."""
+
+
 class Damaged(Exception):
     """A file of a checkpoint is missing, cut short, or not what was written."""
 
@@ -57,7 +61,7 @@ def parts_of(arrays: Arrays) -> dict[str, Arrays]:
     return parts
 
 
-def index_of(meta: dict[str, Any]) -> dict[str, dict[int, int]]:
+def index_of(meta: dict[str, Any]) -> Index:
     """Return the round whose file holds each part, by kind and number."""
     return {kind: {int(number): int(at) for number, at in places.items()} for kind, places in meta["at"].items()}
 
@@ -74,14 +78,18 @@ def check(path: Path) -> None:
 
 
 def meta_of(path: Path) -> dict[str, Any]:
-    """Return the description that a file holds."""
+    """Return the description that a file holds, once its content is known to be whole."""
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - only where something is read
 
+    check(path)
     try:
         with safe_open(path, framework="numpy") as content:
             meta: dict[str, Any] = json.loads(content.metadata()["meta"])
+        index_of(meta)  # which has other forms in files of other programs
+        if not {"owner", "cycle", "round", "seconds", "columns"} <= meta.keys():
+            raise KeyError
         return meta
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
         raise Damaged(f"{path}: the checkpoint is damaged.") from None
 
 

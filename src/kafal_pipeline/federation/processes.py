@@ -10,10 +10,16 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import kafal_pipeline
+from kafal_pipeline.machine import cores
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import Config
 
 MALLOC = {"hugetlb": 1, "mmap_threshold": 2**30, "trim_threshold": 2**31 - 1, "top_pad": 2**26}
 """Settings of the GNU C library's memory allocator; others ignore them."""
@@ -33,6 +39,12 @@ def start_context(preloaded: Sequence[str]) -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preloaded))
     return context
+
+
+def processes_on_a_cpu(config: Config) -> int:
+    """Return in how many processes clients train where there is no GPU; 1 is the run's own."""
+    wanted = config.training.processes
+    return max(1, min(cores(), config.partition.clients)) if wanted == "auto" else wanted
 
 
 def begin_server(preloaded: Sequence[str]) -> None:
@@ -58,6 +70,9 @@ def end_server() -> None:
 @contextlib.contextmanager
 def starting_processes() -> Iterator[None]:
     """Start processes in here: deaf to Ctrl-C from their first instruction, quickly, and with memory that stays."""
+    if hasattr(signal, "pthread_sigmask"):
+        # Started in here, Python's own helper would let Ctrl-C through to what starts after it.
+        resource_tracker.ensure_running()
     with _interrupts_held(), _main_hidden(), _environment():
         yield
 

@@ -16,9 +16,15 @@ import torch
 
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation.processes import TRAINING, die_with_parent, start_context, starting_processes
+from kafal_pipeline.federation.processes import (
+    TRAINING,
+    die_with_parent,
+    processes_on_a_cpu,
+    start_context,
+    starting_processes,
+)
 from kafal_pipeline.federation.worker import Worker
-from kafal_pipeline.training.devices import choose_device, cores, single_thread
+from kafal_pipeline.training.devices import choose_device, single_thread
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
@@ -150,10 +156,9 @@ class Workers:
 
 
 def _processes(data: ImageData, config: Config) -> int:
-    wanted = config.training.processes
     if choose_device(config.training.device).type != "cpu" or data.folder is None:
         return 1
-    return max(1, min(cores(), config.partition.clients)) if wanted == "auto" else wanted
+    return processes_on_a_cpu(config)
 
 
 def _start_child(folder: str, config: dict[str, Any]) -> None:

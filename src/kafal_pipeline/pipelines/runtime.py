@@ -62,7 +62,8 @@ class Runtime:
             return None
         owner = hashlib.sha256(json.dumps(dict(found.fingerprint), sort_keys=True).encode())
         owner.update(pool.to_csv(index=False).encode())
-        return Checkpoints(checkpoint_folder(self._project, config, cycle_name(cycle)), owner.hexdigest())
+        folder = checkpoint_folder(self._project, config, cycle_name(cycle))
+        return Checkpoints(folder, owner.hexdigest(), config.training.checkpoint_every)
 
     def workers(self, images: ImageData, config: Config) -> Workers:
         """Return the workers for this data and configuration; other ones end first."""
@@ -159,11 +160,15 @@ _current = Runtime()
 
 def prepare(config: Config) -> None:
     """Have the processes that will train import PyTorch while this one does; a GPU needs no such processes."""
-    from kafal_pipeline.federation.processes import TRAINING, begin_server  # noqa: PLC0415 - only where one trains
+    from kafal_pipeline.federation.processes import (  # noqa: PLC0415 - only where one trains
+        TRAINING,
+        begin_server,
+        processes_on_a_cpu,
+    )
 
-    training = config.training
-    gpu = training.device == "auto" and any(Path(driver).exists() for driver in GPU_DRIVERS)
-    if training.processes != 1 and training.device in ("auto", "cpu") and not gpu:
+    device = config.training.device
+    gpu = device == "auto" and any(Path(driver).exists() for driver in GPU_DRIVERS)
+    if processes_on_a_cpu(config) > 1 and device in ("auto", "cpu") and not gpu:
         begin_server(TRAINING)
 
 

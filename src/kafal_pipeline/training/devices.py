@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,11 +27,6 @@ def choose_device(name: str) -> torch.device:
             f"training.device: found {name!r}, but this machine has only: {', '.join(there)}. Use 'auto' or 'cpu'."
         )
     return torch.device(name)
-
-
-def cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 @contextmanager

@@ -11,12 +11,13 @@ from typing import Any
 from kafal_pipeline import active, project, provenance
 from kafal_pipeline.config import Config
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.machine import cores
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.pipelines.compare.child import Message, Task
 from kafal_pipeline.pipelines.compare.display import Display
 from kafal_pipeline.pipelines.compare.launch import Launcher, memory_limit
 from kafal_pipeline.pipelines.compare.plan import Plan, Planned
-from kafal_pipeline.training.devices import choose_device, cores
+from kafal_pipeline.training.devices import choose_device
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.machine import cores
 from kafal_pipeline.pipelines.doctor.workload import labelled_sizes, participants_of, steps_an_epoch
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def probe(config: Config, shape: DataShape) -> Measured | str:
 def _measure(config: Config, shape: DataShape) -> Measured:
     from kafal_pipeline.federation.states import initial_state, size_in_bytes, to_arrays  # noqa: PLC0415 - torch
     from kafal_pipeline.federation.worker import LANES_ON_A_GPU, Worker  # noqa: PLC0415
-    from kafal_pipeline.training.devices import cores, single_thread  # noqa: PLC0415
+    from kafal_pipeline.training.devices import single_thread  # noqa: PLC0415
 
     once = config.model_copy(update={"training": config.training.model_copy(update={"local_epochs": 1})})
     state = initial_state(

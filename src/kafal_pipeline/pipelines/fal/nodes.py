@@ -43,13 +43,13 @@ def query(
     from kafal_pipeline.federation.states import to_arrays, to_state  # noqa: PLC0415
 
     config = resolve(parameters)
-    start = time.perf_counter()
     check = checker(config, images, cycle - 1)
+    checked_pool(pool, config, images, cycle - 1)
+    start = time.perf_counter()
     trained = _trained(cycle - 1, check(global_model, "global_model"), local_models, rounds, check)
     before = {_client_of(key): to_arrays(state) for key, state in (memory or {}).items()}
     workers = runtime.workers(images, config)
-    pools = client_pools(checked_pool(pool, config, images, cycle - 1))
-    chosen = query_cycle(config, pools, trained, cycle, workers, before, images.folder)
+    chosen = query_cycle(config, client_pools(pool), trained, cycle, workers, before, images.folder)
     sizes = [len(s.samples) for s in chosen.selections.values()]
     queried = pd.DataFrame(
         {
@@ -130,11 +130,11 @@ def evaluate(
     from kafal_pipeline.federation.prediction import predict_test  # noqa: PLC0415
 
     config = resolve(parameters)
-    start = time.perf_counter()
     checked = checker(config, images, cycle)(global_model, "global_model")
+    checked_pool(pool, config, images, cycle)
+    start = time.perf_counter()
     predictions = predict_test(checked, len(images.test_labels), runtime.workers(images, config))
     measures = classification_measures(confusion_matrix(images.test_labels, predictions, images.num_classes))
-    checked_pool(pool, config, images, cycle)
     asked = pool.loc[pool["labelled_in_cycle"] == cycle, "label"]
     histogram = np.bincount(asked, minlength=images.num_classes)
     labels = int(label_counts(pool, images.num_classes).sum())

@@ -59,7 +59,7 @@ def checker(config: Config, images: ImageData, cycle: int) -> Check:
     from kafal_pipeline.federation.states import initial_state  # noqa: PLC0415 - torch takes seconds to import
 
     network = initial_state(
-        config.model,
+        config.model.model_copy(update={"pretrained": None}),
         in_channels=images.channels,
         num_classes=images.num_classes,
         seed=config.seed,
