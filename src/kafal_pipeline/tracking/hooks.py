@@ -27,6 +27,9 @@ RECORDED = (".train", ".evaluate")
 PARTS = ("from_nodes", "from_inputs", "node_names", "namespaces", "tags", "only_missing_outputs")
 """Kedro's options that run a part of the pipeline: such a run goes on where an earlier one stopped."""
 
+ABORT_SECONDS = 1.0
+"""How long Ctrl-C waits for the delivery, which ends by itself: it may still be importing MLflow."""
+
 
 @dataclass
 class _Run:
@@ -168,7 +171,7 @@ class TrackingHooks:
     def abort(self) -> None:
         """Leave the run as killed: for whoever handles Ctrl-C and SIGTERM."""
         if self._run:
-            self._run.tracker.abort()
+            self._run.tracker.abort(ABORT_SECONDS)
             self._run = None
 
     @property
