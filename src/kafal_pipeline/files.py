@@ -6,6 +6,7 @@ A disk that is full and a folder that must not be written are the user's to mend
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -194,3 +195,9 @@ def _near(named: Path, path: Path) -> bool:
     What is read while a file is written, such as a source of images, may fail for want of permission too.
     """
     return path.parent in named.parents or named in path.parents
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as `sha256sum` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,8 +12,8 @@ import importlib.metadata
 import json
 import platform
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +44,7 @@ class Provenance:
     """What is known of the results in a folder: `finished` and `error` are None where they do not apply.
 
     `execution` is an arbitrary name of this one doing of the run, the same before and after an interruption.
+    `files` has the digest of each data set that its cycles have saved.
     """
 
     fingerprint: Fingerprint
@@ -51,6 +52,7 @@ class Provenance:
     error: str | None
     versions: Mapping[str, str]
     execution: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def deciding(config: Config) -> dict[str, Any]:
@@ -105,6 +107,16 @@ def reopen(root: Path, config: Config) -> None:
     found = read(root / OUTPUTS / config.run_path)
     if found is not None and (found.finished or found.error):
         _write(root, config, replace(found, finished=None, error=None))
+
+
+def note_files(root: Path, config: Config, saved: Mapping[str, str], replaced: Collection[str]) -> None:
+    """Note the digests of data sets that have been saved, and forget those that are about to be replaced."""
+    found = read(root / OUTPUTS / config.run_path)
+    if found is None:
+        return
+    files = {name: digest for name, digest in {**found.files, **saved}.items() if name not in replaced}
+    if files != found.files:
+        _write(root, config, replace(found, files=files))
 
 
 def finish(root: Path, config: Config) -> None:

@@ -2,10 +2,11 @@
 
 from kafal_pipeline import project
 from kafal_pipeline.hooks import ProjectHooks
+from kafal_pipeline.saved_files import SavedFiles
 from kafal_pipeline.tracking.hooks import TrackingHooks
 
 # Hooks run last in, first out: the project's own check of the parameters comes before the tracker starts.
-HOOKS = (TrackingHooks(), ProjectHooks())
+HOOKS = (SavedFiles(), TrackingHooks(), ProjectHooks())
 
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)
 

@@ -36,11 +36,21 @@ def untouched(tmp_path_factory, copy_of_project, digests):
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory, copy_of_project):
+def finished(tmp_path_factory, copy_of_project):
     """A project with a finished run in it."""
-    folder = copy_of_project(tmp_path_factory.mktemp("saved"))
+    folder = copy_of_project(tmp_path_factory.mktemp("finished"))
     run(folder)
     return folder
+
+
+@pytest.fixture
+def saved(finished):
+    """The same where it is not known which bytes the files had."""
+    path = finished / "data/07_model_output" / RUN / "provenance.json"
+    before = path.read_text()
+    path.write_text(json.dumps(json.loads(before) | {"files": {}}))
+    yield finished
+    path.write_text(before)
 
 
 @pytest.fixture
@@ -302,3 +312,62 @@ def test_a_table_of_something_else_is_named(saved, file, node, change, message):
             run(saved, {"from_nodes": [node]})
     finally:
         path.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("file", "node"),
+    [
+        ("05_model_input/{}/cycle_00/pool.parquet", "cycle_01.query"),
+        ("05_model_input/{}/cycle_01/pool.parquet", "cycle_01.train"),
+        ("06_models/{}/cycle_00/global_model.safetensors", "cycle_01.query"),
+        ("06_models/{}/cycle_00/local_models", "cycle_01.query"),
+        ("07_model_output/{}/cycle_00/rounds.parquet", "cycle_01.query"),
+        ("07_model_output/{}/cycle_00/train_cost.json", "cycle_00.evaluate"),
+        ("07_model_output/{}/cycle_00/metrics.json", "report.summarise"),
+        ("07_model_output/{}/cycle_01/queried.parquet", "cycle_01.annotate"),
+        ("07_model_output/{}/cycle_01/query_cost.json", "cycle_01.evaluate"),
+        ("07_model_output/{}/cycle_01/metrics.json", "report.summarise"),
+    ],
+)
+def test_a_result_that_is_not_what_was_saved_is_named(finished, file, node):
+    """One bit is enough, or a file more in a folder."""
+    path = finished / "data" / file.format(RUN)
+    record = finished / "data/07_model_output" / RUN / "provenance.json"
+    before = record.read_bytes()
+    changed = path / "client_00099.safetensors" if path.is_dir() else path
+    content = b"" if path.is_dir() else path.read_bytes()
+    changed.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:] if content else b"")
+    try:
+        with pytest.raises(UserError, match=rf"{path.name}: not what the run saved there.*--only-missing-outputs"):
+            run(finished, {"from_nodes": [node]})
+    finally:
+        changed.write_bytes(content) if content else changed.unlink()
+        record.write_bytes(before)
+
+
+def test_digests_are_those_of_the_last_command(finished):
+    """What a part of the pipeline has made anew is what the next one expects."""
+    record = finished / "data/07_model_output" / RUN / "provenance.json"
+    before = json.loads(record.read_text())["files"]
+    names = {name.removeprefix("cycle_01.") for name in before if name.startswith("cycle_01.")}
+    assert names == {
+        *("pool", "queried", "query_cost", "query_memory"),
+        *("global_model", "local_models", "rounds", "train_cost", "metrics"),
+    }
+    run(finished, {"from_nodes": ["cycle_01.query"]})
+    after = json.loads(record.read_text())["files"]
+    assert after.keys() == before.keys()
+    same = {name for name in before if before[name] == after[name]}
+    assert {"cycle_01.pool", "cycle_01.global_model", "cycle_00.metrics"} <= same
+    assert "cycle_01.train_cost" not in same  # it holds times
+    run(finished, {"from_nodes": ["cycle_01.evaluate"]})
+
+
+def test_what_was_saved_before_a_kill_is_checked_too(folder, monkeypatch):
+    killed(folder, monkeypatch, node="evaluate")
+    record = folder / "data/07_model_output" / RUN / "provenance.json"
+    assert "cycle_00.global_model" in json.loads(record.read_text())["files"]
+    path = folder / "data/05_model_input" / RUN / "cycle_00/pool.parquet"
+    pd.read_parquet(path)[1:].to_parquet(path)
+    with pytest.raises(UserError, match=r"pool\.parquet: not what the run saved there"):
+        run(folder)

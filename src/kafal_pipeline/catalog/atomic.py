@@ -46,6 +46,11 @@ class Atomic(AbstractDataset[Any, Any]):
         self._keys, self._integers = keys or [], integers or []
         self.metadata = metadata
 
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self._filepath
+
     def _wrapped(self, path: Path) -> AbstractDataset[Any, Any]:
         cls, options = parse_dataset_definition({**self._definition, "filepath": path.as_posix()})
         return cls(**options)

@@ -53,6 +53,11 @@ class ManyStates(AbstractDataset[Mapping[str, Any], Mapping[str, Any]]):
         self._folder = Path(filepath)
         self.metadata = metadata
 
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self._folder
+
     def load(self) -> Mapping[str, Mapping[str, Tensor]]:
         """Return a mapping that reads a state, on the CPU, each time it is asked for it."""
         files = sorted(self._folder.glob(f"*{SUFFIX}"))

@@ -31,6 +31,11 @@ class States(AbstractDataset[dict[str, Any], dict[str, Any]]):
         self._filepath = Path(filepath)
         self.metadata = metadata
 
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self._filepath
+
     def load(self) -> dict[str, dict[str, Tensor]]:
         """Read all states, on the CPU."""
         groups: dict[str, dict[str, Tensor]] = {}

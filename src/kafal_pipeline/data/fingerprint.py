@@ -7,13 +7,7 @@ import json
 from pathlib import Path
 
 from kafal_pipeline.data.sources import Source
-from kafal_pipeline.files import write_json
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, as `sha256sum` prints it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+from kafal_pipeline.files import file_digest, write_json
 
 
 def content_digest(source: Source) -> str:

@@ -1,0 +1,96 @@
+"""Kedro's hooks that keep a run's results whole: what a later command reads of them is what was written."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
+from kedro.pipeline.node import Node
+
+from kafal_pipeline import project, provenance
+from kafal_pipeline.catalog.damaged import REPAIR
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.files import file_digest
+from kafal_pipeline.pipelines.cycles import FIRST_NODE
+
+OURS = "cycle_"
+"""How the names of data sets and nodes begin whose results are a run's own."""
+
+
+class SavedFiles:
+    """Notes a digest of every result in ``provenance.json``, and checks it before an earlier command's is read."""
+
+    def __init__(self) -> None:
+        self._catalog: CatalogProtocol | None = None
+        self._earlier: dict[str, str] = {}
+        self._saved: dict[str, str] = {}
+
+    @hook_impl
+    def after_catalog_created(self, catalog: CatalogProtocol) -> None:
+        """Keep the catalog, which knows where data sets lie."""
+        self._catalog = catalog
+
+    @hook_impl
+    def before_pipeline_run(self) -> None:
+        """Learn what earlier commands have saved."""
+        found = provenance.read(project.root() / provenance.OUTPUTS / project.active().run_path)
+        self._earlier, self._saved = dict(found.files) if found else {}, {}
+
+    @hook_impl
+    def before_dataset_loaded(self, dataset_name: str) -> None:
+        """Refuse a result that is not what an earlier command saved."""
+        expected = self._earlier.pop(dataset_name, None)  # once is enough: it is this command's to look after, then
+        if expected is None:
+            return
+        path = self._path(dataset_name)
+        if path is not None and path.exists() and digest(path) != expected:
+            raise UserError(f"{path}: not what the run saved there: it has been changed since, or is damaged. {REPAIR}")
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str) -> None:
+        """Take the digest of a result."""
+        self._earlier.pop(dataset_name, None)
+        path = self._path(dataset_name) if dataset_name.startswith(OURS) else None
+        if path is not None and path.exists():
+            self._saved[dataset_name] = digest(path)
+
+    @hook_impl(trylast=True)  # once it is noted what makes the results
+    def before_node_run(self, node: Node) -> None:
+        """Note what the nodes before have saved, and forget what this one is about to replace."""
+        if node.name.startswith(OURS):
+            self._note(set(node.outputs))
+
+    @hook_impl(trylast=True)
+    def after_node_run(self, node: Node) -> None:
+        """Forget earlier results where a run starts anew: they have been removed."""
+        if node.name == FIRST_NODE and provenance.read(self._outputs()) is None:
+            self._earlier = {}
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """Note what the last node has saved."""
+        self._note(set())
+
+    def _note(self, replaced: set[str]) -> None:
+        provenance.note_files(project.root(), project.active(), self._saved, replaced)
+        self._saved = {}
+
+    def _outputs(self) -> Path:
+        return project.root() / provenance.OUTPUTS / project.active().run_path
+
+    def _path(self, name: str) -> Path | None:
+        dataset: Any = self._catalog.get(name) if self._catalog is not None else None
+        found = getattr(dataset, "path", None)
+        return found if isinstance(found, Path) else None
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file; of a folder, that of its files' names and SHA-256s."""
+    if path.is_file():
+        return file_digest(path)
+    files = sorted(item for item in path.rglob("*") if item.is_file())
+    listed = "".join(f"{file.relative_to(path).as_posix()} {file_digest(file)}\n" for file in files)
+    return hashlib.sha256(listed.encode()).hexdigest()
