@@ -25,7 +25,8 @@ class SavedFiles:
 
     def __init__(self) -> None:
         self._catalog: CatalogProtocol | None = None
-        self._earlier: dict[str, str] = {}
+        self._earlier: dict[str, str] = {}  # digests that are still to be checked
+        self._noted: set[str] = set()  # data sets whose digests are on disk
         self._saved: dict[str, str] = {}
 
     @hook_impl
@@ -38,6 +39,7 @@ class SavedFiles:
         """Learn what earlier commands have saved."""
         found = provenance.read(project.root() / provenance.OUTPUTS / project.active().run_path)
         self._earlier, self._saved = dict(found.files) if found else {}, {}
+        self._noted = set(self._earlier)
 
     @hook_impl
     def before_dataset_loaded(self, dataset_name: str) -> None:
@@ -50,6 +52,12 @@ class SavedFiles:
             raise UserError(f"{path}: not what the run saved there: it has been changed since, or is damaged. {REPAIR}")
 
     @hook_impl
+    def before_dataset_saved(self, dataset_name: str) -> None:
+        """Forget the digest of what is about to be replaced: a process killed in between leaves none then."""
+        if dataset_name in self._noted:
+            self._note({dataset_name})
+
+    @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
         """Take the digest of a result."""
         self._earlier.pop(dataset_name, None)
@@ -59,15 +67,15 @@ class SavedFiles:
 
     @hook_impl(trylast=True)  # once it is noted what makes the results
     def before_node_run(self, node: Node) -> None:
-        """Note what the nodes before have saved, and forget what this one is about to replace."""
+        """Note what the nodes before have saved."""
         if node.name.startswith(OURS):
-            self._note(set(node.outputs))
+            self._note(set())
 
     @hook_impl(trylast=True)
     def after_node_run(self, node: Node) -> None:
         """Forget earlier results where a run starts anew: they have been removed."""
         if node.name == FIRST_NODE and provenance.read(self._outputs()) is None:
-            self._earlier = {}
+            self._earlier, self._noted = {}, set()
 
     @hook_impl
     def after_pipeline_run(self) -> None:
@@ -75,7 +83,9 @@ class SavedFiles:
         self._note(set())
 
     def _note(self, replaced: set[str]) -> None:
-        provenance.note_files(project.root(), project.active(), self._saved, replaced)
+        if self._saved or replaced:
+            provenance.note_files(project.root(), project.active(), self._saved, replaced)
+        self._noted = (self._noted | self._saved.keys()) - replaced
         self._saved = {}
 
     def _outputs(self) -> Path:
