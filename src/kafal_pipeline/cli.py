@@ -89,7 +89,7 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             click.echo("\nTerminated." if terminated else "\nInterrupted.", err=True)
             if project.running():
                 without = ", without restart=true," if project.active().restart is True else ""
-                click.echo(f"The same command{without} goes on after the last finished round.", err=True)
+                click.echo(f"The same command{without} goes on from the last saved round.", err=True)
             raise click.exceptions.Exit(143 if terminated else 130) from None
         except Exception as error:
             message = _mistake(error)
