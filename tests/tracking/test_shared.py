@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kafal_pipeline.config import resolve
 from kafal_pipeline.config.compare import CompareConfig
-from kafal_pipeline.tracking import Tracker
+from kafal_pipeline.tracking import Tracker, shared
 from kafal_pipeline.tracking.comparison import record_comparison
 from kafal_pipeline.tracking.progress import Progress
 from kafal_pipeline.tracking.shared import SharedDelivery
@@ -49,3 +51,35 @@ def test_nothing_is_started_where_nothing_is_tracked(tmp_path):
     delivery.over(tmp_path / "journal.jsonl")
     delivery.close()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("first_ends", ["by itself", "killed"])
+def test_another_process_takes_over_while_runs_of_the_first_go_on(store, tmp_path, monkeypatch, caplog, first_ends):
+    """A process that has delivered many runs has grown, and one that is gone delivers no more."""
+    client, project, uri = store
+    monkeypatch.setattr(shared, "RUNS", 2)
+    started = []
+    start = shared.start_process
+    monkeypatch.setattr(shared, "start_process", lambda *args: started.append(start(*args)) or started[-1])
+    config = resolve({"tracking": {"uri": uri, "system_metrics": False}})
+    delivery = SharedDelivery(config.tracking, project)
+    runs = [Tracker.start(config, tmp_path / str(i), project, comparison="mine") for i in range(3)]
+    for run in runs[:2]:
+        delivery.follow(run.journal)
+    if first_ends == "killed":
+        started[0].kill()
+        started[0].wait()
+    delivery.follow(runs[2].journal)
+    assert len(started) == 2
+    for run in reversed(runs):
+        run.metrics({"accuracy": 0.5}, step=10)
+        run.finish("FINISHED")
+        delivery.over(run.journal)
+    if first_ends == "by itself":
+        assert started[0].wait(60) == 0  # before the end of the comparison
+    delivery.close()
+    found = [Progress.load(run.journal.parent) for run in runs]
+    assert [item.complete for item in found] == [first_ends == "by itself"] * 2 + [True]
+    assert ("not given all of the runs" in caplog.text) == (first_ends == "killed")
+    statuses = {client.get_run(item.run_id).info.status for item in found if item.complete}
+    assert statuses == {"FINISHED"}
