@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -34,12 +35,16 @@ def kcfu_golden() -> dict[str, dict[str, np.ndarray]]:
 
 def hashes(folder: Path) -> dict[str, str]:
     """Hash everything that a seed decides; times and what they cost are left out."""
-    files = [path for path in folder.rglob("*") if path.suffix in {".safetensors", ".parquet"}]
+    made = {".safetensors", ".parquet"}
+    files = [path for path in folder.rglob("*") if path.suffix in made or path.name == "metrics.json"]
     found = {}
     for path in files:
         content = path.read_bytes()
         if path.name == "rounds.parquet":
             content = pd.read_parquet(path).drop(columns="seconds").to_csv().encode()
+        elif path.name == "metrics.json":
+            values = json.loads(content)
+            content = json.dumps({key: values[key] for key in values if not key.endswith("_seconds")}).encode()
         found[path.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()
     return found
 

@@ -23,7 +23,7 @@ CHECKPOINT = "checkpoint"
 
 
 def _record(root: Path, config: Config) -> Path:
-    return root / "data" / "07_model_output" / config.run_path / "configuration.json"
+    return root / "data" / "07_model_output" / config.run_path / provenance.CONFIGURATION
 
 
 def begin(root: Path, config: Config) -> None:

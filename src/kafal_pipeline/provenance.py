@@ -19,10 +19,11 @@ from typing import Any, Literal
 
 from kafal_pipeline.config import Config
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.files import read_json, write_json
+from kafal_pipeline.files import file_digest, read_json, write_json
 from kafal_pipeline.sources import sources_digest
 
 PROVENANCE = "provenance.json"
+CONFIGURATION = "configuration.json"
 
 OUTPUTS = Path("data/07_model_output")
 """Folder of the runs' outputs, in the project's folder."""
@@ -36,7 +37,8 @@ class Absent(UserError):
 
 
 Fingerprint = Mapping[str, str]
-State = Literal["finished", "interrupted", "absent"]
+State = Literal["finished", "changed", "interrupted", "absent"]
+"""Of results: ``changed`` are those that were finished, and are no longer what the run saved."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,27 @@ def state(root: Path, config: Config) -> State:
     if found is None or found.fingerprint != fingerprint(root, config):
         return "absent"
     metrics = [folder / f"cycle_{cycle:02d}" / "metrics.json" for cycle in range(config.cycles)]
-    return "finished" if found.finished and all(file.is_file() for file in metrics) else "interrupted"
+    if not found.finished or not all(file.is_file() for file in metrics):
+        return "interrupted"
+    return "changed" if changed(root, config) else "finished"
+
+
+def changed(root: Path, config: Config) -> list[Path]:
+    """Return which of the files that a comparison reads of a finished run are not what the run saved."""
+    folder = root / OUTPUTS / config.run_path
+    found, others = read(folder), []
+    try:
+        same = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8")) == deciding(config)
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        others.append(folder / CONFIGURATION)
+    for cycle in range(config.cycles):
+        name = f"cycle_{cycle:02d}"
+        file = folder / name / "metrics.json"
+        if found is None or found.files.get(f"{name}.metrics") != file_digest(file):
+            others.append(file)
+    return others
 
 
 def versions() -> dict[str, str]:

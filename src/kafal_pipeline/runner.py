@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from typing import Any
 
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
-from kafal_pipeline import continuity, project
+from kafal_pipeline import continuity, project, provenance
 from kafal_pipeline.pipelines.cycles import FIRST_NODE
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,8 @@ class ResumableSequentialRunner(SequentialRunner):
         own = Pipeline([node for node in pipeline.nodes if node.name.startswith(OWN)])
         if continuity.goes_on(project.root(), project.active()):
             project.go_on()
-            own = _left(own, catalog)
+            found = provenance.read(project.root() / provenance.OUTPUTS / project.active().run_path)
+            own = _left(own, catalog, found.files if found else {})
             if not own.nodes:
                 logger.info("Nothing of it is left to do; to begin anew: --params restart=true")
                 return
@@ -43,12 +45,16 @@ class ResumableSequentialRunner(SequentialRunner):
         super()._run(own, catalog, *arguments, **options)
 
 
-def _left(pipeline: Pipeline, catalog: CatalogProtocol) -> Pipeline:
-    """Return the nodes of the cycles whose results are not all there, all that follow from them, and the report's."""
+def _left(pipeline: Pipeline, catalog: CatalogProtocol, known: Container[str]) -> Pipeline:
+    """Return the nodes of the cycles whose results are not all there, all that follow from them, and the report's.
+
+    A result whose digest is not `known`, since the run was killed in the instant after it was saved, is made again: it
+    cannot be told from one that was changed since.
+    """
     missing = [
         node.name
         for node in pipeline.nodes
-        if node.name.startswith("cycle_") and not all(catalog.exists(name) for name in node.outputs)
+        if node.name.startswith("cycle_") and not all(name in known and catalog.exists(name) for name in node.outputs)
     ]
     report = Pipeline([node for node in pipeline.nodes if not node.name.startswith("cycle_")])
     return report + pipeline.from_nodes(*missing) if missing else report

@@ -66,10 +66,9 @@ class SavedFiles:
             self._saved[dataset_name] = digest(path)
 
     @hook_impl(trylast=True)  # once it is noted what makes the results
-    def before_node_run(self, node: Node) -> None:
+    def before_node_run(self) -> None:
         """Note what the nodes before have saved."""
-        if node.name.startswith(OURS):
-            self._note(set())
+        self._note(set())
 
     @hook_impl(trylast=True)
     def after_node_run(self, node: Node) -> None:

@@ -12,6 +12,7 @@ import pytest
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import fingerprint, open_store, pixels, read_store, store, store_writer
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.files import CannotWrite
 
 
 @pytest.fixture
@@ -34,7 +35,8 @@ def readings(monkeypatch):
     digest = fingerprint.file_digest
 
     def counted_digest(path):
-        calls.append("digest")
+        if path.suffix != ".npy":  # the store's own files are not the source's
+            calls.append("digest")
         return digest(path)
 
     def counted_write(*arguments):
@@ -144,6 +146,58 @@ def test_damaged_store_is_refused_or_made_again(setting, arrays, damage):
     np.testing.assert_array_equal(opened().train_images, arrays["train_images"])
 
 
+def test_a_changed_bit_is_refused_or_made_again(setting, arrays, caplog):
+    """Sizes and shapes are what they were, and so are the files' names: the digests alone tell."""
+    _, opened = setting
+    folder = opened().folder
+    path = folder / "train_images.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match=r"not as it was written \(another SHA-256: train_images\.npy\)"):
+        read_store(folder)
+    assert not caplog.records
+    np.testing.assert_array_equal(opened().train_images, arrays["train_images"])
+    assert "not as it was written (train_images.npy); it is made again" in caplog.text
+    assert path.read_bytes() == content
+
+
+def test_a_changed_store_without_its_source_is_refused(setting):
+    raw, opened = setting
+    folder = opened().folder
+    (raw / "mine.npz").unlink()
+    labels = np.load(folder / "train_labels.npy")
+    np.save(folder / "train_labels.npy", labels[::-1])
+    with pytest.raises(UserError, match=r"train_labels\.npy"):
+        opened()
+
+
+def test_files_of_a_store_are_read_again_only_where_their_times_have_changed(setting, monkeypatch):
+    _, opened = setting
+    folder = opened().folder
+    digest, calls = fingerprint.file_digest, []
+    monkeypatch.setattr(fingerprint, "file_digest", lambda path: calls.append(path.name) or digest(path))
+    opened()
+    read_store(folder)
+    assert calls == []
+    (folder / "test_labels.npy").touch()
+    read_store(folder)
+    assert len(calls) == 4
+    read_store(folder)
+    assert len(calls) == 4
+
+
+def test_a_store_that_may_only_be_read(setting, monkeypatch):
+    _, opened = setting
+    folder = opened().folder
+    (folder / "test_labels.npy").touch()
+
+    def refused(*_arguments):
+        raise CannotWrite("read-only")
+
+    monkeypatch.setattr(fingerprint, "write_note", refused)
+    assert len(read_store(folder).test_labels)
+
+
 def test_an_error_while_writing_leaves_the_old_store_and_no_rubbish(setting, monkeypatch, tmp_path):
     _, opened = setting
     folder = opened().folder
@@ -155,7 +209,11 @@ def test_an_error_while_writing_leaves_the_old_store_and_no_rubbish(setting, mon
     with pytest.raises(MemoryError):
         opened(image_size=8)
     assert read_store(folder).train_images.shape == (12, 4, 5, 3)
-    assert sorted(path.name for path in folder.parent.iterdir()) == [".images.source.json", "images"]
+    assert sorted(path.name for path in folder.parent.iterdir()) == [
+        ".images.source.json",
+        ".images.stored.json",
+        "images",
+    ]
 
 
 def test_two_runs_at_the_same_moment_write_one_store(setting, monkeypatch):
@@ -177,7 +235,11 @@ def test_two_runs_at_the_same_moment_write_one_store(setting, monkeypatch):
         first, second = runs.map(lambda _: opened(), range(2))
     assert len(written) == 1  # a store that is replaced is gone under the other run for a moment
     np.testing.assert_array_equal(first.train_images, second.train_images)
-    assert sorted(path.name for path in first.folder.parent.iterdir()) == [".images.source.json", "images"]
+    assert sorted(path.name for path in first.folder.parent.iterdir()) == [
+        ".images.source.json",
+        ".images.stored.json",
+        "images",
+    ]
 
 
 def test_disk_errors_are_not_hidden(setting, monkeypatch):

@@ -21,9 +21,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("KAFAL_KILLS", "100"))
 CASES = [
-    pytest.param("smoke", 1, 0.45, id="smoke, 1 process"),
-    pytest.param("smoke", 2, 0.45, id="smoke, 2 processes"),
-    pytest.param(None, 2, 0.1, id="digits, 2 processes"),
+    pytest.param("smoke", 1, 0.43, id="smoke, 1 process"),
+    pytest.param("smoke", 2, 0.43, id="smoke, 2 processes"),
+    pytest.param(None, 1, 0.07, id="digits, 1 process"),
+    pytest.param(None, 2, 0.07, id="digits, 2 processes"),
 ]
 """Environment, processes, and the share of the kills."""
 
@@ -42,18 +43,21 @@ def begin(folder, env, processes):
 
 
 def kill(process, helper_too):
-    """Kill the run without warning, and its tracking helper with it if asked; its workers notice by themselves."""
+    """Kill the run without warning, and its tracking helper with it if asked; its workers notice by themselves.
+
+    Returns whether it was killed: it may just have ended.
+    """
     try:
         helpers = psutil.Process(process.pid).children(recursive=True) if helper_too else []
-        os.kill(process.pid, signal.SIGKILL)
-    except (psutil.Error, ProcessLookupError):
-        return
+    except psutil.Error:
+        helpers = []
+    process.kill()
     for helper in helpers:
         try:
             helper.kill()
         except psutil.Error:
             continue
-    process.wait()
+    return process.wait() == -signal.SIGKILL
 
 
 def finished(folder):
@@ -93,10 +97,10 @@ def test_killed_at_random(tmp_path, copy_of_project, digests, env, processes, sh
         start = time.monotonic()
         process = begin(folder, env, processes)
         try:
-            process.wait(rng.uniform(0.2, 1.0) * duration)
+            # At a twentieth it imports packages still; no run gets anywhere if most are killed so early.
+            process.wait(rng.uniform(0.05 if kills % 5 == 0 else 0.2, 1.0) * duration)
         except subprocess.TimeoutExpired:
-            kill(process, helper_too=rng.random() < 0.3)
-            kills += 1
+            kills += kill(process, helper_too=rng.random() < 0.3)
             done |= finished(folder)  # if it was killed on its way out: the next one begins anew
             continue
         assert process.returncode == 0, (folder / "log.txt").read_text()[-3000:]

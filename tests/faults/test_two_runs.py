@@ -134,7 +134,7 @@ def test_the_same_run_twice_is_refused_before_any_work(project, processes, wait)
     first = project.start(params)
     processes.append(first)
     wait(lambda: first.poll() is not None or project.gate.with_suffix(".reached").exists())
-    before = project.files()
+    before, results = project.files(), project.results("smoke/own_gate.Gate-kcfu/seed_0")
     for arguments in ([], ["--only-missing-outputs"], ["--pipeline", "report"]):
         code, output = project.run(params, *arguments)
         assert code == 1, output
@@ -143,6 +143,7 @@ def test_the_same_run_twice_is_refused_before_any_work(project, processes, wait)
         assert "07_model_output/smoke" in output
         assert "Traceback" not in output
     assert project.files() == before
+    assert project.results("smoke/own_gate.Gate-kcfu/seed_0") == results
     project.gate.touch()
     output, _ = first.communicate(timeout=200)
     assert first.returncode == 0, output

@@ -128,6 +128,23 @@ def test_strategies_of_one_seed_share_split_initial_pool_and_initial_weights(com
         assert hashes[0] != hashes[3]
 
 
+def test_results_that_were_changed_are_not_compared(compared, caplog):
+    folder, _ = compared
+    file = outputs(folder, "entropy-kcfu/seed_1") / "cycle_01/metrics.json"
+    whole = file.read_text()
+    file.write_text(json.dumps(json.loads(whole) | {"accuracy": 0.999}))
+    with pytest.raises(UserError, match="changed since it was finished"):
+        compare(folder, ["entropy"], seeds=[1], run_missing=False, name="changed")
+    assert "entropy-kcfu/seed_1/cycle_01/metrics.json: not what the run saved there" in caplog.text
+    compare(folder, ["entropy"], seeds=[1], name="changed")
+    assert json.loads(file.read_text())["accuracy"] == json.loads(whole)["accuracy"]
+    record = outputs(folder, "entropy-kcfu/seed_1") / "configuration.json"
+    record.write_text(record.read_text().replace('"seed": 1', '"seed": 3'))
+    with pytest.raises(UserError, match="changed since it was finished"):
+        compare(folder, ["entropy"], seeds=[1], run_missing=False, name="changed")
+    compare(folder, ["entropy"], seeds=[1], name="changed")
+
+
 def test_an_interrupted_run_is_not_finished_and_goes_on(compared):
     folder, _ = compared
     config = saved(folder)

@@ -6,13 +6,15 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from kedro.framework.hooks import hook_impl
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from safetensors.torch import load_file, save_file
 
-from kafal_pipeline import continuity
+from kafal_pipeline import continuity, saved_files
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.checkpoints import Checkpoints
 from kafal_pipeline.pipelines import runtime
@@ -371,3 +373,62 @@ def test_what_was_saved_before_a_kill_is_checked_too(folder, monkeypatch):
     pd.read_parquet(path)[1:].to_parquet(path)
     with pytest.raises(UserError, match=r"pool\.parquet: not what the run saved there"):
         run(folder)
+
+
+def test_what_was_saved_without_a_digest_is_made_again(folder, monkeypatch, untouched, digests):
+    """A process may be killed between a file and the note of its digest: it may be another file since."""
+    with monkeypatch.context() as patch:
+        original = saved_files.SavedFiles.before_node_run
+
+        def before_node_run(self, node):
+            if node.name == "cycle_01.train":
+                raise Killed
+            original(self)
+
+        patch.setattr(saved_files.SavedFiles, "before_node_run", hook_impl(before_node_run))
+        with pytest.raises(Killed):
+            run(folder)
+    runtime.close()
+    path = folder / "data/05_model_input" / RUN / "cycle_01/pool.parquet"
+    assert path.is_file()
+    assert (
+        "cycle_01.pool"
+        not in json.loads((folder / "data/07_model_output" / RUN / "provenance.json").read_text())["files"]
+    )
+    pool = pd.read_parquet(path)
+    pool.assign(label=0).to_parquet(path)
+    run(folder)
+    assert digests(folder / "data") == untouched
+
+
+@pytest.mark.parametrize("source", ["there", "gone"])
+def test_images_that_were_changed_are_not_trained_on(tmp_path, copy_of_project, digests, source, monkeypatch):
+    """The store of the images is made again from its source, or refused where there is none."""
+    folder = copy_of_project(tmp_path)
+    rng = np.random.default_rng(0)
+    arrays = {
+        f"{part}_{what}": value
+        for part, size in (("train", 400), ("test", 60))
+        for what, value in (
+            ("images", rng.integers(0, 256, (size, 8, 8, 1), dtype=np.uint8)), ("labels", np.arange(size) % 4)
+        )
+    }  # fmt: skip
+    (folder / "data/01_raw").mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "data/01_raw/mine.npz", **arrays)
+    here = {"dataset": {"name": "mine", "label": None}}
+    images = folder / "data/02_intermediate/mine/images/train_images.npy"
+    run(folder, **here)
+    before = digests(folder / "data")
+    with monkeypatch.context() as patch:
+        patch.setattr(nodes, "evaluate", lambda *_arguments, **_options: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            run(folder, **here)
+    runtime.close()
+    np.save(images, 255 - np.load(images))
+    if source == "gone":
+        (folder / "data/01_raw/mine.npz").unlink()
+        with pytest.raises(UserError, match="train_images.npy"):
+            run(folder, **here)
+    else:
+        run(folder, **here)
+        assert digests(folder / "data") == before

@@ -1,13 +1,16 @@
-"""What a source's files hold, as one digest, and a note that saves reading them again."""
+"""What the files of a source and of a store hold, as digests, and notes that save reading them again."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kafal_pipeline.data.sources import Source
-from kafal_pipeline.files import file_digest, write_json
+from kafal_pipeline.files import CannotWrite, file_digest, write_json
 
 
 def content_digest(source: Source) -> str:
@@ -37,6 +40,32 @@ def unchanged(source: Source, content: str, note: Path) -> bool:
         return False
     write_note(note, content, stat)
     return True
+
+
+def as_written(folder: Path, arrays: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the files of a store that are not what was written; none if all are.
+
+    As for sources, a note beside the store remembers sizes and times of files whose digests have been compared.
+
+    Parameters
+    ----------
+    folder
+        The store.
+    arrays
+        What its description says of each array: ``sha256`` of ``<name>.npy``.
+    """
+    note = folder.with_name(f".{folder.name}.stored.json")
+    files = {f"{name}.npy": array["sha256"] for name, array in sorted(arrays.items())}
+    content = _digest([f"{name}\0{digest}" for name, digest in files.items()])
+    stats = {name: (folder / name).stat() for name in files}
+    stat = _digest([f"{name}\0{found.st_size}\0{found.st_mtime_ns}" for name, found in stats.items()])
+    if _read_note(note) == {"content": content, "stat": stat}:
+        return []
+    others = [name for name, digest in files.items() if file_digest(folder / name) != digest]
+    if not others:
+        with contextlib.suppress(CannotWrite):  # a store that may only be read is read each time
+            write_note(note, content, stat)
+    return others
 
 
 def write_note(note: Path, content: str, stat: str) -> None:

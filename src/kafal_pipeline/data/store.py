@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kafal_pipeline.data import store_writer
-from kafal_pipeline.data.fingerprint import content_digest, stat_digest, unchanged, write_note
+from kafal_pipeline.data.fingerprint import as_written, content_digest, stat_digest, unchanged, write_note
 from kafal_pipeline.data.images import ImageData
 from kafal_pipeline.data.sources import find_source
 from kafal_pipeline.errors import UserError
@@ -54,7 +54,9 @@ def open_store(config: DatasetConfig, raw: Path, folder: Path, base: Path = Path
             logger.info("The files of %s are gone; using %s, made from them before", config.name, folder)
             return read_store(folder)
         if unchanged(source, meta["source"], note):
-            return read_store(folder)
+            if not (others := as_written(folder, meta["arrays"])):
+                return read_store(folder, trusted=True)
+            logger.warning("%s: not as it was written (%s); it is made again", folder, ", ".join(others))
     data = source.read()
     source = find_source(config, raw, base)  # its files may just have been downloaded
     # Sizes and times come before the bytes: a file that changes in between is read again next time, never missed.
@@ -62,28 +64,42 @@ def open_store(config: DatasetConfig, raw: Path, folder: Path, base: Path = Path
     with alone(folder.with_name(f".{folder.name}.lock")):
         # Another run of the same moment may have put the same store there, and be using it.
         meta = _whole(folder)
-        if meta is None or (meta["config"], meta["source"]) != (store_writer.content_config(config), content):
+        same = meta is not None and (meta["config"], meta["source"]) == (store_writer.content_config(config), content)
+        if meta is None or not same or as_written(folder, meta["arrays"]):
             store_writer.write_store(config, data, content, folder)
     write_note(note, content, stat)
     return read_store(folder)
 
 
-def read_store(folder: Path) -> ImageData:
-    """Map a store into memory: milliseconds, whatever its size.
+def read_store(folder: Path, *, trusted: bool = False) -> ImageData:
+    """Map a store into memory: milliseconds, whatever its size, unless its files are to be read first.
 
     The arrays are mapped copy-on-write: processes share their pages, torch takes them without a copy, and writing to
     them changes neither the file nor what other processes see.
 
+    Parameters
+    ----------
+    folder
+        The store.
+    trusted
+        Leave out to compare files with their SHA-256s where their sizes or times are not those of the last reading,
+        since another process has just done so.
+
     Raises
     ------
     UserError
-        If the folder is no store, or a file of it is missing or has another size than it was written with.
+        If the folder is no store, or a file of it is missing or is not what was written.
     """
     meta = _whole(folder)
     if meta is None:
         raise UserError(
             f"{folder}: is no whole store of images. Remove the folder and make it again with "
             "`kedro run --pipeline data`."
+        )
+    if not trusted and (others := as_written(folder, meta["arrays"])):
+        raise UserError(
+            f"{folder}: not as it was written (another SHA-256: {', '.join(others)}). Remove the folder and make it "
+            "again with `kedro run --pipeline data`."
         )
     arrays = {
         name: np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)

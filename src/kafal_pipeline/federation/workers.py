@@ -173,7 +173,7 @@ def _start_child(folder: str, config: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     with contextlib.suppress(RuntimeError):
         torch.set_num_interop_threads(1)
-    _worker = Worker(read_store(Path(folder)), resolve(config))
+    _worker = Worker(read_store(Path(folder), trusted=True), resolve(config))
 
 
 def _call(method: Method, task: Any) -> Any:

@@ -10,13 +10,12 @@ from typing import Any
 import click
 
 from kafal_pipeline import project, provenance
-from kafal_pipeline.config import Config
 from kafal_pipeline.config.compare import resolve_comparison
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.pipelines.annotations import Parameters, RunTables
-from kafal_pipeline.pipelines.compare.plan import SPLITS, Plan, make_plan
+from kafal_pipeline.pipelines.compare.plan import SPLITS, Plan, Planned, make_plan
 from kafal_pipeline.tracking.comparison import record_comparison
 
 logger = logging.getLogger(__name__)
@@ -28,6 +27,12 @@ def plan(parameters: Parameters, images: ImageData, session: project.Session) ->
     """Find out which runs are missing."""
     compare, configs = resolve_comparison(parameters)
     found = make_plan(session.root, compare, configs, images)
+    for item in found.runs:
+        if item.state == "changed":
+            names = ", ".join(
+                str(path.relative_to(session.root)) for path in provenance.changed(session.root, item.config)
+            )
+            logger.warning("%s: not what the run saved there; the run is not used", names)
     total, missing = len(found.runs), len(found.missing)
     logger.info("%d runs, %d of them there already", total, total - missing)
     return found
@@ -36,7 +41,7 @@ def plan(parameters: Parameters, images: ImageData, session: project.Session) ->
 def run(plan: Plan, session: project.Session) -> dict[str, str]:
     """Run what is missing and return why runs failed, by their paths."""
     if not plan.compare.run_missing:
-        return {item.config.run_path: _why_not_there(session.root, item.config) for item in plan.missing}
+        return {item.config.run_path: _why_not_there(session.root, item) for item in plan.missing}
     if not plan.missing:
         return {}
     from kafal_pipeline.pipelines.compare.execute import execute  # noqa: PLC0415 - it imports torch
@@ -98,8 +103,10 @@ def report_folder(plan: Plan) -> Path:
     return REPORTING / plan.runs[0].config.dataset.folder / "comparison" / plan.compare.name
 
 
-def _why_not_there(root: Path, config: Config) -> str:
-    found = provenance.read(root / provenance.OUTPUTS / config.run_path)
+def _why_not_there(root: Path, item: Planned) -> str:
+    if item.state == "changed":
+        return "changed since it was finished"
+    found = provenance.read(item.folder(root))
     if found is None:
         return "never ran"
     if found.error:

@@ -17,7 +17,7 @@ SPLITS = Path("data/03_primary")
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of a comparison, and whether its results are ``finished``, ``interrupted`` or ``absent``."""
+    """One run of a comparison, and whether its results are there, and as they were saved."""
 
     config: Config
     state: provenance.State
