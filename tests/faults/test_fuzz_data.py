@@ -6,11 +6,13 @@ refused; a random flip of bits may also hit a byte that nobody reads, and then w
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
 import struct
@@ -23,8 +25,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
+from kedro.framework.project import pipelines
+from kedro.framework.startup import bootstrap_project
 from PIL import Image
 
+from kafal_pipeline import project
 from kafal_pipeline.catalog import Atomic, ManyStates, Splits, State, States
 from kafal_pipeline.config import BudgetConfig, DatasetConfig, ModelConfig, PartitionConfig, resolve
 from kafal_pipeline.data import check_origin, initial_pool, make_partition, open_store, read_store
@@ -79,6 +85,56 @@ def refusal(action, *parts):
     return message
 
 
+# How data are read: by the function that does, and (slow, since a command takes a second) by what a user types
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory, copy_of_project):
+    """A project with a result of an earlier run in it."""
+    folder = copy_of_project(tmp_path_factory.mktemp("earlier") / "project")
+    bootstrap_project(folder)
+    result = folder / "data/07_model_output/mine/ksas-kcfu/seed_0/cycle_00/metrics.json"
+    result.parent.mkdir(parents=True)
+    result.write_text('{"accuracy": 0.5}')
+    yield folder
+    project._active = None
+
+
+@pytest.fixture(params=["function", pytest.param("command", marks=pytest.mark.slow)])
+def reading(request, tmp_path):
+    """A function that reads the data set of a name and path, or raises a UserError."""
+    if request.param == "function":
+        return functools.partial(read_directly, tmp_path)
+    return functools.partial(read_by_command, request.getfixturevalue("earlier"))
+
+
+def read_directly(folder, name, path):
+    return open_store(DatasetConfig(name=name, path=str(path)), folder / "raw", folder / "store" / "images")
+
+
+def read_by_command(folder, name, path):
+    """Run the command; where it fails, check how, and raise its message."""
+    from kafal_pipeline.cli import run
+
+    pipelines.configure("kafal_pipeline.pipeline_registry")  # as in a new process
+    stored = folder / "data/02_intermediate" / name
+    shutil.rmtree(stored, ignore_errors=True)
+    before = digest_of(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(project, "_running", False)
+        arguments = ["--pipelines", "fal", "--to-nodes", "data.load", "--params"]
+        result = CliRunner().invoke(run, [*arguments, f"tracking=off,dataset.name={name},dataset.path={path}"])
+    if result.exit_code == 0:
+        return read_store(stored / "images")
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    assert len(re.findall(r"^Error: ", result.output, re.MULTILINE)) == 1, result.output
+    assert digest_of(folder) == before
+    raise UserError(" ".join(result.output.partition("Error: ")[2].split()))
+
+
 # Archives of arrays
 
 
@@ -93,8 +149,12 @@ def arrays():
 
 
 @pytest.fixture
-def archive(tmp_path):
+def archive(tmp_path, reading):
     """A function that writes the archive of arrays, some of them others, and one that reads it through its store."""
+    return archive_in(tmp_path, reading)
+
+
+def archive_in(tmp_path, reading):
     path = tmp_path / "mine.npz"
     (tmp_path / "earlier").mkdir()
     (tmp_path / "earlier/result.json").write_text("{}")
@@ -103,12 +163,8 @@ def archive(tmp_path):
         np.savez_compressed(path, **{key: value for key, value in (arrays() | others).items() if value is not None})
         return path
 
-    def read():
-        config = DatasetConfig(name="mine", path=str(path))
-        return open_store(config, tmp_path / "raw", tmp_path / "store" / "images")
-
     write()
-    return path, write, read
+    return path, write, functools.partial(reading, "mine", path)
 
 
 def untouched(tmp_path, *also):
@@ -326,7 +382,7 @@ def test_what_is_no_archive(archive, tmp_path, what):
 
 
 @pytest.fixture
-def photos(tmp_path):
+def photos(tmp_path, reading):
     root = tmp_path / "photos"
     for split in ("train", "test"):
         for name in ("cat", "dog"):
@@ -335,11 +391,7 @@ def photos(tmp_path):
                 pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(root / split / name / f"{number}.png")
 
-    def read():
-        config = DatasetConfig(name="photos", path=str(root))
-        return open_store(config, tmp_path / "raw", tmp_path / "store" / "images")
-
-    return root, read
+    return root, functools.partial(reading, "photos", root)
 
 
 def png(width, height, pixels=b"", depth=8, colour=2):
@@ -559,8 +611,8 @@ TEXTS = {"no byte": b"", "a list": b"[]", "half": b'{"format": 1, "na', "no text
 
 
 @pytest.fixture
-def store(archive, tmp_path):
-    _, _, read = archive
+def store(tmp_path):
+    _, _, read = archive_in(tmp_path, functools.partial(read_directly, tmp_path))
     read()
     return tmp_path / "store" / "images", read
 
