@@ -30,6 +30,9 @@ ADVICE = {
 }
 """What to do about each error of writing that is no fault of the program."""
 
+ELSEWHERE = "Name a folder where files can be made"
+"""What to do where the system has another reason, as in ``/proc``."""
+
 
 class CannotWrite(UserError):
     """A file cannot be written: the disk is full, or writing there is not allowed."""
@@ -39,8 +42,8 @@ class CannotWrite(UserError):
         """Return the error for a file and the system's number of what is wrong."""
         free = shutil.disk_usage(_existing(path)).free / 1e6
         return cls(
-            f"{path}: cannot be written: {os.strerror(code)} ({free:,.1f} MB are free there). {ADVICE[code]}, and give "
-            "the same command again."
+            f"{path}: cannot be written: {os.strerror(code)} ({free:,.1f} MB are free there). "
+            f"{ADVICE.get(code, ELSEWHERE)}, and give the same command again."
         )
 
 
@@ -60,19 +63,24 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """Check, without writing anything, that `folder` can be written, or made where it is not there.
+    """Check that `folder` can be written, or made where it is not there, by making a file there that does not stay.
+
+    Permissions alone would not tell: an administrator has all of them, and can write to ``/proc`` or a mount for
+    reading as little as anyone.
 
     Raises
     ------
     CannotWrite
-        If writing there is not allowed.
+        If no file can be made there.
     """
     place = _existing(folder)
-    if place != folder and not place.is_dir():
+    if not place.is_dir():
         raise CannotWrite(f"{folder}: cannot be written: {place} is a file where a folder should be. Move it away.")
-    if not os.access(place, os.W_OK):
-        read_only = hasattr(os, "statvfs") and os.statvfs(place).f_flag & os.ST_RDONLY
-        raise CannotWrite.because(place, errno.EROFS if read_only else errno.EACCES)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise CannotWrite.because(place, error.errno or errno.EACCES) from None
 
 
 @contextmanager

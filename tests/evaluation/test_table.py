@@ -37,6 +37,13 @@ def test_next_steps_name_the_folder_the_tracker_and_another_query():
     [
         ({"uri": "https://tracker.example:5000"}, "https://tracker.example:5000"),
         ({"uri": "sqlite:///runs.db"}, "mlflow ui --backend-store-uri sqlite:///runs.db"),
+        (
+            {"uri": "postgresql+psycopg2://me:s@host/runs"},
+            "mlflow ui --backend-store-uri postgresql+psycopg2://***@host/runs",
+        ),
+        ({"uri": "mlruns"}, "mlflow ui --backend-store-uri mlruns"),
+        ({"uri": "databricks"}, "  databricks"),
+        ({"uri": "databricks://profile"}, "  databricks://profile"),
     ],
 )
 def test_next_steps_name_the_tracker_in_use(tracking, shown):

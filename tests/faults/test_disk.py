@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -159,22 +160,51 @@ def test_models_say_it_though_their_library_is_no_python(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def closed(monkeypatch):
+    """A function that closes a folder to new files, which holds for an administrator too."""
+
+    def close(place):
+        allowed = tempfile.TemporaryFile
+
+        def refuse(*arguments, dir=None, **options):
+            if Path(dir) == place:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+            return allowed(*arguments, dir=dir, **options)
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+
+    return close
+
+
 class TestCheckWritable:
-    def test_writes_nothing(self, tmp_path):
+    def test_leaves_nothing(self, tmp_path):
+        check_writable(tmp_path)
         check_writable(tmp_path / "not" / "there")
         assert not list(tmp_path.iterdir())
 
-    def test_names_the_folder(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(os, "access", lambda *_: False)
+    def test_names_the_folder(self, tmp_path, closed):
+        closed(tmp_path)
         with pytest.raises(CannotWrite, match=f"^{tmp_path}: cannot be written: Permission denied"):
             check_writable(tmp_path / "not" / "there")
 
+    @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="only Linux has /proc")
+    @pytest.mark.parametrize("folder", ["/proc", "/proc/not/there"])
+    def test_permissions_alone_do_not_count(self, folder):
+        with pytest.raises(CannotWrite, match=r"^/proc: cannot be written: .*Name a folder where files can be made"):
+            check_writable(Path(folder))
+
+    @pytest.mark.parametrize("below", ["", "below"])
+    def test_a_file_in_the_place_of_a_folder(self, below, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(CannotWrite, match=f"{tmp_path}/file is a file where a folder should be"):
+            check_writable(tmp_path / "file" / below)
+
     @pytest.mark.parametrize("layer", active.folders(Path(), resolve({})))
-    def test_a_run_looks_at_every_folder_before_it_begins(self, layer, tmp_path, monkeypatch):
+    def test_a_run_looks_at_every_folder_before_it_begins(self, layer, tmp_path, closed):
         place = active.folders(tmp_path, resolve({}))[layer]
         place.mkdir(parents=True)
-        allowed = os.access
-        monkeypatch.setattr(os, "access", lambda path, mode: place != path and allowed(path, mode))
+        closed(place)
         with pytest.raises(CannotWrite, match=str(place)):
             active.Lock().acquire(tmp_path, resolve({}))
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import importlib.metadata
 import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from kafal_pipeline import addresses
 from kafal_pipeline.config import resolve
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.tracking import reachable
@@ -102,9 +108,87 @@ class TestAtTheStart:
 
     @pytest.mark.parametrize("uri", [None, "sqlite:///mlflow.db", "sqlite:///below/it/mlflow.db", "mlruns"])
     def test_local_stores_that_must_not_be_written_are_named(self, uri, tmp_path, monkeypatch):
+        def refuse(*_, **__):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
         monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-        monkeypatch.setattr("os.access", lambda *_: False)
+        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
         assert str(tmp_path) in reachable.problem(uri, tmp_path)
+
+    @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="only Linux has /proc")
+    @pytest.mark.parametrize("uri", ["sqlite:////proc/x.db", "sqlite:////proc/not/there/x.db", "/proc/runs"])
+    def test_a_place_where_no_file_can_be_made_even_by_an_administrator(self, uri, tmp_path, monkeypatch):
+        monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+        assert reachable.problem(uri, tmp_path).startswith("/proc: cannot be written")
+
+    def test_a_name_that_the_system_does_not_take(self, tmp_path):
+        assert "File name too long" in reachable.problem(f"sqlite:///{'x' * 300}/y.db", tmp_path)
+
+    def test_a_database_that_is_a_folder(self, tmp_path):
+        assert "cannot be written as a sqlite database" in reachable.problem(f"sqlite:///{tmp_path}", tmp_path)
+
+    def test_a_database_that_is_there_is_left_as_it_is(self, tmp_path):
+        sqlite3.connect(tmp_path / "mlflow.db").execute("CREATE TABLE runs (id)").connection.close()
+        before = (tmp_path / "mlflow.db").read_bytes()
+        assert reachable.problem("sqlite:///mlflow.db", tmp_path) is None
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
+
+    @pytest.mark.parametrize(
+        ("uri", "said"),
+        [
+            ("ftp://x/y", "no tracker of the kind 'ftp'"),
+            ("htp://x/y", "Did you mean 'http'?"),
+            ("postgres://x/y", "Did you mean 'postgresql'?"),
+            ("http+ssl://x", "'http+ssl'"),
+            ("localhost:5000", "begin it with http://"),
+            ("uc://catalog", "keeps models there"),
+            ("databricks-uc", "keeps models there"),
+            ("sqlite://", "in memory"),
+            ("sqlite:///:memory:", "in memory"),
+            ("sqlite+pysqlite:///", "in memory"),
+            ("sqlite:///file:x?mode=memory&uri=true", "in memory"),
+            ("sqlite://me:hunter2@runs.db", "sqlite:///runs.db"),
+            ("sqlite:runs.db", "sqlite:///runs.db"),
+            ("http://127.0.0.1:port", "no address"),
+        ],
+    )
+    @pytest.mark.parametrize("required", [True, False])
+    def test_an_address_that_no_tracker_has_is_refused_always(self, uri, said, required, tmp_path):
+        config = resolve({"tracking": {"uri": uri, "required": required}}).tracking
+        with pytest.raises(UserError, match="^tracking.uri: found ") as caught:
+            reachable.check(config, tmp_path, tmp_path / "journals")
+        assert said in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+
+    @pytest.mark.parametrize("uri", ["azureml://eastus", "arn:aws:sagemaker:x:1:mlflow-tracking-server/y"])
+    def test_what_a_plugin_knows_is_allowed(self, uri, tmp_path, monkeypatch):
+        assert reachable.mistake(uri) is not None
+        entries = {"mlflow.tracking_store": [SimpleNamespace(name="azureml"), SimpleNamespace(name="arn")]}
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: entries[group])
+        assert reachable.problem(uri, tmp_path) is None
+
+    def test_the_kinds_of_address_are_those_of_mlflow(self):
+        from mlflow.store.db.db_types import DATABASE_ENGINES
+        from mlflow.tracking._tracking_service.utils import _tracking_store_registry
+
+        known = {*reachable.SERVERS, *addresses.DATABASES, addresses.PATH, *addresses.NAMES}
+        plugins = {entry.name for entry in importlib.metadata.entry_points(group=reachable.PLUGINS)}
+        assert set(addresses.DATABASES) == set(DATABASE_ENGINES)
+        assert set(_tracking_store_registry._registry) - {""} - plugins == known
+
+    @pytest.mark.parametrize("uri", ["databricks", "databricks://profile"])
+    def test_databricks_needs_credentials(self, uri, tmp_path, monkeypatch):
+        for name in ("DATABRICKS_CONFIG_FILE", *reachable.DATABRICKS_CREDENTIALS):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        found = reachable.problem(uri, tmp_path)
+        for part in ("DATABRICKS_HOST", "DATABRICKS_TOKEN", f"{tmp_path}/.databrickscfg", "databricks configure"):
+            assert part in found
+        (tmp_path / ".databrickscfg").touch()
+        assert reachable.problem(uri, tmp_path) is None
+        (tmp_path / ".databrickscfg").unlink()
+        monkeypatch.setenv("DATABRICKS_HOST", "https://mine.cloud.databricks.com")
+        assert reachable.problem(uri, tmp_path) is None
 
     @pytest.mark.parametrize("where", ["tracking.uri", "MLFLOW_TRACKING_URI"])
     def test_a_required_tracker_ends_the_run_with_what_to_do(self, where, tmp_path, monkeypatch):

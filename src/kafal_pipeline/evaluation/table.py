@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kafal_pipeline.addresses import served_by_ui
 from kafal_pipeline.errors import masked
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def next_steps(config: Config, folder: Path | str) -> str:
 
 
 def _tracking_page(uri: str | None) -> str:
-    """Return the address of the tracking server, or the command that shows a local store."""
-    if uri is None:
+    """Return the command that shows what lies in a database or a folder, or the address of any other tracker."""
+    if not uri:
         return "mlflow ui"
-    return masked(uri) if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {masked(uri)}"
+    return f"mlflow ui --backend-store-uri {masked(uri)}" if served_by_ui(uri) else masked(uri)

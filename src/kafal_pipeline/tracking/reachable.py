@@ -1,12 +1,13 @@
 """Whether the tracker can be reached, found out before there is work to lose, and without mlflow's seconds of import.
 
-A local store is only looked at; nothing goes over the network for it. An address is asked for its ``/health``, without
-credentials: who answers that he does not know us is there.
+Of a local store it is found out whether it can be written, without changing it; nothing goes over the network for it. A
+server is asked for its ``/health``, without credentials: who answers that he does not know us is there.
 """
 
 from __future__ import annotations
 
 import http.client
+import importlib.metadata
 import logging
 import os
 import socket
@@ -16,9 +17,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 
-from kafal_pipeline.errors import UserError, masked
+from kafal_pipeline.addresses import DATABASES, PATH, PORTS, kind_of
+from kafal_pipeline.errors import UserError, did_you_mean, masked
 from kafal_pipeline.files import CannotWrite, check_writable
 
 if TYPE_CHECKING:
@@ -29,14 +31,21 @@ logger = logging.getLogger(__name__)
 PATIENCE = 5.0
 """Seconds that a server has to answer."""
 
-PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-"""Databases that MLflow can keep runs in, and where they listen if their address does not say."""
+SERVERS = ("http", "https")
 
-HOSTED = ("databricks", "databricks-uc", "uc")
-"""Addresses that are names to MLflow."""
+DATABRICKS = "databricks"
+
+MODELS_ONLY = ("databricks-uc", "uc")
+"""Addresses at which MLflow keeps registered models; as those of a tracker it knows and refuses them."""
+
+PLUGINS = "mlflow.tracking_store"
+"""The entry points by which an installed package tells MLflow of a kind of address of its own."""
 
 FOLDERS_ALLOWED = "MLFLOW_ALLOW_FILE_STORE"
 """MLflow's variable without which it refuses to keep runs in folders."""
+
+DATABRICKS_CREDENTIALS = ("DATABRICKS_HOST", "DATABRICKS_RUNTIME_VERSION")
+"""Variables of which one is set where Databricks can be spoken to: by its user, or on its own machines."""
 
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN")
 """Variables of which MLflow needs one where a server asks who it is."""
@@ -62,14 +71,16 @@ def check(config: TrackingConfig, project: Path, journals: Path) -> None:
     Raises
     ------
     UserError
-        If it cannot be reached and is required.
+        If it cannot be reached and is required; if its address is none that a tracker can have, in any case.
     """
     uri = address(config)
+    given = "tracking.uri" if config.uri else "MLFLOW_TRACKING_URI" if uri else "tracking.uri and MLFLOW_TRACKING_URI"
+    name = masked(uri) if uri else "in the project's folder (none is set)"
+    if (wrong := mistake(uri)) is not None:
+        raise UserError(f"{given}: found {name!r}: {wrong} Or record nothing: --params tracking=off.")
     found = problem(uri, project)
     if found is None:
         return
-    given = "tracking.uri" if config.uri else "MLFLOW_TRACKING_URI" if uri else "tracking.uri and MLFLOW_TRACKING_URI"
-    name = masked(uri) if uri else "in the project's folder (none is set)"
     what = f"{given}: the tracker {name} cannot be reached: {found}"
     later = f"python -m kafal_pipeline.tracking.deliver {journals}"
     if config.required:
@@ -78,6 +89,57 @@ def check(config: TrackingConfig, project: Path, journals: Path) -> None:
             f"tracking.required=false, then {later}); or record nothing (--params tracking=off)."
         )
     logger.warning("%s The run goes on and is recorded in its journal. To deliver it later: %s", what, later)
+
+
+def mistake(uri: str | None) -> str | None:
+    """Return, as sentences without credentials, why an address can never be a tracker's; None if it can.
+
+    Such an address is a mistake in the configuration: waiting, or delivering later, would not mend it.
+
+    Parameters
+    ----------
+    uri
+        The address; None for MLflow's own choice.
+    """
+    if uri is None:
+        return None
+    try:
+        parts, kind = urlsplit(uri), kind_of(uri)
+        parts.port  # noqa: B018 - it is read, and may be no number, only now
+    except ValueError as error:
+        return f"it is no address ({masked(str(error))})."
+    if kind == "sqlite":
+        return _sqlite_mistake(uri)
+    if kind in MODELS_ONLY:
+        return f"MLflow keeps models there, but no runs. {_allowed(kind, [])}"
+    plugins = [] if kind in {*SERVERS, *DATABASES, PATH, DATABRICKS} else _plugins()
+    if kind in {*SERVERS, *DATABASES, PATH, DATABRICKS, *plugins}:
+        return None
+    server = " For a server, begin it with http:// or https://." if not uri.startswith(f"{kind}://") else ""
+    return f"MLflow knows no tracker of the kind {kind!r}.{server} {_allowed(kind, plugins)}"
+
+
+def _allowed(kind: str, plugins: list[str]) -> str:
+    return f"{did_you_mean(kind, [*SERVERS, *DATABASES, PATH, DATABRICKS, *plugins])} A plain path is allowed too."
+
+
+def _plugins() -> list[str]:
+    """Return the kinds of address that installed packages have told MLflow of."""
+    return [entry.name for entry in importlib.metadata.entry_points(group=PLUGINS)]
+
+
+def _sqlite_mistake(uri: str) -> str | None:
+    parts = urlsplit(uri)
+    if parts.netloc or not uri.startswith(f"{parts.scheme}://"):
+        file = f"{parts.netloc.rpartition('@')[2]}{parts.path}" or "mlflow.db"
+        return f"a file stands after three slashes: sqlite:///{file}."
+    if _database_file(parts) in {"", ":memory:"} or parse_qs(parts.query).get("mode") == ["memory"]:
+        return "such a database lies in memory, where nothing is kept. Name a file: sqlite:///mlflow.db."
+    return None
+
+
+def _database_file(parts: SplitResult) -> str:
+    return unquote(parts.path).removeprefix("/")
 
 
 def problem(uri: str | None, project: Path) -> str | None:
@@ -90,19 +152,35 @@ def problem(uri: str | None, project: Path) -> str | None:
     project
         What relative addresses start from.
     """
+    if (wrong := mistake(uri)) is not None:
+        return wrong
     try:
-        parts = urlsplit(uri or "")
-        host, port = parts.hostname or "localhost", parts.port
-    except ValueError as error:
-        return f"it is no address ({masked(str(error))})."
-    kind = parts.scheme.partition("+")[0].lower()
-    if kind in {"http", "https"}:
+        return _problem(uri, project)
+    except OSError as error:  # a name that is too long, a folder that must not even be looked into
+        return f"{error.filename or uri}: {error.strerror or error}. Name another place."
+
+
+def _problem(uri: str | None, project: Path) -> str | None:
+    parts, kind = urlsplit(uri or ""), PATH if uri is None else kind_of(uri)
+    if kind in SERVERS:
         return _server(parts)
     if kind in PORTS:
-        return _port(host, port or PORTS[kind])
-    if uri is None or kind in {"sqlite", "file"} or (len(kind) <= 1 and uri not in HOSTED):
-        return _local(uri, kind, unquote(parts.path), project)
-    return None  # of a kind that only MLflow knows
+        return _port(parts.hostname or "localhost", parts.port or PORTS[kind])
+    if kind == DATABRICKS:
+        return _databricks()
+    return _local(uri, kind, project) if kind in {"sqlite", PATH} else None  # of a kind that only a plugin knows
+
+
+def _local(uri: str | None, kind: str, project: Path) -> str | None:
+    if uri is None:
+        # MLflow 3's own choice: a folder where runs lie in one from before, else a database.
+        if any(found.parent.name.isdigit() for found in (project / "mlruns").glob("*/meta.yaml")):
+            return _runs_folder(project / "mlruns")
+        return _database(project / "mlflow.db")
+    parts = urlsplit(uri)
+    if kind == "sqlite":
+        return _database(project / _database_file(parts))
+    return _runs_folder(project / (unquote(parts.path) if parts.scheme == PATH else uri))
 
 
 def _server(parts: SplitResult) -> str | None:
@@ -142,16 +220,14 @@ def _port(host: str, port: int) -> str | None:
         return f"no database answers at {host}, port {port} ({error}). Is it running, and the address right?"
 
 
-def _local(uri: str | None, kind: str, path: str, project: Path) -> str | None:
-    if uri is None:
-        # MLflow 3's own choice: a folder where runs lie in one from before, else a database.
-        if any(found.parent.name.isdigit() for found in (project / "mlruns").glob("*/meta.yaml")):
-            return _runs_folder(project / "mlruns")
-        return _folder(project) or _database(project / "mlflow.db")
-    if kind == "sqlite":
-        path = path.removeprefix("/")
-        return _database(project / path) if path not in {"", ":memory:"} else None
-    return _runs_folder(project / (path if kind == "file" else uri))  # a drive's letter is no kind of address
+def _databricks() -> str | None:
+    profiles = Path(os.environ.get("DATABRICKS_CONFIG_FILE") or "~/.databrickscfg").expanduser()
+    if profiles.is_file() or any(os.environ.get(name) for name in DATABRICKS_CREDENTIALS):
+        return None
+    return (
+        f"there are no credentials for it: DATABRICKS_HOST is not set, and there is no file {profiles}. Set "
+        "DATABRICKS_HOST and DATABRICKS_TOKEN, or write that file with: databricks configure."
+    )
 
 
 def _folder(path: Path) -> str | None:
@@ -163,7 +239,7 @@ def _folder(path: Path) -> str | None:
 
 
 def _database(path: Path) -> str | None:
-    problem = _folder(path) or _folder(path.parent)  # sqlite puts its own journal beside the file
+    problem = _folder(path.parent)  # where sqlite makes the file, and its own journal beside one that is there
     if problem is not None or not path.exists():
         return problem
     try:

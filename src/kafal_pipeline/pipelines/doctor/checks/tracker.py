@@ -17,11 +17,13 @@ ADVICE = "Mend tracking.uri or MLFLOW_TRACKING_URI (docs/tracking.md); or do wit
 
 
 def check(tracking: TrackingConfig, root: Path) -> Finding:
-    """Look at the tracker without importing mlflow; nothing is written to it."""
+    """Look at the tracker without importing mlflow; nothing is written to it that stays."""
     if not tracking.enabled:
         return Finding(CHECK, OK, "off: nothing is recorded")
     uri = reachable.address(tracking)
     shown = masked(uri) if uri else "a store in the project's folder"
+    if (wrong := reachable.mistake(uri)) is not None:  # which the run refuses even if the tracker is not required
+        return Finding(CHECK, FAILURE, f"{shown}: {wrong}", ADVICE)
     problem = reachable.problem(uri, root)
     if problem is None:
         return Finding(CHECK, OK, f"{shown} can be reached")
