@@ -10,7 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
+
+from kafal_pipeline import cli, project
 
 ROOT = Path(__file__).parents[1]
 
@@ -140,6 +143,17 @@ def test_bad_input_gets_one_message_and_exit_code_1(finished, folder, params, pa
         (["--env", "smoke", "--from-nodes", "nope"], "nope"),
         (["--env", "broken"], "conf/broken/parameters.yml"),
         (["--env", "smoke", "--runner", "ThreadRunner"], "SequentialRunner"),
+        (["--env", "smoke", "--params", "=x"], "--params: found '=x'"),
+        (["--env", "smoke", "--params", "seed=["], "--params: 'seed=[' cannot be read"),
+        (
+            ["--env", "smoke", "--params", "tracking.uri=ftp://x/y,tracking.required=false"],
+            "tracking.uri: found 'ftp://x/y'",
+        ),
+        (
+            ["--env", "smoke", "--params", "tracking=off,seed=99", "--from-nodes", "cycle_01.train"],
+            "without --from-nodes",
+        ),
+        (["--env", "smoke", "--params", "tracking=off,seed=99", "--pipeline", "report"], "Run it first"),
     ],
 )
 def test_what_kedro_cannot_find_or_read_gets_a_message_too(folder, arguments, part):
@@ -151,6 +165,39 @@ def test_what_kedro_cannot_find_or_read_gets_a_message_too(folder, arguments, pa
     assert "Traceback" not in output
     assert "Error: " in output
     assert part in output
+
+
+@pytest.mark.parametrize("kept", ["", "images: {type: kafal_pipeline.catalog.ImageStore, filepath: data/images}\n"])
+def test_a_catalog_without_our_data_sets_is_named(folder, kept):
+    catalog = folder / "conf/base/catalog.yml"
+    before = catalog.read_text()
+    catalog.write_text(kept)
+    try:
+        result = kedro(folder, "--env", "smoke", "--params", "tracking=off,seed=98")
+    finally:
+        catalog.write_text(before)
+    output = result.stdout + result.stderr
+    assert result.returncode == 1
+    assert "Traceback" not in output
+    assert "Error: conf/base/catalog.yml: found no entry for " in output
+    assert "{cycle}.pool" in output
+    assert (" images," in output) == (not kept)
+
+
+def test_an_unknown_option_is_for_click_to_refuse(folder):
+    assert kedro(folder, "--foo").returncode == 2
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_only_what_trains_is_said_to_go_on(trains, capsys, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(project, "_running", True)
+    monkeypatch.setattr(project, "_trains", trains)
+    with pytest.raises(click.exceptions.Exit):
+        cli._guarded(interrupted)()
+    assert ("goes on from the last saved round" in capsys.readouterr().err) == trains
 
 
 def test_runs_as_a_module(folder):

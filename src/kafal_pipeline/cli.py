@@ -87,7 +87,7 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             _abort()
             terminated = isinstance(interruption, Terminated)
             click.echo("\nTerminated." if terminated else "\nInterrupted.", err=True)
-            if project.running():
+            if project.running() and project.trains():
                 without = ", without restart=true," if project.active().restart is True else ""
                 click.echo(f"The same command{without} goes on from the last saved round.", err=True)
             raise click.exceptions.Exit(143 if terminated else 130) from None
@@ -119,12 +119,17 @@ def _split_params(context: click.Context, option: click.Parameter, value: Any) -
     items = split_outside_brackets(value)
     wrong = next((item for item in items if not item.partition("=")[0].strip() or "=" not in item), None)
     if wrong is not None:
-        raise click.BadParameter(f"found {wrong!r}; write key=value, and lists as key=[a,b].", context, option)
+        raise _bad_params(f"found {wrong!r}; write key=value, and lists as key=[a,b].")
     try:
         pairs = [(key.strip(), text) for key, _, text in (item.partition("=") for item in items)]
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={text}" for key, text in pairs]))
     except (YAMLError, OmegaConfBaseException, IndexError) as error:  # the last of "[=1"
-        raise click.BadParameter(f"{value!r} cannot be read: {' '.join(str(error).split())}", context, option) from None
+        raise _bad_params(f"{value!r} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _bad_params(sentence: str) -> click.ClickException:
+    """Return the error of a value of ``--params``: exit code 1 as for all bad input; 2 is for options there are not."""
+    return click.ClickException(f"--params: {sentence}")
 
 
 def split_outside_brackets(text: str) -> list[str]:

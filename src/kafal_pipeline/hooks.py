@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
@@ -15,6 +16,7 @@ from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.processes import end_server
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.pipelines.cycles import FIRST_NODE
+from kafal_pipeline.saved_files import check_named, check_there
 
 REPORTING = Path("data/08_reporting")
 FIRST_TRAINING = "cycle_00.train"
@@ -36,7 +38,7 @@ class ProjectHooks:
         project.activate(context.config_loader, Path(context.project_path))
 
     @hook_impl
-    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """Refuse what would mix results: another runner than the sequential one, a part of another run."""
         if not any(name in str(run_params.get("runner")) for name in ("SequentialRunner", "None")):
             raise UserError(
@@ -48,8 +50,10 @@ class ProjectHooks:
             raise UserError(
                 f"--params: {saved_run.KEY}: only the report can be made of a saved run: kedro run --pipeline report."
             )
+        project.note_training(any(name.endswith(".train") for name in names))
         if any(name.startswith("compare.") for name in names):
-            project.comparison(self._config_loader)
+            project.note_training(project.comparison(self._config_loader)[0].run_missing)
+        check_named(pipeline, catalog, Path(self._config_loader.conf_source) / self._config_loader.base_env)
         if any(name.startswith(("cycle_", "report.")) for name in names):
             self._lock.acquire(project.root(), project.active())
             continuity.tidy(project.root(), project.active())
@@ -58,6 +62,8 @@ class ProjectHooks:
         if goes_on or self._only_missing:
             cycles = any(name.startswith("cycle_") for name in names)
             continuity.check(project.root(), project.active(), cycles=cycles)
+            if not self._only_missing:  # which may make them first, or need none
+                check_there(pipeline, catalog, run_params)
         elif FIRST_NODE in names:
             continuity.check_parameters(project.root(), project.active())
         runtime.keep_checkpoints(project.root())

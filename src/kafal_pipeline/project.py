@@ -43,6 +43,9 @@ _given: Mapping[str, Any] | None = None
 """Parameters that stand in for those of the files."""
 
 
+_trains = False
+
+
 def give(parameters: Mapping[str, Any]) -> None:
     """Let this process's run have these parameters, whatever the files say."""
     global _given  # noqa: PLW0603 - see above
@@ -127,6 +130,17 @@ def _located(config_loader: Any, check: Callable[[], T]) -> T:
 def active() -> Config:
     """Return the run's configuration; the defaults where no run is under way (`kedro registry list`)."""
     return _active if _active is not None else resolve({})
+
+
+def note_training(trains: bool) -> None:
+    """Take note whether the pipeline that begins is one that trains: a run, or a comparison that makes runs."""
+    global _trains  # noqa: PLW0603 - see above
+    _trains = trains
+
+
+def trains() -> bool:
+    """Tell whether the pipeline trains, so that it can go on from its last saved round."""
+    return _trains
 
 
 def session() -> Session:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from kafal_pipeline import project, provenance
@@ -18,6 +21,74 @@ from kafal_pipeline.pipelines.cycles import FIRST_NODE
 
 OURS = "cycle_"
 """How the names of data sets and nodes begin whose results are a run's own."""
+
+SHOWN = 3
+"""Missing results that a message names."""
+
+SHARED = ("images", "splits", "split_origin", "split_table")
+REPORTED = ("learning_curve", "summary", "learning_curve_figure", "client_classes_figure", "queried_classes_figure")
+"""The other data sets that are kept in files."""
+
+CHOOSING = {
+    "from_nodes": "--from-nodes",
+    "from_inputs": "--from-inputs",
+    "node_names": "--nodes",
+    "tags": "--tags",
+    "namespaces": "--namespaces",
+}
+"""Kedro's options that choose nodes, by which a run can begin with one whose inputs were never made."""
+
+
+def check_named(pipeline: Pipeline, catalog: CatalogProtocol, folder: Path) -> None:
+    """Check that the catalog says where a pipeline's results are kept: Kedro would hold them in memory, and lose them.
+
+    Parameters
+    ----------
+    pipeline
+        What is about to run.
+    catalog
+        Its catalog.
+    folder
+        Where the configuration's base lies, whose ``catalog.yml`` names all data sets.
+
+    Raises
+    ------
+    UserError
+        With the names that are missing.
+    """
+    kept = [name for name in pipeline.datasets() if name.startswith(OURS) or name in (*SHARED, *REPORTED)]
+    missing = sorted({_pattern(name) for name in kept if name not in catalog})
+    if missing:
+        raise UserError(
+            f"{folder.parent.name}/{folder.name}/catalog.yml: found no entry for {', '.join(missing)}, so that these "
+            "results would be kept nowhere. Each needs one: take the file as it comes with the project (git checkout)."
+        )
+
+
+def check_there(pipeline: Pipeline, catalog: CatalogProtocol, run_params: Mapping[str, Any]) -> None:
+    """Check that a part of a run finds what the nodes before it have made.
+
+    Raises
+    ------
+    UserError
+        If the run has not come that far, with what is missing.
+    """
+    missing = sorted(name for name in pipeline.inputs() if name.startswith(OURS) and not catalog.exists(name))
+    found = provenance.read(project.root() / provenance.OUTPUTS / project.active().run_path)
+    if not missing or (found is not None and found.finished):  # it is said of the file that has been removed
+        return
+    options = [option for name, option in CHOOSING.items() if run_params.get(name)]
+    names = f"{', '.join(missing[:SHOWN])}{', ...' if len(missing) > SHOWN else ''}"
+    raise UserError(
+        f"{', '.join(options) or '--pipeline'}: the run {project.active().run_path} has not come that far: there is no "
+        f"{names}. Run it {f'without {options[0]}' if options else 'first'}, with the same parameters: kedro run "
+        "--pipeline fal, which goes on from the last saved round where there is one."
+    )
+
+
+def _pattern(name: str) -> str:
+    """Return what a data set is called in the catalog: those of all cycles have one entry."""
+    return re.sub(rf"^{OURS}\d+", "{cycle}", name)
 
 
 class SavedFiles:

@@ -47,8 +47,8 @@ def parameters_of(root: Path, name: object) -> dict[str, Any]:
     if missing:
         last = parameters["cycles"] - 1
         raise UserError(
-            f"--params: {KEY}: {wanted} stopped in cycle {missing[0]} of 0..{last}. Finish it first: "
-            "kedro run --pipeline fal --only-missing-outputs, with the parameters that it was started with."
+            f"--params: {KEY}: {wanted} stopped in cycle {missing[0]} of 0..{last}. Finish it first: the "
+            "command that it was started with goes on from its last saved round."
         )
     return parameters
 

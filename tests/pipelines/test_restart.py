@@ -12,11 +12,14 @@ import pytest
 from kedro.framework.hooks import hook_impl
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from kedro.io import DatasetError
+from kedro.runner import SequentialRunner
 from safetensors.torch import load_file, save_file
 
-from kafal_pipeline import continuity, saved_files
+from kafal_pipeline import continuity, project, saved_files, saved_run
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.checkpoints import Checkpoints
+from kafal_pipeline.pipeline_registry import register_pipelines
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.pipelines.fal import nodes
 from kafal_pipeline.runner import ResumableSequentialRunner
@@ -432,3 +435,57 @@ def test_images_that_were_changed_are_not_trained_on(tmp_path, copy_of_project, 
     else:
         run(folder, **here)
         assert digests(folder / "data") == before
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "part", "trains"),
+    [
+        ("fal", {}, True),
+        ("fal", {"from_nodes": ["cycle_01.train"]}, True),
+        ("report", {}, False),
+        ("data", {}, False),
+        ("doctor", {}, False),
+        ("compare", {}, True),
+        ("compare", {"run_missing": False}, False),
+    ],
+)
+def test_what_trains_is_known_when_a_pipeline_begins(finished, monkeypatch, pipeline, part, trains):
+    """What Ctrl-C says depends on it."""
+    monkeypatch.setattr(SequentialRunner, "_run", lambda *_, **__: None)
+    compare = {"compare": part} if pipeline == "compare" else {}
+    bootstrap_project(finished)
+    params = {"tracking": "off", **compare}
+    monkeypatch.chdir(finished)
+    with KedroSession.create(project_path=finished, env="smoke", runtime_params=params) as session:
+        session.run(pipeline_names=[pipeline], runner=SequentialRunner(), **(part if "from_nodes" in part else {}))
+    assert project.trains() == trains
+
+
+def test_the_report_of_an_interrupted_run_says_that_the_same_command_goes_on(folder, monkeypatch):
+    killed(folder, monkeypatch, saves=1)
+    with pytest.raises(UserError, match="stopped in cycle 0 of 0..1. Finish it first: the command that it was started"):
+        saved_run.parameters_of(folder, RUN)
+
+
+def test_a_part_of_a_run_that_never_ran_is_refused_before_it_begins(finished):
+    with pytest.raises(UserError, match=r"--from-nodes: the run .*seed_99 has not come that far.*without --from-nodes"):
+        run(finished, {"from_nodes": ["cycle_01.train"]}, seed=99)
+    assert not list((finished / "data").rglob("seed_99/cycle_*"))
+
+
+def test_a_result_that_was_removed_from_a_finished_run_is_named(finished):
+    path = finished / f"data/05_model_input/{RUN}/cycle_01/pool.parquet"
+    record = finished / "data/07_model_output" / RUN / "provenance.json"
+    before, noted = path.read_bytes(), record.read_bytes()
+    path.unlink()
+    try:
+        with pytest.raises(DatasetError, match=r"cycle_01/pool.parquet: there is no such file.*--only-missing-outputs"):
+            run(finished, {"from_nodes": ["cycle_01.train"]})
+    finally:
+        path.write_bytes(before)
+        record.write_bytes(noted)
+
+
+def test_the_data_sets_that_must_be_kept_are_all_that_are_not_in_memory():
+    kept = {name for name in register_pipelines()["fal"].datasets() if not name.startswith(saved_files.OURS)}
+    assert kept == {*saved_files.SHARED, *saved_files.REPORTED, "parameters"}

@@ -13,6 +13,12 @@ REPAIR = (
     "kedro run --pipeline fal for everything."
 )
 
+ABSENT = (
+    "The run has not come that far, or the file has been removed. Have it made, with the same parameters: kedro run "
+    "--pipeline fal, without --from-nodes or other options that choose nodes; with --only-missing-outputs where the "
+    "run was finished."
+)
+
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
@@ -29,6 +35,6 @@ def named(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if not path.exists():
-            raise UserError(f"{path}: there is no such file. {REPAIR}") from error
+            raise UserError(f"{path}: there is no such file. {ABSENT}") from error
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise UserError(f"{path}: cannot be read ({reason[0]}). {REPAIR}") from error
