@@ -34,6 +34,26 @@ def did_you_mean(found: object, allowed: Iterable[str]) -> str:
     return f"{hint}Allowed: {', '.join(names)}."
 
 
+def allowed_instead(message: str) -> str:
+    """Return what is allowed where pydantic says that a value is not, without what it says of its own parsing.
+
+    Examples
+    --------
+    >>> allowed_instead("Input should be a valid integer, unable to parse string as an integer")
+    'a whole number'
+    >>> allowed_instead("Unable to parse input string as an integer, exceeded maximum size")
+    'a whole number, not as large as this one'
+    >>> allowed_instead("Input should be greater than 0")
+    'greater than 0'
+    """
+    if "exceeded maximum size" in message:
+        return "a whole number, not as large as this one"
+    wanted = message[:1].lower() + message[1:]
+    wanted = wanted.removeprefix("input should be ").replace("string should match pattern", "what matches the pattern")
+    kind = re.match("a valid (integer|number|boolean)", wanted)
+    return {"integer": "a whole number", "number": "a number", "boolean": "true or false"}[kind[1]] if kind else wanted
+
+
 def masked(text: str) -> str:
     """Return `text` without the user, the password and the secret options of any address in it.
 

@@ -20,7 +20,7 @@ from kafal_pipeline.config.sections import (
     Whole,
 )
 from kafal_pipeline.config.strategy import Strategy
-from kafal_pipeline.errors import UserError, did_you_mean
+from kafal_pipeline.errors import UserError, allowed_instead, did_you_mean
 
 PRESETS: dict[str, dict[str, Any]] = {
     # The published code, and Algorithm 1 of the paper, differ in seven places (docs/kafal.md); one of them is here.
@@ -177,8 +177,7 @@ def _explain(problem: dict[str, Any], model: type[BaseModel]) -> tuple[str, str]
         return key, message if isinstance(found, dict) else f"found {found!r}; {message}"
     if kind == "model_type":
         return key, f"found {found!r}; it must be a section with keys: {', '.join(_keys_at(location, model))}."
-    message = problem["msg"][0].lower() + problem["msg"][1:]
-    return key, f"found {found!r}; allowed: {message.removeprefix('input should be ')}"
+    return key, f"found {found!r}; allowed: {allowed_instead(problem['msg'])}"
 
 
 def _keys_at(location: list[str], model: Any) -> list[str]:
