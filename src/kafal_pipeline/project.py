@@ -42,7 +42,6 @@ _active: Config | None = None
 _given: Mapping[str, Any] | None = None
 """Parameters that stand in for those of the files."""
 
-
 _trains = False
 
 

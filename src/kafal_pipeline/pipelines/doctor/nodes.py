@@ -14,7 +14,7 @@ from kafal_pipeline.pipelines.doctor.finding import FAILURE, Finding
 def examine(parameters: Parameters, root: Path = Path()) -> None:
     """Check everything that the configured run needs and print a line for each check.
 
-    Nothing is written, nothing is downloaded, and no run is recorded.
+    Nothing that stays is written, nothing is downloaded, and no run is recorded.
 
     Raises
     ------
