@@ -50,21 +50,23 @@ VALUES = (
 """As YAML."""
 
 
-def number(above=None, least=None, below=None, most=None):
+LARGEST_WHOLE, LARGEST_NUMBER, SMALLEST_RATE = 10**9, 1e30, 1e-12
+
+
+def number(above=None, least=-LARGEST_NUMBER, below=None, most=LARGEST_NUMBER):
     def allowed(value):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return False
         return (
             (above is None or value > above)
-            and (least is None or value >= least)
             and (below is None or value < below)
-            and (most is None or value <= most)
+            and least <= value <= most
         )
 
     return allowed
 
 
-def whole(least, most=math.inf):
+def whole(least, most=LARGEST_WHOLE):
     bounds = number(least=least, most=most)
     return lambda value: bounds(value) and float(value).is_integer()
 
@@ -98,7 +100,7 @@ def each(allowed, least=0):
 
 
 def amount(value):
-    return number(above=0)(value) and (isinstance(value, int) or value <= 1)
+    return number(above=0, most=LARGEST_WHOLE)(value) and (isinstance(value, int) or value <= 1)
 
 
 DRAWN = ("iid", "dirichlet", "dirichlet_balanced", "shards", "quantity_skew")
@@ -118,25 +120,25 @@ KEYS = {
     "dataset.download": flag,
     "dataset.emnist_split": choice(*EMNIST),
     "dataset.image_size": null_or(whole(5, 1024)),
-    "dataset.mean": null_or(each(number())),
-    "dataset.std": null_or(each(number(above=0))),
+    "dataset.mean": null_or(each(number(least=-1000, most=1000))),
+    "dataset.std": null_or(each(number(least=1e-4, most=1000))),
     "partition.method": choice(*DRAWN, "file", "natural"),
     "partition.clients": whole(1, 100_000),
-    "partition.alpha": number(above=0),
+    "partition.alpha": number(above=0, most=1e9),
     "partition.min_size": whole(1),
     "partition.classes_per_client": whole(1),
     "partition.path": null_or(text),
     "partition.when_absent": null_or(choice(*DRAWN)),
     "partition.samples_per_client": null_or(whole(1)),
     "partition.long_tail": null_or(nothing),
-    "partition.long_tail.imbalance_ratio": number(least=1),
+    "partition.long_tail.imbalance_ratio": number(least=1, most=1e9),
     "partition.long_tail.profile": choice("exponential", "step"),
     "budget.initial": amount,
     "budget.per_cycle": amount,
     "model.name": choice(*MODELS),
     "model.normalisation": choice("batch", "group"),
     "model.pretrained": null_or(nothing),  # none of VALUES is a file
-    "federation.rounds": whole(1),
+    "federation.rounds": whole(1, 10**6),
     "federation.participation": number(above=0, most=1),
     "federation.participants_rounding": null_or(choice("floor", "ceil")),
     "federation.all_clients_last_round": null_or(flag),
@@ -145,14 +147,14 @@ KEYS = {
     "federation.on_client_failure": choice("fail", "skip"),
     "federation.batch_norm": choice("averaged", "local"),
     "training": lambda value: value == {},
-    "training.local_epochs": whole(1),
-    "training.batch_size": whole(1),
+    "training.local_epochs": whole(1, 10**6),
+    "training.batch_size": whole(1, 10**6),
     "training.batches": choice("equal", "published"),
-    "training.lr": number(above=0),
-    "training.lr_drop_epoch": null_or(whole(1)),
-    "training.lr_drop_factor": number(above=0, most=1),
+    "training.lr": number(least=SMALLEST_RATE),
+    "training.lr_drop_epoch": null_or(whole(1, 10**6)),
+    "training.lr_drop_factor": number(least=SMALLEST_RATE, most=1),
     "training.momentum": number(least=0, below=1),
-    "training.weight_decay": number(least=0),
+    "training.weight_decay": number(least=0, most=10),
     "training.augmentation": nothing,
     "training.augmentation.flip": flag,
     "training.augmentation.crop_padding": whole(0, 64),
@@ -160,10 +162,10 @@ KEYS = {
     "training.device": choice("auto", "cpu"),
     "training.processes": lambda value: value == "auto" or whole(1, 1024)(value),
     "training.cuda_graphs": flag,
-    "training.checkpoint_every": number(least=0),
+    "training.checkpoint_every": number(least=0, most=1e9),
     "training.deterministic": flag,
-    "query_training.epochs": null_or(whole(1)),
-    "query_training.lr": null_or(number(above=0)),
+    "query_training.epochs": null_or(whole(1, 10**6)),
+    "query_training.lr": null_or(number(least=SMALLEST_RATE)),
     "tracking.enabled": flag,
     "tracking.required": flag,
     "tracking.uri": null_or(text),
@@ -179,7 +181,7 @@ KEYS = {
     "compare.alpha": number(above=0, below=1),
     "compare.targets": each(number(above=0, most=1)),
     "compare.jobs": lambda value: value == "auto" or whole(1, 1024)(value),
-    "compare.memory_limit": null_or(number(above=0)),
+    "compare.memory_limit": null_or(number(above=0, most=1e6)),
     "compare.run_missing": flag,
 }
 LEAVES = [key for key in KEYS if not any(other.startswith(f"{key}.") for other in KEYS)]
@@ -528,7 +530,7 @@ CONTRADICTIONS = {
     "a share above 1": ("budget.per_cycle=1.5", "budget"),
     "more clients than images": ("partition.clients=2000", "partition.clients"),
     "more images each than there are": ("partition.min_size=1000", "partition.min_size"),
-    "a skew beyond floating point": ("partition.alpha=1e308", "partition.min_size"),
+    "a skew beyond floating point": ("partition.alpha=1e308", "partition.alpha"),
     "a skew of nothing": ("partition.alpha=1e-300,partition.method=quantity_skew", "partition.min_size"),
     "a split without its file": ("partition.method=file", "partition"),
     "a split that is not there": ("partition.method=file,partition.path=nowhere.json", "partition.path"),
@@ -542,7 +544,7 @@ CONTRADICTIONS = {
     ),
     "fewer classes than there are": ("partition.method=shards,partition.classes_per_client=1", "classes_per_client"),
     "a tail without images": (
-        "partition.long_tail.imbalance_ratio=1e300,partition.clients=1000",
+        "partition.long_tail.imbalance_ratio=1e9,partition.clients=1000",
         "partition.clients",
     ),
     "one image each": ("partition.samples_per_client=1,cycles=3", "budget"),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from kafal_pipeline.config.resolve import Config, ConfigError, explained, resolve
-from kafal_pipeline.config.sections import FOLDER_NAME, Fraction, Number, Section, Whole
+from kafal_pipeline.config.sections import FOLDER_NAME, AnyWhole, Fraction, Number, Section, Seed
 from kafal_pipeline.config.strategy import Strategy
 
 
@@ -26,9 +26,6 @@ def _as_seeds(value: Any) -> Any:
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str | dict) else value
-
-
-Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 
 
 Strategies = Annotated[list[Strategy], Field(min_length=1), BeforeValidator(_as_list)]
@@ -51,8 +48,8 @@ class CompareConfig(Section):
     baseline: str = "random"
     alpha: Number = Field(default=0.05, gt=0, lt=1)
     targets: list[Fraction] = []
-    jobs: Annotated[Whole, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
-    memory_limit: Number | None = Field(default=None, gt=0)
+    jobs: Annotated[AnyWhole, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    memory_limit: Number | None = Field(default=None, gt=0, le=1e6)
     run_missing: bool = True
 
 

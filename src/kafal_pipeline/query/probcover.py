@@ -36,7 +36,7 @@ class ProbCover:
     model
         The model whose features are taken.
     delta
-        Radius; None finds it.
+        Radius, at most 2, the diameter of what features of length 1 lie in; None finds it.
     purity
         Share of pure balls that a found radius must have.
 
@@ -46,7 +46,7 @@ class ProbCover:
     """
 
     model: QueryModel = "global"
-    delta: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    delta: Annotated[float, Field(gt=0, le=2)] | None = None
     purity: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
