@@ -57,11 +57,7 @@ def number(above=None, least=-LARGEST_NUMBER, below=None, most=LARGEST_NUMBER):
     def allowed(value):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return False
-        return (
-            (above is None or value > above)
-            and (below is None or value < below)
-            and least <= value <= most
-        )
+        return (above is None or value > above) and (below is None or value < below) and least <= value <= most
 
     return allowed
 
@@ -683,6 +679,51 @@ def test_files_that_are_something_else(folder, what):
     assert outcome.crash is None
     if outcome.code:
         assert not outcome.problems("images" if what == "catalog type" else f"conf/fuzz/{file.name}")
+
+
+PLACES = {
+    "a link to nowhere for a run": ("data/06_models/smoke/ksas-kcfu/seed_0", "nowhere"),
+    "a link to nowhere above the runs": ("data/09_tracking", "nowhere"),
+    "a folder for what is noted": ("data/07_model_output/smoke/ksas-kcfu/seed_0/provenance.json", ""),
+    "a link in circles": ("data/08_reporting", "08_reporting"),
+}
+"""A path, and what the link there points to; nothing: there is a folder."""
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_strange_files_in_the_place_of_results(folder, name):
+    place, target = PLACES[name]
+    path = folder.root / place
+    away = path.with_name(f"{path.name}.away")
+    if path.exists():
+        path.rename(away)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if target:
+        path.symlink_to(target)
+    else:
+        path.mkdir()
+    outcome = folder.run()
+    path.unlink() if target else path.rmdir()
+    if away.exists():
+        away.rename(path)
+    folder.restore()
+    kept = Outcome(outcome.code, outcome.output, outcome.crash, outcome.seconds, tuple(harmful(outcome.changed)))
+    assert not kept.problems(place)
+
+
+def test_a_cycle_that_is_a_link_goes_and_what_it_points_to_stays(folder):
+    elsewhere = folder.root / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").touch()
+    link = folder.root / "data/06_models/smoke/ksas-kcfu/seed_0/cycle_00"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(elsewhere)
+    outcome = folder.run()
+    folder.restore()
+    assert outcome.code == 0, outcome.output
+    assert not link.is_symlink()
+    assert (elsewhere / "precious").exists()
+    shutil.rmtree(elsewhere)
 
 
 @pytest.mark.parametrize(
