@@ -79,7 +79,7 @@ class ProbCover:
             own = sampled[labels[sampled] == cluster]
             others = points.take(np.flatnonzero(labels != cluster))
             nearest_other[own] = points.take(own).nearest(others).sqrt().cpu().numpy()
-        impure = int((1 - self.purity) * len(sampled) + 1e-9)  # so many balls may be
+        impure = min(int((1 - self.purity) * len(sampled) + 1e-9), len(sampled) - 1)  # so many balls may be
         limit = float(np.sort(nearest_other)[impure])
         return limit * (1 - 1e-9) if np.isfinite(limit) else 1.0  # a single cluster: all samples are the same
 
