@@ -241,7 +241,9 @@ def _check_weights(path: str | None) -> None:
         with safe_open(path, framework="numpy") as file:
             file.keys()
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"model.pretrained: {path} is no safetensors file ({error}).") from error
+        raise UserError(
+            f"model.pretrained: {path} is no safetensors file ({error}); allowed: one with the weights of model.name."
+        ) from error
 
 
 def _keyed(key: str, message: str) -> tuple[str, str]:

@@ -395,6 +395,11 @@ def message(key, value):
     return ""
 
 
+def says_what_is_allowed(said):
+    """Tell whether a refusal lists or describes what is allowed, as sections do with their keys."""
+    return re.search(r"[Aa]llowed: |Did you mean|must be |there is no file", said) is not None
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_values_of_each_key(key):
     wrong = []
@@ -406,6 +411,8 @@ def test_values_of_each_key(key):
             wrong.append(f"{text[:30]}: {said or 'accepted'}")
         elif said and f"--params: {key}" not in said and f"{section}: {name}" not in said:
             wrong.append(f"{text[:30]}: does not name the key: {said}")
+        elif said and not says_what_is_allowed(said):
+            wrong.append(f"{text[:30]}: does not say what is allowed: {said}")
     assert not wrong
 
 

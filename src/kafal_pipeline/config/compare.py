@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from kafal_pipeline.config.resolve import Config, ConfigError, explained, resolve
 from kafal_pipeline.config.sections import FOLDER_NAME, AnyWhole, Fraction, Number, Section, Seed
 from kafal_pipeline.config.strategy import Strategy
+from kafal_pipeline.errors import did_you_mean
 
 
 def _as_seeds(value: Any) -> Any:
@@ -73,7 +74,9 @@ def resolve_comparison(parameters: Mapping[str, Any]) -> tuple[CompareConfig, li
     ]
     labels = [query.label for query in compare.queries]
     if compare.baseline != "random" and compare.baseline not in labels:
-        found = f"found {compare.baseline!r}, which is none of compare.queries: {', '.join(labels)}."
+        found = (
+            f"found {compare.baseline!r}, which is none of compare.queries. {did_you_mean(compare.baseline, labels)}"
+        )
         problems.append(("compare.baseline", found))
     if problems:
         raise ConfigError(problems)
