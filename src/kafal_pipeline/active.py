@@ -15,7 +15,7 @@ from filelock import FileLock
 from kafal_pipeline import locks
 from kafal_pipeline.config import Config
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.files import check_writable, write_json
+from kafal_pipeline.files import CannotWrite, check_writable, dangling, write_json
 
 LOCK = "run.lock"
 """Name of the file in the run's folder of tracking that the process holds; the system lets go with the process."""
@@ -63,13 +63,15 @@ class Lock:
         Raises
         ------
         CannotWrite
-            If a folder of the run must not be written.
+            If a folder of the run must not be written, or is a link to nowhere.
         UserError
             If another process works on this run.
         """
         self.release()
         places = folders(root, config)
         for place in places.values():
+            if (broken := dangling(place)) is not None:
+                raise CannotWrite(broken)
             check_writable(place)
         folder = places["09_tracking"]
         lock = locks.take(folder / LOCK, PATIENCE)

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from kafal_pipeline import project
+from kafal_pipeline import mishaps, project
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines import runtime
 
@@ -51,17 +51,22 @@ class _SaidOnce(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether to keep a record."""
-        return _mistake(sys.exc_info()[1]) is None
+        return _message(sys.exc_info()[1]) is None
 
 
 _said_once = _SaidOnce()
 
 
-def _mistake(error: BaseException | None) -> UserError | None:
-    """Return the user's mistake behind an error: Kedro wraps what reading a dataset raises."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__
-    return error
+def _message(error: BaseException | None) -> UserError | str | None:
+    """Return what to say of an error instead of its traceback; None if it is the program's own.
+
+    A file of the configuration that cannot be read is told as such, whatever the system says of it.
+    """
+    mistake = mishaps.users_mistake(error)
+    if mistake is not None:
+        return mistake
+    found = mishaps.of_system(error, project.doing())
+    return found and ((None if project.running() else project.broken_file()) or found)
 
 
 def _asked_for_wrongly(error: Exception, runner: str) -> bool:
@@ -92,7 +97,7 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
                 click.echo(f"The same command{without} goes on from the last saved round.", err=True)
             raise click.exceptions.Exit(143 if terminated else 130) from None
         except Exception as error:
-            message = _mistake(error)
+            message = _message(error)
             if message is None and not _asked_for_wrongly(error, str(kwargs.get("runner") or "")):
                 raise
             if verbose:

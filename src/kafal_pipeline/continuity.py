@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from kafal_pipeline import provenance
 from kafal_pipeline.config import Config
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.files import read_json, remove_temporary, write_json
+from kafal_pipeline.files import read_json, remove, remove_temporary, write_json
 
 LAYERS = ("05_model_input", "06_models", "07_model_output")
 """Folders of ``data/`` that hold a run's cycles."""
@@ -36,7 +36,7 @@ def begin(root: Path, config: Config) -> None:
     for layer in LAYERS:
         for folder in (root / "data" / layer / config.run_path).glob("cycle_*"):
             if layer != "05_model_input" or folder.name != "cycle_00":
-                shutil.rmtree(folder)
+                remove(folder)
 
 
 def tidy(root: Path, config: Config) -> None:
@@ -58,7 +58,8 @@ def checkpoint_folder(root: Path, config: Config, cycle: str) -> Path:
 
 def forget_checkpoints(root: Path, config: Config, cycle: str) -> None:
     """Remove what was written down of a cycle that is trained."""
-    shutil.rmtree(checkpoint_folder(root, config, cycle), ignore_errors=True)
+    with suppress(OSError):
+        remove(checkpoint_folder(root, config, cycle))
 
 
 def goes_on(root: Path, config: Config) -> bool:

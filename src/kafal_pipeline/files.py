@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,22 +109,37 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             temporary.chmod(0o755)
-            if path.exists():
+            if os.path.lexists(path):
                 path.replace(old)  # at once, so that no reader finds half of it
             temporary.replace(path)
             sync_folder(path.parent)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+            for left in (temporary, old):
+                with suppress(OSError):
+                    remove(left)
 
 
 def remove_temporary(folder: Path) -> None:
     """Remove, at every depth, the temporary files and folders of processes that were killed while they wrote."""
     for path in list(folder.rglob(".*.tmp")):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all in it, if it is there; of a link the link alone, never what it points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def dangling(path: Path) -> str | None:
+    """Return, as a message, that `path` or a folder above it is a link to something that is not there."""
+    for place in (path, *path.parents):
+        if place.is_symlink() and not place.exists():
+            return f"{place}: is a link to {os.readlink(place)}, which is not there. Make it, or remove the link."
+    return None
 
 
 def sync_folder(folder: Path) -> None:

@@ -71,7 +71,7 @@ class ProjectHooks:
     @hook_impl
     def before_node_run(self, node: Node) -> None:
         """Note the parameters once the first cycle's training begins: from then on results are theirs."""
-        project.start()
+        project.start(node.name)
         if node.name.endswith(".evaluate"):
             continuity.forget_checkpoints(project.root(), project.active(), node.name.partition(".")[0])
         known = self._only_missing and provenance.execution(project.root(), project.active())

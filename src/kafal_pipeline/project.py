@@ -35,6 +35,7 @@ class Session:
 
 _session = Session()
 _running = False
+_doing: str | None = None
 _going_on = False
 _active: Config | None = None
 """Pipelines are registered, and paths in the catalog interpolated, without arguments: what they need stands here."""
@@ -59,8 +60,8 @@ def activate(config_loader: Any, root: Path = Path()) -> Config:
     UserError
         With every problem, each led by the file that holds the key.
     """
-    global _active, _session, _going_on, _running  # noqa: PLW0603 - see above
-    _going_on = _running = False
+    global _active, _session, _going_on, _running, _doing  # noqa: PLW0603 - see above
+    _going_on, _running, _doing = False, False, None
     given = config_loader.runtime_params or {}
     if _given is not None:
         config_loader["parameters"] = dict(_given)
@@ -164,15 +165,20 @@ def going_on() -> bool:
     return _going_on
 
 
-def start() -> None:
-    """Take note that the pipeline's nodes begin to run."""
-    global _running  # noqa: PLW0603 - see above
-    _running = True
+def start(node: str) -> None:
+    """Take note that the pipeline's nodes have begun to run, and which one does now."""
+    global _running, _doing  # noqa: PLW0603 - see above
+    _running, _doing = True, node
 
 
 def running() -> bool:
     """Tell whether nodes have begun to run: before that, errors are in what the user asked for."""
     return _running
+
+
+def doing() -> str | None:
+    """Return the name of the node that runs, or ran last; None before the first."""
+    return _doing
 
 
 def root() -> Path:
@@ -248,7 +254,9 @@ def _check_weights(path: str | None) -> None:
         with safe_open(path, framework="numpy") as file:
             file.keys()
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"model.pretrained: {path} is no safetensors file ({error}).") from error
+        raise UserError(
+            f"model.pretrained: {path} is no safetensors file ({error}); allowed: one with the weights of model.name."
+        ) from error
 
 
 def _keyed(key: str, message: str) -> tuple[str, str]:

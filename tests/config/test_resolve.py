@@ -58,7 +58,7 @@ def test_settings_of_one_method_never_share_a_folder():
         ({"tracking": {"url": "x"}}, "tracking.url", "Did you mean 'uri'"),
         ({"partition": {"long_tail": {"ratio": 2}}}, "partition.long_tail.ratio", "Allowed: imbalance_ratio"),
         ({"seed": "one"}, "seed", "found 'one'"),
-        ({"budget": {"initial": True}}, "budget.initial", "must be a number"),
+        ({"budget": {"initial": True}}, "budget.initial", "allowed: a number"),
         ({"training": None}, "training", "must be a section with keys"),
         ({"tracking": "maybe"}, "tracking", "allowed: on, off"),
         ({"query_training": {"epochs": 1e30}}, "query_training.epochs", "allowed: a whole number, not as large"),

@@ -10,6 +10,7 @@ allowed must pass that check, though the data may contradict it later, again in 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import os
@@ -21,6 +22,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, get_type_hints
 
 import pytest
 import yaml
@@ -29,18 +31,23 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 from omegaconf import OmegaConf
+from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter
 
 from kafal_pipeline import project
-from kafal_pipeline.config import DatasetConfig
+from kafal_pipeline.config import Config, DatasetConfig, ModelConfig, PartitionConfig
+from kafal_pipeline.config.strategy import Strategy
 from kafal_pipeline.data.sources import find_source
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.models import MODELS
 from kafal_pipeline.query import QUERIES
+from kafal_pipeline.registry import load
 from kafal_pipeline.settings import CONFIG_LOADER_ARGS
 from kafal_pipeline.update import UPDATES
+from kafal_pipeline.update.losses import LOSSES
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 10
+SECONDS_OF_A_RUN = 60
 EARLIER = "data/07_model_output/smoke/random-fedavg/seed_0/cycle_00/metrics.json"
 
 VALUES = (
@@ -50,21 +57,19 @@ VALUES = (
 """As YAML."""
 
 
-def number(above=None, least=None, below=None, most=None):
+LARGEST_WHOLE, LARGEST_NUMBER, SMALLEST_RATE = 10**9, 1e30, 1e-12
+
+
+def number(above=None, least=-LARGEST_NUMBER, below=None, most=LARGEST_NUMBER):
     def allowed(value):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return False
-        return (
-            (above is None or value > above)
-            and (least is None or value >= least)
-            and (below is None or value < below)
-            and (most is None or value <= most)
-        )
+        return (above is None or value > above) and (below is None or value < below) and least <= value <= most
 
     return allowed
 
 
-def whole(least, most=math.inf):
+def whole(least, most=LARGEST_WHOLE):
     bounds = number(least=least, most=most)
     return lambda value: bounds(value) and float(value).is_integer()
 
@@ -98,7 +103,7 @@ def each(allowed, least=0):
 
 
 def amount(value):
-    return number(above=0)(value) and (isinstance(value, int) or value <= 1)
+    return number(above=0, most=LARGEST_WHOLE)(value) and (isinstance(value, int) or value <= 1)
 
 
 DRAWN = ("iid", "dirichlet", "dirichlet_balanced", "shards", "quantity_skew")
@@ -118,25 +123,25 @@ KEYS = {
     "dataset.download": flag,
     "dataset.emnist_split": choice(*EMNIST),
     "dataset.image_size": null_or(whole(5, 1024)),
-    "dataset.mean": null_or(each(number())),
-    "dataset.std": null_or(each(number(above=0))),
+    "dataset.mean": null_or(each(number(least=-1000, most=1000))),
+    "dataset.std": null_or(each(number(least=1e-4, most=1000))),
     "partition.method": choice(*DRAWN, "file", "natural"),
     "partition.clients": whole(1, 100_000),
-    "partition.alpha": number(above=0),
+    "partition.alpha": number(above=0, most=1e9),
     "partition.min_size": whole(1),
     "partition.classes_per_client": whole(1),
     "partition.path": null_or(text),
     "partition.when_absent": null_or(choice(*DRAWN)),
     "partition.samples_per_client": null_or(whole(1)),
     "partition.long_tail": null_or(nothing),
-    "partition.long_tail.imbalance_ratio": number(least=1),
+    "partition.long_tail.imbalance_ratio": number(least=1, most=1e9),
     "partition.long_tail.profile": choice("exponential", "step"),
     "budget.initial": amount,
     "budget.per_cycle": amount,
     "model.name": choice(*MODELS),
     "model.normalisation": choice("batch", "group"),
     "model.pretrained": null_or(nothing),  # none of VALUES is a file
-    "federation.rounds": whole(1),
+    "federation.rounds": whole(1, 10**6),
     "federation.participation": number(above=0, most=1),
     "federation.participants_rounding": null_or(choice("floor", "ceil")),
     "federation.all_clients_last_round": null_or(flag),
@@ -145,14 +150,14 @@ KEYS = {
     "federation.on_client_failure": choice("fail", "skip"),
     "federation.batch_norm": choice("averaged", "local"),
     "training": lambda value: value == {},
-    "training.local_epochs": whole(1),
-    "training.batch_size": whole(1),
+    "training.local_epochs": whole(1, 10**6),
+    "training.batch_size": whole(1, 10**6),
     "training.batches": choice("equal", "published"),
-    "training.lr": number(above=0),
-    "training.lr_drop_epoch": null_or(whole(1)),
-    "training.lr_drop_factor": number(above=0, most=1),
+    "training.lr": number(least=SMALLEST_RATE),
+    "training.lr_drop_epoch": null_or(whole(1, 10**6)),
+    "training.lr_drop_factor": number(least=SMALLEST_RATE, most=1),
     "training.momentum": number(least=0, below=1),
-    "training.weight_decay": number(least=0),
+    "training.weight_decay": number(least=0, most=10),
     "training.augmentation": nothing,
     "training.augmentation.flip": flag,
     "training.augmentation.crop_padding": whole(0, 64),
@@ -160,10 +165,10 @@ KEYS = {
     "training.device": choice("auto", "cpu"),
     "training.processes": lambda value: value == "auto" or whole(1, 1024)(value),
     "training.cuda_graphs": flag,
-    "training.checkpoint_every": number(least=0),
+    "training.checkpoint_every": number(least=0, most=1e9),
     "training.deterministic": flag,
-    "query_training.epochs": null_or(whole(1)),
-    "query_training.lr": null_or(number(above=0)),
+    "query_training.epochs": null_or(whole(1, 10**6)),
+    "query_training.lr": null_or(number(least=SMALLEST_RATE)),
     "tracking.enabled": flag,
     "tracking.required": flag,
     "tracking.uri": null_or(text),
@@ -179,7 +184,7 @@ KEYS = {
     "compare.alpha": number(above=0, below=1),
     "compare.targets": each(number(above=0, most=1)),
     "compare.jobs": lambda value: value == "auto" or whole(1, 1024)(value),
-    "compare.memory_limit": null_or(number(above=0)),
+    "compare.memory_limit": null_or(number(above=0, most=1e6)),
     "compare.run_missing": flag,
 }
 LEAVES = [key for key in KEYS if not any(other.startswith(f"{key}.") for other in KEYS)]
@@ -214,6 +219,12 @@ def with_key(content, key, value):
         section = section.setdefault(part, {})
     section[key.rpartition(".")[2]] = value
     return changed
+
+
+def environment():
+    """Return the variables that a process gets."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "KEDRO"))}
+    return {**kept, "PYTHONPATH": str(Path(project.__file__).parents[1]), "COLUMNS": "200"}
 
 
 @dataclass(frozen=True)
@@ -384,6 +395,11 @@ def message(key, value):
     return ""
 
 
+def says_what_is_allowed(said):
+    """Tell whether a refusal lists or describes what is allowed, as sections do with their keys."""
+    return re.search(r"[Aa]llowed: |Did you mean|must be |there is no file", said) is not None
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_values_of_each_key(key):
     wrong = []
@@ -395,6 +411,8 @@ def test_values_of_each_key(key):
             wrong.append(f"{text[:30]}: {said or 'accepted'}")
         elif said and f"--params: {key}" not in said and f"{section}: {name}" not in said:
             wrong.append(f"{text[:30]}: does not name the key: {said}")
+        elif said and not says_what_is_allowed(said):
+            wrong.append(f"{text[:30]}: does not say what is allowed: {said}")
     assert not wrong
 
 
@@ -408,6 +426,148 @@ def test_a_wrong_value_of_a_key_through_the_command(folder, key):
 @pytest.mark.parametrize("key", KEYS)
 def test_values_of_each_key_through_the_command(folder, key):
     assert not [problem for case in cases_of(key) for problem in problems_with(folder, key, *case)]
+
+
+SMALL = {
+    "cycles": 2,
+    "partition": {"clients": 2, "method": "iid", "samples_per_client": 40},
+    "budget": {"initial": 10, "per_cycle": 3},
+    "federation": {"rounds": 2, "participation": 1.0},
+    "training": {"local_epochs": 1, "processes": 1, "checkpoint_every": 1e9},
+    "query_training": {"epochs": 1},
+    "model": {"name": "cnn4", "width": 4},
+    "tracking": {"enabled": False},
+}
+"""A whole run in about a second."""
+
+ASKED_FOR = {"federation.rounds", "training.local_epochs", "query_training.epochs", "dataset.image_size", "model.width"}
+"""Keys whose largest value is done as asked for, which takes days or more memory than there is."""
+
+WITH = {
+    "update.smoothing": {"absent_class_weight": "smoothed"},
+    "training.lr_drop_factor": {"lr_drop_epoch": 1},
+    "partition.alpha": {"method": "dirichlet"},
+    "partition.min_size": {"method": "dirichlet"},
+    "partition.classes_per_client": {"method": "shards"},
+}
+"""What a key needs beside it to matter."""
+
+
+def numbers(schema):
+    """Yield the parts of a JSON schema that describe numbers; a union's bounds are those of its parts."""
+    own = {key: value for key, value in schema.items() if key in {"ge", "gt", "le", "lt"}}
+    if schema.get("type") in {"integer", "number"}:
+        yield schema
+    for part in schema.get("anyOf", ()):
+        yield from numbers({**own, **part})
+
+
+def extremes(annotation, metadata=()):
+    """Return the smallest and the largest number that an annotation allows; None if it allows none."""
+    for item in metadata:
+        annotation = Annotated[annotation, item]
+    try:
+        found = list(numbers(TypeAdapter(annotation).json_schema()))
+    except PydanticSchemaGenerationError:
+        return None
+    if not found:
+        return None
+    schema = found[-1]  # of a share or a number, the number
+    is_whole = schema["type"] == "integer"
+    default = LARGEST_WHOLE if is_whole else LARGEST_NUMBER
+    least = schema.get("minimum", schema.get("ge", -default))
+    most = schema.get("maximum", schema.get("le", default))
+    for bound, way in ((schema.get("exclusiveMinimum", schema.get("gt")), 1), (schema.get("exclusiveMaximum"), -1)):
+        if bound is not None:
+            inside = bound + way if is_whole else math.nextafter(bound, way * math.inf)
+            least, most = (inside, most) if way == 1 else (least, inside)
+    return least, most
+
+
+def of_sections(model, prefix=""):
+    for key, item in model.model_fields.items():
+        if isinstance(item.annotation, type) and issubclass(item.annotation, BaseModel):
+            if item.annotation not in (Strategy, ModelConfig):
+                yield from of_sections(item.annotation, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", {}, extremes(item.annotation, item.metadata)
+    if model is DatasetConfig:
+        yield from (("dataset.mean", {}, ([-1000], [1000])), ("dataset.std", {}, ([1e-4], [1000])))
+    if model is PartitionConfig:
+        for profile in ("exponential", "step"):
+            tails = tuple({"imbalance_ratio": ratio, "profile": profile} for ratio in (1, 1e9))
+            yield "partition.long_tail", {}, tails
+
+
+def of_options():
+    for kind, entries in (("query", QUERIES), ("update", UPDATES)):
+        for name in entries:
+            for key, annotation in get_type_hints(load(kind, name, entries), include_extras=True).items():
+                yield f"{kind}.{key}", {"name": name}, extremes(annotation)
+    for name, loss in LOSSES.items():
+        for key, item in inspect.signature(loss, eval_str=True).parameters.items():
+            if item.kind is item.KEYWORD_ONLY:
+                yield f"update.loss.{key}", {"name": name}, extremes(item.annotation)
+    for name in MODELS:
+        for key, item in inspect.signature(load("model", name, MODELS), eval_str=True).parameters.items():
+            if key not in {"in_channels", "num_classes"}:
+                yield f"model.{key}", {"name": name}, extremes(item.annotation)
+
+
+EXTREMES = [
+    pytest.param(key, {**beside, **WITH.get(key, {})}, value, id=f"{key}-{beside.get('name', '')}-{value}")
+    for key, beside, found in [*of_sections(Config), *of_options()]
+    for value in (found or ())
+    if not (key in ASKED_FOR and value == found[1])
+]
+
+
+def merged(first, second):
+    """Return nested mappings with those of another over them."""
+    both = {
+        key: merged(first[key], second[key]) for key in first.keys() & second.keys() if isinstance(first[key], dict)
+    }
+    return {**first, **second, **both}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, copy_of_project):
+    made = Project(copy_of_project(tmp_path_factory.mktemp("extremes") / "project"))
+    made.base = merged(made.base, SMALL)
+    yield made
+    project._active = None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("key", "beside", "value"), EXTREMES)
+def test_the_ends_of_what_is_allowed_through_a_whole_run(small, key, beside, value):
+    """What is accepted is done, or found out by the data or the training, and told."""
+    section, _, name = key.rpartition(".")
+    given = nested(key, value) if not section else nested(section, {**beside, name: value})
+    if section == "update.loss":
+        given["update"]["name"] = "fedavg"
+    small.base, before = merged(small.base, given), small.base
+    small.restore()
+    outcome = small.run(to=None)
+    small.base = before
+    told = Outcome(outcome.code, outcome.output, outcome.crash, outcome.seconds - SECONDS_OF_A_RUN, ())
+    assert (outcome.code == 0 and outcome.crash is None) or not told.problems()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_run_without_memory(small, verbose):
+    small.restore()
+    params = "model={name: cnn4, width: 4096}"
+    result = subprocess.run(
+        ["bash", "-c", 'ulimit -v 6000000; exec "$@"', "limited", sys.executable, "-m", "kedro", "run", "--pipeline",
+         "fal", "--params", params, *(["--verbose"] if verbose else [])],
+        cwd=small.root, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "Error: Out of memory in cycle_00.train" in result.stderr
+    assert ("Traceback" in result.stdout + result.stderr) == verbose
 
 
 PRESETS = sorted(path.parent.name for path in (ROOT / "conf").glob("*/parameters.yml") if path.parent.name != "base")
@@ -528,7 +688,7 @@ CONTRADICTIONS = {
     "a share above 1": ("budget.per_cycle=1.5", "budget"),
     "more clients than images": ("partition.clients=2000", "partition.clients"),
     "more images each than there are": ("partition.min_size=1000", "partition.min_size"),
-    "a skew beyond floating point": ("partition.alpha=1e308", "partition.min_size"),
+    "a skew beyond floating point": ("partition.alpha=1e308", "partition.alpha"),
     "a skew of nothing": ("partition.alpha=1e-300,partition.method=quantity_skew", "partition.min_size"),
     "a split without its file": ("partition.method=file", "partition"),
     "a split that is not there": ("partition.method=file,partition.path=nowhere.json", "partition.path"),
@@ -542,7 +702,7 @@ CONTRADICTIONS = {
     ),
     "fewer classes than there are": ("partition.method=shards,partition.classes_per_client=1", "classes_per_client"),
     "a tail without images": (
-        "partition.long_tail.imbalance_ratio=1e300,partition.clients=1000",
+        "partition.long_tail.imbalance_ratio=1e9,partition.clients=1000",
         "partition.clients",
     ),
     "one image each": ("partition.samples_per_client=1,cycles=3", "budget"),
@@ -682,6 +842,51 @@ def test_files_that_are_something_else(folder, what):
         assert not outcome.problems("images" if what == "catalog type" else f"conf/fuzz/{file.name}")
 
 
+PLACES = {
+    "a link to nowhere for a run": ("data/06_models/smoke/ksas-kcfu/seed_0", "nowhere"),
+    "a link to nowhere above the runs": ("data/09_tracking", "nowhere"),
+    "a folder for what is noted": ("data/07_model_output/smoke/ksas-kcfu/seed_0/provenance.json", ""),
+    "a link in circles": ("data/08_reporting", "08_reporting"),
+}
+"""A path, and what the link there points to; nothing: there is a folder."""
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_strange_files_in_the_place_of_results(folder, name):
+    place, target = PLACES[name]
+    path = folder.root / place
+    away = path.with_name(f"{path.name}.away")
+    if path.exists():
+        path.rename(away)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if target:
+        path.symlink_to(target)
+    else:
+        path.mkdir()
+    outcome = folder.run()
+    path.unlink() if target else path.rmdir()
+    if away.exists():
+        away.rename(path)
+    folder.restore()
+    kept = Outcome(outcome.code, outcome.output, outcome.crash, outcome.seconds, tuple(harmful(outcome.changed)))
+    assert not kept.problems(place)
+
+
+def test_a_cycle_that_is_a_link_goes_and_what_it_points_to_stays(folder):
+    elsewhere = folder.root / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").touch()
+    link = folder.root / "data/06_models/smoke/ksas-kcfu/seed_0/cycle_00"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(elsewhere)
+    outcome = folder.run()
+    folder.restore()
+    assert outcome.code == 0, outcome.output
+    assert not link.is_symlink()
+    assert (elsewhere / "precious").exists()
+    shutil.rmtree(elsewhere)
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
@@ -747,12 +952,10 @@ SAMPLE = [
 @pytest.mark.parametrize(("params", "part"), SAMPLE)
 def test_as_processes(folder, params, part):
     """The same through the program itself, its start-up included, and without `--to-nodes`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "KEDRO"))}
-    environment = {**kept, "PYTHONPATH": str(Path(project.__file__).parents[1]), "COLUMNS": "200"}
     before, start = folder.files(), time.monotonic()
     result = subprocess.run(
         [sys.executable, "-m", "kedro", "run", "--pipeline", "fal", "--params", params],
-        cwd=folder.root, env=environment, capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder.root, env=environment(), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     seconds, after = time.monotonic() - start, folder.files()
     changed = tuple(harmful(name for name in {*before, *after} if before.get(name) != after.get(name)))

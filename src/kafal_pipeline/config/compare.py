@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from kafal_pipeline.config.resolve import Config, ConfigError, explained, resolve
-from kafal_pipeline.config.sections import FOLDER_NAME, Fraction, Number, Section, Whole
+from kafal_pipeline.config.sections import FOLDER_NAME, AnyWhole, Fraction, Number, Section, Seed
 from kafal_pipeline.config.strategy import Strategy
+from kafal_pipeline.errors import did_you_mean
 
 
 def _as_seeds(value: Any) -> Any:
@@ -26,9 +27,6 @@ def _as_seeds(value: Any) -> Any:
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str | dict) else value
-
-
-Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 
 
 Strategies = Annotated[list[Strategy], Field(min_length=1), BeforeValidator(_as_list)]
@@ -51,8 +49,8 @@ class CompareConfig(Section):
     baseline: str = "random"
     alpha: Number = Field(default=0.05, gt=0, lt=1)
     targets: list[Fraction] = []
-    jobs: Annotated[Whole, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
-    memory_limit: Number | None = Field(default=None, gt=0)
+    jobs: Annotated[AnyWhole, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    memory_limit: Number | None = Field(default=None, gt=0, le=1e6)
     run_missing: bool = True
 
 
@@ -76,7 +74,9 @@ def resolve_comparison(parameters: Mapping[str, Any]) -> tuple[CompareConfig, li
     ]
     labels = [query.label for query in compare.queries]
     if compare.baseline != "random" and compare.baseline not in labels:
-        found = f"found {compare.baseline!r}, which is none of compare.queries: {', '.join(labels)}."
+        found = (
+            f"found {compare.baseline!r}, which is none of compare.queries. {did_you_mean(compare.baseline, labels)}"
+        )
         problems.append(("compare.baseline", found))
     if problems:
         raise ConfigError(problems)

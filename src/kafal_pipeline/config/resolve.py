@@ -14,6 +14,7 @@ from kafal_pipeline.config.sections import (
     ModelConfig,
     PartitionConfig,
     QueryTrainingConfig,
+    Seed,
     TrackingConfig,
     TrackingSection,
     TrainingConfig,
@@ -48,7 +49,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seed: Whole = Field(default=0, ge=0, lt=2**32)
+    seed: Seed = 0
     cycles: Whole = Field(default=6, ge=1, le=250)
     preset: Literal["kafal_code", "kafal_paper"] = "kafal_code"
     query: Strategy

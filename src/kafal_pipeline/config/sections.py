@@ -6,24 +6,41 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
+from kafal_pipeline.options import LARGEST_NUMBER, LARGEST_WHOLE
+
 
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("must be a number")
+        raise ValueError("allowed: a number")
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_no_bool)]
-"""A whole number; pydantic alone takes true for 1."""
+AnyWhole = Annotated[int, BeforeValidator(_no_bool)]
+"""A whole number, to be bounded where it is used; pydantic alone takes true for 1."""
 
-Number = Annotated[float, BeforeValidator(_no_bool)]
-"""A number; pydantic alone takes true for 1.0."""
+AnyNumber = Annotated[float, BeforeValidator(_no_bool)]
+"""A number, to be bounded where it is used; pydantic alone takes true for 1.0."""
 
-Fraction = Annotated[Number, Field(gt=0, le=1)]
+Whole = Annotated[AnyWhole, Field(le=LARGEST_WHOLE)]
+"""A whole number, not beyond all use."""
+
+Number = Annotated[AnyNumber, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
+"""A number, not beyond all use."""
+
+Seed = Annotated[AnyWhole, Field(ge=0, lt=2**32)]
+"""What NumPy and PyTorch both take as the seed of a generator."""
+
+Repetitions = Annotated[AnyWhole, Field(ge=1, le=1_000_000)]
+"""Rounds, or epochs: more than a run could ever do, so that a slip of the keyboard is found before it begins."""
+
+Fraction = Annotated[AnyNumber, Field(gt=0, le=1)]
 """A share of a client's samples."""
 
-Amount = Annotated[float | int, Field(gt=0), BeforeValidator(_no_bool)]
+Amount = Annotated[float | int, Field(gt=0, le=LARGEST_WHOLE), BeforeValidator(_no_bool)]
 """A share of a client's samples (a float in (0, 1]) or a number of samples (an int)."""
+
+SMALLEST_RATE = 1e-12
+"""Of learning: what is smaller changes no weight in float32, and updates that divide by it overflow."""
 
 FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"
 """Names that become folders: no separators, nothing hidden."""
@@ -40,7 +57,8 @@ class DatasetConfig(Section):
 
     `name` is `digits`, one of torchvision's data sets, or any name of one's own; a file `data/01_raw/<name>.npz` goes
     before those. `path`, which goes before everything else, names an `.npz` file with MedMNIST's keys or a folder of
-    images. `label` is the folder name of this data set's results (default: `name`).
+    images. `mean` and `std` are of pixels scaled to [0, 1]. `label` is the folder name of this data set's results
+    (default: `name`).
     """
 
     name: str = Field(default="digits", pattern=FOLDER_NAME)
@@ -49,8 +67,8 @@ class DatasetConfig(Section):
     download: bool = False
     emnist_split: Literal["balanced", "byclass", "bymerge", "digits", "letters", "mnist"] = "balanced"
     image_size: Whole | None = Field(default=None, ge=5, le=1024)
-    mean: list[Number] | None = None
-    std: list[Annotated[Number, Field(gt=0)]] | None = None
+    mean: list[Annotated[AnyNumber, Field(ge=-1000, le=1000)]] | None = None
+    std: list[Annotated[AnyNumber, Field(ge=1e-4, le=1000)]] | None = None
 
     @model_validator(mode="after")
     def _own_data_has_its_own_name(self) -> DatasetConfig:
@@ -69,7 +87,7 @@ class DatasetConfig(Section):
 class LongTailConfig(Section):
     """Subsampling of the training set to a long tail: the largest class has `imbalance_ratio` times the smallest's."""
 
-    imbalance_ratio: Number = Field(ge=1)
+    imbalance_ratio: Number = Field(ge=1, le=1e9)
     profile: Literal["exponential", "step"] = "exponential"
 
 
@@ -84,7 +102,7 @@ class PartitionConfig(Section):
         "dirichlet"
     )
     clients: Whole = Field(default=5, ge=1, le=100_000)
-    alpha: Number = Field(default=0.2, gt=0)
+    alpha: Number = Field(default=0.2, gt=0, le=1e9)
     min_size: Whole = Field(default=1, ge=1)
     classes_per_client: Whole = Field(default=2, ge=1)
     path: str | None = None
@@ -159,7 +177,7 @@ class FederationConfig(Section):
     round goes on without it (`skip`), and the client from what it had before.
     """
 
-    rounds: Whole = Field(default=10, ge=1)
+    rounds: Repetitions = 10
     participation: Fraction = 0.8
     participants_rounding: Literal["floor", "ceil"] | None = None
     all_clients_last_round: bool | None = None
@@ -183,21 +201,21 @@ class TrainingConfig(Section):
     the least number of seconds between two checkpoints; 0 writes one after every round.
     """
 
-    local_epochs: Whole = Field(default=2, ge=1)
-    batch_size: Whole = Field(default=16, ge=1)
+    local_epochs: Repetitions = 2
+    batch_size: Whole = Field(default=16, ge=1, le=1_000_000)
     batches: Literal["equal", "published"] = "equal"
-    lr: Number = Field(default=0.05, gt=0)
-    lr_drop_epoch: Whole | None = Field(default=None, ge=1)
-    lr_drop_factor: Number = Field(default=0.1, gt=0, le=1)
+    lr: Number = Field(default=0.05, ge=SMALLEST_RATE)
+    lr_drop_epoch: Repetitions | None = None
+    lr_drop_factor: Number = Field(default=0.1, ge=SMALLEST_RATE, le=1)
     momentum: Number = Field(default=0.9, ge=0, lt=1)
-    weight_decay: Number = Field(default=5e-4, ge=0)
+    weight_decay: Number = Field(default=5e-4, ge=0, le=10)
     augmentation: AugmentationConfig = AugmentationConfig()
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    processes: Annotated[Whole, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    processes: Annotated[AnyWhole, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     cuda_graphs: bool = True
     deterministic: bool = False
-    checkpoint_every: Number = Field(default=1.0, ge=0)
+    checkpoint_every: Number = Field(default=1.0, ge=0, le=1e9)
 
 
 class QueryTrainingConfig(Section):
@@ -207,8 +225,8 @@ class QueryTrainingConfig(Section):
     Everything else is as in `training`; the rate stays constant.
     """
 
-    epochs: Whole | None = Field(default=None, ge=1)
-    lr: Number | None = Field(default=None, gt=0)
+    epochs: Repetitions | None = None
+    lr: Number | None = Field(default=None, ge=SMALLEST_RATE)
 
 
 def _as_tracking(value: Any) -> Any:

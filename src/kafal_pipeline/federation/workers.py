@@ -102,7 +102,7 @@ class Workers:
             raise UserError(
                 "A training process ended unexpectedly: killed, or out of memory. The same command goes on after the "
                 f"last finished round; fewer processes need less memory: --params training.processes="
-                f"{max(1, self.count // 2)} (found {self.count})."
+                f"{max(1, self.count // 2)} (found {self.count}), as do a smaller model and training.batch_size."
             ) from None
         finally:
             for future in futures:

@@ -39,7 +39,7 @@ class CNN4(nn.Module):
         num_classes: int,
         *,
         image_size: tuple[int, int] = (32, 32),
-        width: Annotated[int, Field(ge=1)] = 64,
+        width: Annotated[int, Field(ge=1, le=4096)] = 64,
     ) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(

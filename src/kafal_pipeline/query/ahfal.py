@@ -41,7 +41,7 @@ class AHFAL:
     "AHFAL: Adaptive Hierarchical Federated Active Learning": its public code, with no publication that we know of.
     """
 
-    alike: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.12
+    alike: Annotated[float, Field(ge=0, le=1)] = 0.12
 
     def summary(self, pool: PoolView) -> Arrays:
         """Return the numbers of labels by class."""

@@ -49,7 +49,7 @@ class ALFAMix:
     """
 
     model: QueryModel = "global"
-    step: Annotated[float, Field(gt=0, le=1)] = 0.03125
+    step: Annotated[float, Field(ge=1e-4, le=1)] = 0.03125
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
         """Choose candidates that lie apart."""

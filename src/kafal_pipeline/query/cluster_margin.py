@@ -38,7 +38,7 @@ class ClusterMargin:
     """
 
     model: QueryModel = "global"
-    candidates: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 10.0
+    candidates: Annotated[float, Field(ge=1, le=1e6)] = 10.0
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
         """Choose small margins that lie apart."""

@@ -82,7 +82,7 @@ class Compose:
     diversity: Literal["none", "k_means", "k_centre", "k_means_pp"] = "none"
     space: Space = "gradients"
     space_model: QueryModel = "global"
-    candidates: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 4.0
+    candidates: Annotated[float, Field(ge=1, le=1e6)] = 4.0
     weighted: bool = False
 
     def __post_init__(self) -> None:

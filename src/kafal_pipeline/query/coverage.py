@@ -30,8 +30,8 @@ class Coverage:
         Candidates for each sample of a class's quota.
     """
 
-    prior_smoothing: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    candidates: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 4.0
+    prior_smoothing: Annotated[float, Field(ge=0, le=1e6)] = 1.0
+    candidates: Annotated[float, Field(ge=1, le=1e6)] = 4.0
 
     def summary(self, pool: PoolView) -> Arrays:
         """Return sums of normalised features by class."""

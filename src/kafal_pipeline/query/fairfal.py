@@ -54,7 +54,7 @@ class FairFAL:
     """
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.75
-    candidates: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 4.0
+    candidates: Annotated[float, Field(ge=1, le=1e6)] = 4.0
 
     def summary(self, pool: PoolView) -> Arrays:
         """Return what prototypes are made of, and the balance of the global model's predictions."""

@@ -71,7 +71,7 @@ class KSAS(ScoreQuery):
     """
 
     global_model: Literal["final", "downloaded"] = "final"
-    prior_smoothing: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    prior_smoothing: Annotated[float, Field(ge=0, le=1e6)] = 0.0
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
         """Return the discrepancy of each sample."""

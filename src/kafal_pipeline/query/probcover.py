@@ -36,7 +36,7 @@ class ProbCover:
     model
         The model whose features are taken.
     delta
-        Radius; None finds it.
+        Radius, at most 2, the diameter of what features of length 1 lie in; None finds it.
     purity
         Share of pure balls that a found radius must have.
 
@@ -46,7 +46,7 @@ class ProbCover:
     """
 
     model: QueryModel = "global"
-    delta: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    delta: Annotated[float, Field(gt=0, le=2)] | None = None
     purity: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
@@ -79,7 +79,7 @@ class ProbCover:
             own = sampled[labels[sampled] == cluster]
             others = points.take(np.flatnonzero(labels != cluster))
             nearest_other[own] = points.take(own).nearest(others).sqrt().cpu().numpy()
-        impure = int((1 - self.purity) * len(sampled) + 1e-9)  # so many balls may be
+        impure = min(int((1 - self.purity) * len(sampled) + 1e-9), len(sampled) - 1)  # so many balls may be
         limit = float(np.sort(nearest_other)[impure])
         return limit * (1 - 1e-9) if np.isfinite(limit) else 1.0  # a single cluster: all samples are the same
 

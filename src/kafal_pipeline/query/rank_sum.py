@@ -27,7 +27,7 @@ class RankSum(ScoreQuery):
         Added to every label count in KSAS, so that classes without labels count too.
     """
 
-    prior_smoothing: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    prior_smoothing: Annotated[float, Field(ge=0, le=1e6)] = 1.0
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
         """Return the sum of both reciprocal ranks."""

@@ -62,8 +62,8 @@ class ChaseAlignment(FedAvg):
     arXiv 2504.17448, and its public code; the form of the loss is that of MOON (Li et al., CVPR 2021).
     """
 
-    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    weight: Annotated[float, Field(ge=0, le=100)] = 1.0
+    temperature: Annotated[float, Field(ge=0.01, le=1000)] = 0.5
     representation: Literal["logits", "features"] = "logits"
 
     def unlabelled_source(self) -> Literal["current"]:

@@ -123,7 +123,7 @@ class KCFU(Update):
     unlabelled_pool: Literal["initial", "current"] = "initial"
     class_reduction: Literal["mean", "sum"] = "mean"
     absent_class_weight: Literal["zero", "smoothed"] = "zero"
-    smoothing: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    smoothing: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
     loss: Loss | None = None
 
     def unlabelled_source(self) -> Literal["none", "initial", "current"]:

@@ -19,8 +19,11 @@ from kafal_pipeline.errors import UserError, did_you_mean
 from kafal_pipeline.options import BeforeValidator, Field
 from kafal_pipeline.registry import keyword_options
 
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=100)]
+"""Of a term, or an exponent: larger ones overflow in float32 after a few steps."""
+
+Pseudocount = Annotated[float, Field(ge=1e-6, le=1e6)]
+"""Added to counts: so small that it is no number in float32 beside them, its logarithm would be infinite."""
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, label_counts: Tensor, round_: int) -> Tensor:
@@ -45,8 +48,8 @@ def logit_adjust(
     label_counts: Tensor,
     round_: int,
     *,
-    tau: NonNegative = 1.0,
-    smoothing: Positive = 1.0,
+    tau: Weight = 1.0,
+    smoothing: Pseudocount = 1.0,
 ) -> Tensor:
     """Logit adjustment, ``-log softmax(z + tau log pi)_y`` with pi_y = (n_y + smoothing) / sum(n + smoothing).
 
@@ -61,7 +64,7 @@ def logit_adjust(
     return F.cross_entropy(logits + tau * (counts / counts.sum()).log(), labels)
 
 
-def focal(logits: Tensor, labels: Tensor, label_counts: Tensor, round_: int, *, gamma: NonNegative = 2.0) -> Tensor:
+def focal(logits: Tensor, labels: Tensor, label_counts: Tensor, round_: int, *, gamma: Weight = 2.0) -> Tensor:
     """Focal loss, ``-(1 - p_y) ** gamma log p_y`` with p = softmax(z); `gamma` = 0 is the cross-entropy.
 
     References
@@ -81,7 +84,7 @@ def evidential(
     round_: int,
     *,
     weighted: bool = True,
-    regularisation: NonNegative = 0.01,
+    regularisation: Weight = 0.01,
     annealing: Annotated[int, Field(ge=0)] = 10,
 ) -> Tensor:
     """Evidential loss as FEAL trains it, on Dirichlet parameters ``a = 1 + relu(z)`` with sum S.

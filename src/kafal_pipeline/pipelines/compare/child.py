@@ -17,7 +17,7 @@ from kedro.framework.project import settings
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from kafal_pipeline import project
+from kafal_pipeline import mishaps, project
 from kafal_pipeline.errors import UserError, masked
 from kafal_pipeline.federation.processes import die_with_parent
 from kafal_pipeline.pipelines import runtime
@@ -89,7 +89,8 @@ def main(task: Task, connection: Connection) -> None:
         say("failed", masked(str(error)))
     except Exception as error:  # noqa: BLE001 - whatever it is, the other runs go on, and the log has all of it
         traceback.print_exc()
-        say("failed", masked(f"{type(error).__name__}: {error} (see {task.log})"))
+        said = mishaps.users_mistake(error) or mishaps.of_system(error, project.doing())
+        say("failed", masked(f"{said or f'{type(error).__name__}: {error}'} (see {task.log})"))
     finally:
         runtime.close()
 
