@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,8 +15,11 @@ from typing import Any, TypeVar
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from sqlalchemy.engine import make_url
 
 from kafal_pipeline.errors import masked
+from kafal_pipeline.files import replacing
+from kafal_pipeline.locks import alone
 from kafal_pipeline.tracking.describe import sha256
 from kafal_pipeline.tracking.model import log_model
 
@@ -137,7 +143,37 @@ def connect(start: Event, uri: str | None) -> str:
     if Path(start["project"]).is_dir():
         os.chdir(start["project"])  # MLflow's default store, and relative addresses, start from the working directory
     mlflow.set_tracking_uri(uri)  # type: ignore[arg-type]  # None, MLflow's default, is missing from its types
-    return str(mlflow.get_tracking_uri())
+    address = str(mlflow.get_tracking_uri())
+    make_sqlite(address)
+    return address
+
+
+def make_sqlite(address: str) -> None:
+    """Make the file of a sqlite store that is not there yet, all of it or nothing; leave others alone.
+
+    MLflow makes the tables step by step, without a lock: two runs that begin at once, or a kill in between, would
+    leave a store that nobody can open any more.
+    """
+    name = make_url(address).database if address.startswith("sqlite") else None
+    if not name or _filled(path := Path(name)):
+        return
+    with alone(path.with_name(f".{path.name}.lock")):
+        if _filled(path):
+            return
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent) as folder:
+            draft = Path(folder, "draft.db")
+            mlflow.MlflowClient(f"sqlite:///{draft}").search_experiments(max_results=1)
+            with (
+                replacing(path) as temporary,
+                closing(sqlite3.connect(draft)) as source,
+                closing(sqlite3.connect(temporary)) as target,
+            ):
+                # A copy by sqlite itself is whole, whatever the connections that MLflow keeps have open.
+                source.backup(target)
+
+
+def _filled(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def explain(error: Exception, uri: str | None) -> str:
