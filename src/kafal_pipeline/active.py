@@ -42,6 +42,10 @@ def folders(root: Path, config: Config) -> dict[str, Path]:
     return {layer: root / "data" / layer / path for layer, path in paths.items()}
 
 
+class Taken(UserError):
+    """Another process works on the run."""
+
+
 class Lock:
     """A run that this process works on; at most one."""
 
@@ -64,7 +68,7 @@ class Lock:
         ------
         CannotWrite
             If a folder of the run must not be written, or is a link to nowhere.
-        UserError
+        Taken
             If another process works on this run.
         """
         self.release()
@@ -76,7 +80,7 @@ class Lock:
         folder = places["09_tracking"]
         lock = locks.take(folder / LOCK, PATIENCE)
         if lock is None:
-            raise UserError(
+            raise Taken(
                 f"{config.run_path}: {_holder(folder)} works on this run already, in {places['07_model_output']}. Wait "
                 "until it ends, or end it; a run with another seed, query or update may go on beside it."
             )

@@ -21,5 +21,5 @@ def small_task(task, messages):
         time.sleep(600)
     if kind == "exit":
         os._exit(3)
-    messages.send(("failed", "out of ideas") if kind == "fail" else ("done", None))
+    messages.send({"fail": ("failed", "out of ideas"), "taken": ("taken", None)}.get(kind, ("done", None)))
     messages.close()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from kafal_pipeline.pipelines.compare import execute, launch
+from kafal_pipeline import active
+from kafal_pipeline.config import resolve
+from kafal_pipeline.pipelines.compare import execute, launch, others
 
 FORKSERVER = "multiprocessing.forkserver"
 
@@ -78,6 +81,38 @@ def test_no_process_is_left_when_the_iteration_is_given_up():
     assert time.monotonic() - start < launch.PATIENCE + 5
     _, alive = psutil.wait_procs(processes, timeout=5)
     assert not alive
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_what_another_command_works_on_is_waited_for_and_run_only_if_it_was_left_unfinished(
+    tmp_path, monkeypatch, caplog, left
+):
+    monkeypatch.setattr(others, "LOOK", 0.05)
+    monkeypatch.setattr(active, "PATIENCE", 0.05)
+    configs = {f"seed_{seed}": resolve({"seed": seed}) for seed in range(3)}
+    other = active.Lock()
+    other.acquire(tmp_path, configs["seed_1"])
+    asked = []
+
+    def tasks(paths):
+        asked.append(list(paths))
+        return [(path, ("taken" if active.held(tmp_path, configs[path]) else "do", 0.0)) for path in paths]
+
+    def look(root, config, held=active.held):
+        if found := held(root, config):
+            threading.Timer(0.2, other.release).start()
+        return found
+
+    launcher = launch.Launcher(2, 100.0, lambda key, message: None)
+    ends = others.run_beside_others(launcher, configs, tasks, tmp_path, lambda config: left)
+    with caplog.at_level("INFO"):
+        first = [next(ends), next(ends)]
+        monkeypatch.setattr(others.active, "held", look)
+        last = list(ends)
+    assert sorted(first) == [("seed_0", None), ("seed_2", None)]
+    assert last == [("seed_1", None)]
+    assert asked == [["seed_0", "seed_1", "seed_2"]] + ([] if left else [["seed_1"]])
+    assert "Another command works on seed_1" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partialmethod
+
+import mlflow
 import pytest
 
 from kafal_pipeline.config import resolve
 from kafal_pipeline.config.compare import CompareConfig
 from kafal_pipeline.tracking import Tracker, shared
 from kafal_pipeline.tracking.comparison import record_comparison
+from kafal_pipeline.tracking.deliver import Addresses, Delivery
 from kafal_pipeline.tracking.progress import Progress
 from kafal_pipeline.tracking.shared import SharedDelivery
 
@@ -44,6 +48,29 @@ def test_one_process_delivers_finished_and_killed_runs_and_the_report(store, tmp
     assert report.data.params["compare.queries"] == "random, ksas"
     assert report.data.params["training.lr"] == "0.05"
     assert {item.path for item in client.list_artifacts(report.info.run_id)} == {"report.html", "figures"}
+
+
+def test_runs_that_are_used_again_get_the_name_of_each_comparison_once(store, tmp_path, monkeypatch):
+    client, project, uri = store
+    search = mlflow.MlflowClient.search_runs  # in pages of two
+    monkeypatch.setattr(mlflow.MlflowClient, "search_runs", partialmethod(search, max_results=2))
+    config = resolve({"tracking": {"uri": uri, "system_metrics": False}})
+    made = {"before": "earlier", "alone": None, "other": "earlier"}
+    journals = {}
+    for name, comparison in made.items():
+        run = Tracker.start(config, tmp_path / name, project, comparison=comparison, execution=name)
+        run.finish("FINISHED")
+        journals[name] = run.journal
+    compare = CompareConfig.model_validate({"name": "mine", "queries": ["random"], "seeds": [0]})
+    for turn in range(2):
+        journals[turn] = record_comparison(compare, config, tmp_path, [], {}, ["before", "alone", "untracked"])
+    addresses = Addresses(uri, None)
+    assert all(Delivery(journal, addresses).attempt(over=True, live=False) for journal in journals.values())
+    found = {
+        name: client.get_run(Progress.load(journal.parent).run_id).data.tags.get("comparison")
+        for name, journal in journals.items()
+    }
+    assert found == {"before": "earlier, mine", "alone": "mine", "other": "earlier", 0: "mine", 1: "mine"}
 
 
 def test_nothing_is_started_where_nothing_is_tracked(tmp_path):

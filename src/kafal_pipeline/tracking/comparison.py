@@ -24,7 +24,12 @@ OF_RUNS = ("query", "update", "seed", "tracking", "restart")
 
 
 def record_comparison(
-    compare: CompareConfig, config: Config, project: Path, files: Iterable[Path], scalars: Mapping[str, Any]
+    compare: CompareConfig,
+    config: Config,
+    project: Path,
+    files: Iterable[Path],
+    scalars: Mapping[str, Any],
+    members: Iterable[str] = (),
 ) -> Path:
     """Write the journal of a comparison and return its path; whoever delivers journals delivers it.
 
@@ -40,6 +45,8 @@ def record_comparison(
         The report's; the page is shown in the run's top folder.
     scalars
         Numbers that sum it up; those in mappings are named ``<key>/<name>``.
+    members
+        The executions of its runs: those that another comparison made, or none, get this one's name into their tag.
     """
     folder = project / "data" / "09_tracking" / config.dataset.folder / "comparison" / compare.name
     journal = Journal(folder / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}" / JOURNAL)
@@ -68,6 +75,7 @@ def record_comparison(
         if isinstance(value, Mapping):
             numbers |= {f"{key}/{name}": number for name, number in finite_numbers(value).items()}
     tracker.metrics(numbers, step=0)
+    journal.append("members", comparison=compare.name, executions=sorted(members))
     tracker.finish("FINISHED")
     return journal.path
 

@@ -26,6 +26,9 @@ from kafal_pipeline.tracking.model import log_model
 EXECUTION = "execution"
 """Tag that says which journal a run is of."""
 
+COMPARISON = "comparison"
+"""Tag that names the comparisons that a run is part of, with ", " between them."""
+
 Event = Mapping[str, Any]
 T = TypeVar("T")
 
@@ -95,6 +98,18 @@ class Store:
         if event["error"]:
             self._client.set_tag(self.run_id, "error", event["error"][:5000])
         self.end(event["status"], event["time"])
+
+    def _apply_members(self, event: Event) -> None:
+        """Add the comparison to the tag of each of its runs; one that the tracker does not have is left out."""
+        members, name, token = set(event["executions"]), event["comparison"], None
+        while members and token != "":
+            runs = self._client.search_runs([self.experiment_id], f"tags.{EXECUTION} != ''", page_token=token)
+            for run in runs:
+                tags = run.data.tags
+                names = list(filter(None, tags.get(COMPARISON, "").split(", ")))
+                if tags.get(EXECUTION) in members and name not in names:
+                    self._client.set_tag(run.info.run_id, COMPARISON, ", ".join([*names, name]))
+            token = runs.token or ""
 
     def _apply_artifact(self, event: Event) -> None:
         self._client.log_artifact(self.run_id, str(_unchanged(event, "path")), event["folder"] or None)

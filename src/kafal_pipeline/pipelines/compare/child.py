@@ -17,14 +17,15 @@ from kedro.framework.project import settings
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from kafal_pipeline import mishaps, project
+from kafal_pipeline import active, mishaps, project
 from kafal_pipeline.errors import UserError, masked
 from kafal_pipeline.federation.processes import die_with_parent
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.runner import ResumableSequentialRunner
 
-Message = tuple[Literal["cycle", "journal", "failed", "done"], Any]
-"""What a run says: the cycle it has evaluated, where its journal is, why it failed, that it is done."""
+Message = tuple[Literal["cycle", "journal", "taken", "failed", "done"], Any]
+"""What a run says: the cycle it has evaluated, where its journal is, that another process works on it already, why it
+failed, that it is done."""
 
 PRELOADED = [
     __name__,
@@ -73,7 +74,7 @@ class _Stopped(BaseException):
 
 
 def main(task: Task, connection: Connection) -> None:
-    """Run the task; the messages end with ``failed`` or ``done`` unless the process is killed."""
+    """Run the task; the last message is ``taken``, ``failed`` or ``done`` unless the process is killed."""
     _prepare(task.log)
 
     def say(*message: Any) -> None:
@@ -85,6 +86,8 @@ def main(task: Task, connection: Connection) -> None:
         say("done", None)
     except _Stopped:
         os._exit(1)
+    except active.Taken:
+        say("taken", None)
     except UserError as error:
         say("failed", masked(str(error)))
     except Exception as error:  # noqa: BLE001 - whatever it is, the other runs go on, and the log has all of it

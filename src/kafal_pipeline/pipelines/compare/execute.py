@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from kafal_pipeline import active, project, provenance
+from kafal_pipeline import project, provenance
 from kafal_pipeline.config import Config
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.machine import cores
@@ -16,7 +16,8 @@ from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.pipelines.compare.child import Message, Task
 from kafal_pipeline.pipelines.compare.display import Display
 from kafal_pipeline.pipelines.compare.launch import Launcher, memory_limit
-from kafal_pipeline.pipelines.compare.plan import Plan, Planned
+from kafal_pipeline.pipelines.compare.others import run_beside_others
+from kafal_pipeline.pipelines.compare.plan import Plan
 from kafal_pipeline.training.devices import choose_device
 
 logger = logging.getLogger(__name__)
@@ -29,13 +30,18 @@ def execute(plan: Plan, session: project.Session) -> dict[str, str]:
     """Run what is missing and return why runs failed, by their paths."""
     jobs, processes = side_by_side(plan)
     limit = memory_limit(plan.compare.memory_limit)
-    splits = Launcher[str](jobs, limit, lambda _key, _message: None)
-    for path, error in splits.run(_split_tasks(plan.splits, session)):
+    splits = {config.split_path: config for config in plan.splits}
+    launcher = Launcher[str](jobs, limit, lambda _key, _message: None)
+
+    def splitting(paths: list[str]) -> list[tuple[str, Task]]:
+        return _split_tasks([splits[path] for path in paths], session)
+
+    for path, error in run_beside_others(launcher, splits, splitting, session.root):
         if error is not None:
             raise UserError(f"The split {path} could not be made: {error}")
     logger.info("%d runs to go, %d side by side, logs in %s", len(plan.missing), jobs, LOG)
     configs = {run.config.run_path: run.config for run in plan.missing}
-    failures = {}
+    failures: dict[str, str] = {}
     journals: dict[str, Path] = {}
     delivery = runtime.delivery(plan.runs[0].config, session.root)
     with Display(len(plan.missing), plan.runs[0].config.cycles) as display:
@@ -48,15 +54,20 @@ def execute(plan: Plan, session: project.Session) -> dict[str, str]:
                 journals[path] = Path(value)
                 delivery.follow(journals[path])
 
-        counts = shares(len(plan.missing), jobs, processes)
-        tasks = [_task(plan, run, session, count) for run, count in zip(plan.missing, counts, strict=True)]
-        for path, error in Launcher[str](jobs, limit, hear).run(tasks):
+        def training(paths: list[str]) -> list[tuple[str, Task]]:
+            counts = shares(len(paths), jobs, processes)
+            return [_task(plan, configs[path], session, count) for path, count in zip(paths, counts, strict=True)]
+
+        def finished(config: Config) -> bool:
+            return provenance.state(session.root, config) == "finished"
+
+        launcher = Launcher(jobs, limit, hear)
+        for path, error in run_beside_others(launcher, configs, training, session.root, finished):
             if path in journals:
                 delivery.over(journals[path])
             if error is not None:
                 failures[path] = error
-                if not active.held(session.root, configs[path]):  # it failed, and is not somebody else's
-                    provenance.fail(session.root, configs[path], error)
+                provenance.fail(session.root, configs[path], error)
             display.end(path, error)
     return failures
 
@@ -88,12 +99,12 @@ def shares(runs: int, jobs: int, processes: int | None) -> list[int | None]:
     return [processes] * (runs - left) + ([max(1, cores() // left)] * left if left else [])
 
 
-def _task(plan: Plan, run: Planned, session: project.Session, processes: int | None) -> tuple[str, Task]:
-    parameters = run.config.model_dump(mode="json")
+def _task(plan: Plan, config: Config, session: project.Session, processes: int | None) -> tuple[str, Task]:
+    parameters = config.model_dump(mode="json")
     if processes is not None:
         parameters["training"]["processes"] = processes
-    path = run.config.run_path
-    comparison = plan.compare.name if run.config.tracking.enabled else None
+    path = config.run_path
+    comparison = plan.compare.name if config.tracking.enabled else None
     parameters["restart"] = "if_changed"  # what is there was made with something else, or goes on
     return path, Task(session, parameters, "trial", comparison, _log(session, path))
 

@@ -47,15 +47,21 @@ class Launcher(Generic[K]):
         GB for all of them together: no run begins beside others that would go beyond it.
     hear
         Called with a run's key and each of its messages but the last.
+
+    Attributes
+    ----------
+    taken
+        Keys of the tasks that could not begin because another process works on the same run.
     """
 
     def __init__(self, jobs: int, memory_limit: float, hear: Callable[[K, Message], None]) -> None:
         self.jobs, self.memory_limit, self._hear = jobs, memory_limit, hear
         self.peak = ASSUMED_GB
+        self.taken: set[K] = set()
         self._children: list[_Child[K]] = []
 
     def run(self, tasks: Iterable[tuple[K, Task]]) -> Iterator[tuple[K, str | None]]:
-        """Yield the key of each task that has ended, with the reason if it failed.
+        """Yield the key of each task that has ended, with the reason if it failed; those taken are not among them.
 
         However the iteration ends, no process is left.
         """
@@ -89,6 +95,9 @@ class Launcher(Generic[K]):
                 child.process.join()
                 child.messages.close()
                 self._children.remove(child)
+                if child.ended is not None and child.ended[0] == "taken":
+                    self.taken.add(child.key)
+                    continue
                 self.peak = max(child.peak, 0.1) if self.peak == ASSUMED_GB else max(self.peak, child.peak)
                 yield child.key, _reason(child)
 
@@ -96,7 +105,7 @@ class Launcher(Generic[K]):
         with contextlib.suppress(EOFError, OSError):
             while child.messages.poll():
                 message = child.messages.recv()
-                if message[0] in {"done", "failed"}:
+                if message[0] in {"done", "failed", "taken"}:
                     child.ended = message
                 else:
                     self._hear(child.key, message)

@@ -80,7 +80,8 @@ def report(plan: Plan, tables: RunTables, session: project.Session) -> list[str]
     if config.tracking.enabled:
         (summary,) = (file for file in files if file.name == "comparison.json")
         scalars = json.loads(summary.read_text(encoding="utf-8"))
-        journal = record_comparison(compare, config, session.root, files, scalars)
+        members = filter(None, (provenance.execution(session.root, item.config) for item in plan.runs))
+        journal = record_comparison(compare, config, session.root, files, scalars, members)
         delivery = runtime.delivery(config, session.root)
         delivery.follow(journal)
         delivery.over(journal)
