@@ -32,7 +32,7 @@ run: install
 	$(BIN)/kedro run --pipeline fal
 
 test: install
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-faults: install
 	$(BIN)/python -m pytest -m slow tests/faults

@@ -21,11 +21,13 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results" / "startup.json"
 RUN = ["run", "--pipeline", "fal", "--env", "smoke", "--params"]
 COMMANDS = {
-    "first_step_tracking_on": [*RUN, "seed=987"],
-    "first_step_tracking_off": [*RUN, "seed=987,tracking=off"],
-    "registry_list": ["registry", "list"],
-    "configuration_error": [*RUN, "query=nonsense"],
+    "first_step_tracking_on": ([*RUN, "seed=987"], 130),
+    "first_step_tracking_off": ([*RUN, "seed=987,tracking=off"], 130),
+    "registry_list": (["registry", "list"], 0),
+    "configuration_error": ([*RUN, "query=nonsense"], 1),
 }
+"""Commands, and the exit codes that show that they came as far as they should; 130 is that of an interruption."""
+
 STOP_AT_FIRST_STEP = """
 import importlib.abc, importlib.machinery, os, sys
 
@@ -56,17 +58,20 @@ main()
 """
 
 
-def cpu_seconds(arguments: list[str]) -> tuple[float, float]:
+def cpu_seconds(arguments: list[str], code: int) -> tuple[float, float]:
     """CPU time of the command and its children to its first training step, and to the end of all of them."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "seconds"
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", STOP_AT_FIRST_STEP, *arguments],
             capture_output=True,
             check=False,
+            text=True,
             env={**os.environ, "KAFAL_CPU_FILE": str(file)},
         )
+        if done.returncode != code or (code == 130) != file.exists():
+            raise SystemExit(f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         whole = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
         return (float(file.read_text()) if file.exists() else whole), whole
@@ -76,12 +81,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=3)
     turns = parser.parse_args().turns
-    for arguments in COMMANDS.values():
-        cpu_seconds(arguments)  # warm: files cached, data prepared
+    for arguments, code in COMMANDS.values():
+        cpu_seconds(arguments, code)  # warm: files cached, data prepared
     measured: dict[str, list[float]] = {name: [] for name in (*COMMANDS, "stopped_there_tracking_on")}
     for _ in range(turns):
-        for name, arguments in COMMANDS.items():
-            first, whole = cpu_seconds(arguments)
+        for name, (arguments, code) in COMMANDS.items():
+            first, whole = cpu_seconds(arguments, code)
             measured[name].append(first)
             if name == "first_step_tracking_on":  # the helper process delivers beside the training
                 measured["stopped_there_tracking_on"].append(whole)

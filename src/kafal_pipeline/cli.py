@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import functools
+import gc
 import logging
 import signal
 import sys
@@ -85,6 +87,7 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated", category=KedroDeprecationWarning)
         for name in ("kedro.pipeline.node", "kedro.runner.sequential_runner", "kafal_pipeline.runner"):
             logging.getLogger(name).addFilter(_said_once)
+        atexit.register(gc.freeze)  # else the end looks through all of PyTorch once more, most of a second
         try:
             with _sigterm_raises():
                 return function(*args, **kwargs)

@@ -27,6 +27,9 @@ MALLOC = {"hugetlb": 1, "mmap_threshold": 2**30, "trim_threshold": 2**31 - 1, "t
 TRAINING = ("kafal_pipeline.federation.worker", "kafal_pipeline.config", "kafal_pipeline.data.store")
 """What processes that train import."""
 
+FROZEN = "kafal_pipeline.frozen"
+"""Imported after it."""
+
 
 def start_context(preloaded: Sequence[str]) -> BaseContext:
     """Return how processes start: forked off one that has imported `preloaded`, where the system can.
@@ -37,7 +40,7 @@ def start_context(preloaded: Sequence[str]) -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preloaded))
+    context.set_forkserver_preload([*preloaded, FROZEN])
     return context
 
 

@@ -42,6 +42,9 @@ NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 HTTP = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """MLflow's own seven retries take minutes; the journal makes them needless."""
 
+SETTLE = 2.5
+"""Seconds in which a run that begins has the machine for itself: importing MLflow would slow down its own imports."""
+
 BATCHED = ("metrics", "tags")
 
 
@@ -175,6 +178,7 @@ def follow(journal: Path, addresses: Addresses, gone: threading.Event, patience:
     delivery = Delivery(journal, addresses)
     sampler = SystemSampler(journal.with_name(SYSTEM)) if read(journal)[0].event["system_metrics"] else None
     prepared = False
+    gone.wait(SETTLE)
     while not gone.is_set():
         taken = delivery.attempt(over=False, live=True)
         if taken and not prepared:  # there is time now
