@@ -176,9 +176,9 @@ def follow(journal: Path, addresses: Addresses, gone: threading.Event, patience:
     Returns whether everything is delivered.
     """
     delivery = Delivery(journal, addresses)
+    gone.wait(SETTLE)
     sampler = SystemSampler(journal.with_name(SYSTEM)) if read(journal)[0].event["system_metrics"] else None
     prepared = False
-    gone.wait(SETTLE)
     while not gone.is_set():
         taken = delivery.attempt(over=False, live=True)
         if taken and not prepared:  # there is time now
