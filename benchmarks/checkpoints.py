@@ -105,7 +105,7 @@ def main() -> None:
         for case, (values, rounds, turns) in cases.items():
             results[f"{case}_turns"] = turns
             for key, found in figures(values, Path(name), rounds, turns).items():
-                results[f"{case}_{key}"] = {"median": statistics.median(found), "min": min(found), "max": max(found)}
+                results[f"{case}_{key}"] = measure.spread(found)
                 if key == "ratio":
                     error = statistics.stdev(found) / len(found) ** 0.5
                     results[f"{case}_ratio_mean"] = statistics.mean(found)

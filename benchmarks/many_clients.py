@@ -11,7 +11,6 @@ Prints a table and writes benchmarks/results/many_clients.json.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
 import time
@@ -143,9 +142,7 @@ def main() -> None:
         }
         rows = turns(data, options.turns)
     results: dict[str, object] = {
-        key: {"median": statistics.median(values), "min": min(values), "max": max(values)}
-        for key in rows[0]
-        if (values := [row[key] for row in rows])
+        key: measure.spread(values) for key in rows[0] if (values := [row[key] for row in rows])
     }
     model = sum(tensor.nbytes for tensor in start_of(data).values()) / 1e6
     results |= memory | {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -59,6 +60,11 @@ def peak_memory(arguments: list[str]) -> float:
     if program.returncode:
         raise RuntimeError(f"{arguments} ended with exit code {program.returncode}")
     return peak / 1e6
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, smallest and largest of the turns."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def write(file: Path, results: Mapping[str, object]) -> None:

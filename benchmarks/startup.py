@@ -9,14 +9,14 @@ list`, and a run with a wrong parameter; prints a table and writes benchmarks/re
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import measure
 
 RESULTS = Path(__file__).parent / "results" / "startup.json"
 RUN = ["run", "--pipeline", "fal", "--env", "smoke", "--params"]
@@ -90,15 +90,8 @@ def main() -> None:
             measured[name].append(first)
             if name == "first_step_tracking_on":  # the helper process delivers beside the training
                 measured["stopped_there_tracking_on"].append(whole)
-    results = {
-        name: {"median": statistics.median(values), "min": min(values), "max": max(values)}
-        for name, values in measured.items()
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    for name, value in results.items():
-        print(f"{name:26s} {value['median']:6.2f} s CPU  ({value['min']:.2f} .. {value['max']:.2f})")
-    print(f"Written to {RESULTS}")
+    results = {name: measure.spread(values) for name, values in measured.items()}
+    measure.write(RESULTS, results)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ mean client of each of its six cycles (503 to 1,754; `..._published_all_cycles`)
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,9 +138,7 @@ def main() -> None:
             for first, second in zip(cifar_turns(data, options.turns), digits_turns(folder, options.turns), strict=True)
         ]
     results: dict[str, object] = {
-        key: {"median": statistics.median(values), "min": min(values), "max": max(values)}
-        for key in turns[0]
-        if (values := [item[key] for item in turns])
+        key: measure.spread(values) for key in turns[0] if (values := [item[key] for item in turns])
     }
     results |= {"peak_memory_mb": memory, "processes": cores(), "torch": torch.__version__, "turns": options.turns}
     measure.write(RESULTS, results)
