@@ -17,9 +17,10 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from kafal_pipeline import provenance
+from kafal_pipeline import active, provenance
 from kafal_pipeline.config import resolve
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.pipelines.compare import child
 
 ROOT = Path(__file__).parents[2]
 BRIEF = {"tracking": "off", "federation": {"rounds": 1}, "cycles": 2}
@@ -159,6 +160,24 @@ def test_an_interrupted_run_is_not_finished_and_goes_on(compared):
     assert provenance.state(folder, config) == "finished"
     assert (here / "cycle_00/metrics.json").stat().st_mtime_ns == first
     assert json.loads((here / "cycle_01/metrics.json").read_text())["accuracy"] == json.loads(whole)["accuracy"]
+
+
+def test_a_run_that_another_command_has_finished_meanwhile_is_not_done_again(compared, tmp_path, monkeypatch):
+    folder, _ = compared
+    monkeypatch.setattr(child, "bootstrap_project", lambda root: None)
+    monkeypatch.setattr(child.project, "give", lambda parameters: pytest.fail("begun"))
+    session = child.project.Session(folder, "smoke", None, {})
+    task = child.Task(session, saved(folder).model_dump(mode="json"), "trial", None, tmp_path / "log")
+    child._run(task, pytest.fail)
+    lock = active.Lock()
+    lock.acquire(folder, saved(folder))
+    with pytest.raises(active.Taken, match="entropy-kcfu/seed_1"):
+        child._run(task, pytest.fail)
+    lock.release()
+    provenance.reopen(folder, saved(folder))
+    with pytest.raises(pytest.fail.Exception, match="begun"):
+        child._run(task, pytest.fail)
+    provenance.finish(folder, saved(folder))
 
 
 def test_results_of_other_parameters_are_not_used(compared):

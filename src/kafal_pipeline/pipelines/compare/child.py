@@ -17,7 +17,8 @@ from kedro.framework.project import settings
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from kafal_pipeline import active, mishaps, project
+from kafal_pipeline import active, mishaps, project, provenance
+from kafal_pipeline.config import resolve
 from kafal_pipeline.errors import UserError, masked
 from kafal_pipeline.federation.processes import die_with_parent
 from kafal_pipeline.pipelines import runtime
@@ -111,8 +112,26 @@ def _prepare(log: Path) -> None:
     die_with_parent()
 
 
+def _done_by_another(task: Task) -> bool:
+    """Tell whether another command has finished the run since the comparison was planned.
+
+    Raises
+    ------
+    active.Taken
+        If one is at work on it.
+    """
+    if task.pipeline != "trial":
+        return False
+    config = resolve(task.parameters)
+    if active.held(task.session.root, config):
+        raise active.Taken(config.run_path)
+    return provenance.state(task.session.root, config) == "finished"
+
+
 def _run(task: Task, say: Any) -> None:
     bootstrap_project(task.session.root)
+    if _done_by_another(task):
+        return
     project.give(task.parameters)
     runtime.listen(lambda cycle: say("cycle", cycle))
     logging.captureWarnings(True)
