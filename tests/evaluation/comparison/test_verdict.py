@@ -3,6 +3,7 @@ import pytest
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.evaluation.comparison import compare
 from kafal_pipeline.evaluation.comparison.analysis import warnings
+from kafal_pipeline.evaluation.comparison.report import write_report
 from kafal_pipeline.evaluation.comparison.runs import load_runs
 from kafal_pipeline.evaluation.comparison.verdict import verdict
 
@@ -94,3 +95,50 @@ def test_clients_left_out_of_rounds_are_said_with_the_strategies(write_run):
     assert comparison.costs["skipped_client_rounds"].to_dict() == {"random-kcfu": 0, "ksas-kcfu": pytest.approx(6 / 7)}
     (warning,) = warnings(comparison)
     assert warning.startswith("Clients were left out of rounds because their training had failed, under ksas-kcfu:")
+
+
+def test_a_strategy_that_lacks_the_hard_seeds_is_ordered_on_those_that_all_share(make_tables, write_run, tmp_path):
+    """A seed adds a point of accuracy, and ksas, a little worse than entropy, has only the upper ones."""
+    folders = [write_run("random", seed=seed) for seed in range(8)]
+    folders += [write_run("entropy", seed=seed, gain=0.011) for seed in range(8)]
+    folders += [write_run("ksas", seed=seed, gain=0.005) for seed in range(3, 8)]
+    folders += [write_run("badge", seed=7, gain=0.5)]
+    comparison = compare(load_runs([*folders, *(tmp_path / f"ksas-kcfu/seed_{seed}" for seed in range(3))]))
+    summary = comparison.summary
+    assert summary["aulc"]["badge-kcfu"] > summary["aulc"]["ksas-kcfu"] > summary["aulc"]["entropy-kcfu"]
+    assert comparison.strategies == ["entropy-kcfu", "ksas-kcfu", "random-kcfu", "badge-kcfu"]
+    assert verdict(comparison).winner == "entropy-kcfu"
+    assert "those with less than half of the seeds last" in warnings(comparison)[0]
+
+
+def test_strategies_without_a_common_seed_are_not_measured_by_each_other(write_run, tmp_path):
+    folders = [write_run("random", seed=1), write_run("ksas", seed=0, gain=0.1), tmp_path / "toy/ksas-kcfu/seed_1"]
+    tables = load_runs(folders)
+    found = verdict(compare(tables))
+    assert (found.winner, found.strength) == ("ksas-kcfu", "too few seeds")
+    assert found.title.endswith("not measured by random-kcfu")
+    assert found.sentences == ("It shares no finished seed with the baseline random-kcfu.",)
+    write_report(tables, tmp_path / "report")  # without gains
+
+
+def test_a_strategy_and_a_baseline_that_never_finished_are_named(write_run, tmp_path):
+    whole = [write_run(query, seed=seed) for query in ("random", "ksas") for seed in range(2)]
+    lost = {tmp_path / f"toy/badge-fedprox_mu-0.1/seed_{seed}": "out of ideas" for seed in range(2)}
+    keys = {folder: {"query": "badge", "update": "fedprox_mu-0.1"} for folder in lost}
+    tables = load_runs([*whole, *lost], failures=lost, keys=keys)
+    assert set(tables.runs["query"]) == {"random", "ksas", "badge"}
+    comparison = compare(tables, baseline="badge")
+    failed, absent, baseline = warnings(comparison)[:3]
+    assert failed.startswith("2 runs failed")
+    assert "badge-fedprox_mu-0.1 (2)" in absent
+    assert baseline.startswith("The baseline badge has no finished run")
+
+
+def test_what_is_shown_is_said_whoever_leads(make_tables):
+    shown = verdict(compare(make_tables(queries=("random", "entropy", "ksas"), seeds=7))).sentences[-1]
+    assert shown == "Above their baselines by more than luck: ksas-kcfu, entropy-kcfu."
+    assert (
+        verdict(compare(make_tables(queries=("random", "margin", "badge"), updates=("fedavg",), step=0.0)))
+        .sentences[-1]
+        .endswith("none.")
+    )

@@ -45,6 +45,10 @@ class Comparison:
         See `client_accuracy`; empty without splits.
     costs
         One row a strategy: of a run, the mean seconds and bytes, and how often a client was left out of a round.
+    absent
+        Strategies none of whose runs finished, and how many runs that is; they are in no table.
+    lost_baseline
+        The baseline's query, if it was to be run and none of its runs finished.
     """
 
     alpha: float
@@ -62,10 +66,12 @@ class Comparison:
     class_accuracy: pd.DataFrame
     clients: pd.DataFrame
     costs: pd.DataFrame
+    absent: dict[str, int]
+    lost_baseline: str | None
 
     @property
     def strategies(self) -> list[str]:
-        """The strategies, best mean AULC first."""
+        """The strategies, best mean AULC first; `best_first` says over which seeds."""
         return [str(name) for name in self.summary.index]
 
 
@@ -95,7 +101,8 @@ def compare(
     cycles, confidence = tables.cycles, 1 - alpha
     last = cycles[cycles["cycle"] == cycles["cycle"].max()]
     scores = last.pivot(index="seed", columns="strategy", values="aulc")
-    order = sorted(scores.columns, key=lambda name: (-scores[name].mean(), name))  # names decide between equals
+    order = best_first(scores)
+    finished = tables.runs["strategy"].isin(order)
     scores = scores[order]
     baselines = _baselines(tables, baseline)
     ranking = rank(scores, alpha)
@@ -116,18 +123,48 @@ def compare(
         class_accuracy=classes.class_accuracy(tables.classes).loc[order],
         clients=classes.client_accuracy(tables.classes, tables.clients),
         costs=cycles.groupby(["strategy", "seed"])[list(COSTS)].sum().groupby("strategy").mean().loc[order],
+        absent={str(name): int(count) for name, count in tables.runs[~finished].groupby("strategy").size().items()},
+        lost_baseline=baseline if baseline in set(tables.runs["query"]) - set(tables.runs["query"][finished]) else None,
     )
+
+
+def best_first(scores: pd.DataFrame) -> list[str]:
+    """Order strategies by their mean over the seeds that they share: seeds differ by more than strategies do.
+
+    A strategy with less than half of the seeds that another has would leave too few, and comes last; so do all but the
+    most complete ones where they share none. Names decide between equals.
+
+    Parameters
+    ----------
+    scores
+        Seeds by strategies, larger is better, NaN for a failed run.
+    """
+    n = scores.count()
+    means = scores.mean()
+    for least in (n.max() / 2, n.max()):
+        enough = [str(name) for name in n.index[n >= least]]
+        shared = scores[enough].dropna()
+        if len(shared):
+            means = means.where(~means.index.isin(enough), shared.mean())
+            break
+    return sorted(map(str, scores.columns), key=lambda name: (name not in enough, -means[name], name))
 
 
 def warnings(comparison: Comparison) -> list[str]:
     """Return the sentences that a reader of the statistics must not miss."""
     found = []
-    failed = int(comparison.summary["failed"].sum())
+    failed = int(comparison.summary["failed"].sum()) + sum(comparison.absent.values())
     if failed:
         found.append(
             f"{failed} {'run' if failed == 1 else 'runs'} failed or did not finish. Two strategies are compared on the "
-            "seeds that both finished; n says how many."
+            "seeds that both finished; n says how many. The order is that on the seeds that strategies share, those "
+            "with less than half of the seeds last; means and curves are over each one's own seeds."
         )
+    if comparison.absent:
+        names = ", ".join(f"{name} ({count})" for name, count in comparison.absent.items())
+        found.append(f"None of the runs finished, and no table shows anything, of: {names}.")
+    if comparison.lost_baseline is not None:
+        found.append(f"The baseline {comparison.lost_baseline} has no finished run: nothing is measured by a baseline.")
     skipped = comparison.costs["skipped_client_rounds"]
     if skipped.any():
         names = ", ".join(str(name) for name in skipped.index[skipped > 0])

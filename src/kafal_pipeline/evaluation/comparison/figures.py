@@ -38,7 +38,8 @@ def learning_curves_figure(comparison: Comparison, looks: Mapping[str, Look]) ->
 
 def gains_figure(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
     """Draw the mean difference to the baseline, paired by seed, over mean number of labels."""
-    strategies = [name for name in comparison.strategies if name in comparison.baselines]
+    paired = set(comparison.gains["strategy"])  # those that share a finished seed with their baseline
+    strategies = [name for name in comparison.strategies if name in paired]
     return _curves_figure(comparison.gains, strategies, looks, "Points above the baseline", zero=True)
 
 

@@ -65,6 +65,7 @@ def render(
         verdict=verdict.verdict(comparison),
         warnings=warnings(comparison),
         comparison=comparison,
+        confidence=f"{100 * (1 - comparison.alpha):g}{verdict.SPACE}%",
         looks=looks,
         figures=figures,
         bands=comparison.curves["n"].max() >= FEWEST_SEEDS,

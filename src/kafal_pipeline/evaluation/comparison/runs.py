@@ -74,6 +74,7 @@ def load_runs(
     *,
     splits: Mapping[int, Path] | None = None,
     failures: Mapping[Path, str] | None = None,
+    keys: Mapping[Path, Mapping[str, str]] | None = None,
 ) -> RunTables:
     """Read the runs in `folders`; one that is missing or not finished is listed as failed.
 
@@ -86,6 +87,8 @@ def load_runs(
         comparison has no accuracies of the clients.
     failures
         What is known of runs that failed. Such a folder is not read: it may hold cycles of an earlier run.
+    keys
+        The `query` and `update` of runs, for those that cannot be read; without them the folder's name is taken apart.
 
     Raises
     ------
@@ -104,7 +107,7 @@ def load_runs(
                 raise _Unfinished(failures[folder])
             runs[folder] = _read(folder)
         except _Unfinished as error:
-            failed.append(_name_of(folder) | {"status": FAILED, "reason": str(error)})
+            failed.append({**_name_of(folder), **(keys or {}).get(folder, {}), "status": FAILED, "reason": str(error)})
     if not runs:
         reasons = "; ".join(sorted({row["reason"] for row in failed})) or "no folder was given"
         raise UserError(f"There is no finished run to compare: {reasons}. Run some first: kedro run --pipeline fal.")

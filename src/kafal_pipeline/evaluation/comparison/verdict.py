@@ -51,27 +51,44 @@ def verdict(comparison: Comparison) -> Verdict:
     second = others[0]
     closest, second_strength = _runner_up(comparison, winner, second)
     baseline = comparison.baselines.get(winner)
+    sentences: tuple[str, ...]
     if baseline is not None:
         family = comparison.against_baseline
         row = _pair(family, winner, baseline)
         strength = _strength(row, family, comparison.alpha)
         gap = f"{_size(row)} above {baseline}" if row["difference"] > 0 else f"level with {baseline} on a typical seed"
         measured = f"Against the baseline {baseline} it is better on {_seeds(row)}{_interval(row)}, {_p(row, family)}."
-        sentences = (measured,) if second == baseline else (measured, closest)
+        if not row["n"]:
+            gap = f"not measured by {baseline}"
+            measured = f"It shares no finished seed with the baseline {baseline}."
+        sentences = (measured, _shown(comparison)) if second == baseline else (measured, closest, _shown(comparison))
         title = f"{winner} leads: AULC {score}, {gap}"
-        return Verdict(winner, baseline, strength, title, _badge(strength, baseline), sentences)
+        return Verdict(winner, baseline, strength, title, _badge(strength, baseline), tuple(filter(None, sentences)))
     if winner in comparison.baselines.values():
         title = f"{winner}, the baseline, leads: AULC {score}"
-        sentences = ("No strategy is above the baseline on average.", closest)
+        sentences = ("No strategy is above the baseline on average.", closest, _shown(comparison))
     else:
-        title, sentences = f"{winner} leads: AULC {score}", (closest,)
+        title, sentences = f"{winner} leads: AULC {score}", (closest, _shown(comparison))
+    sentences = tuple(filter(None, sentences))
     return Verdict(winner, second, second_strength, title, _badge(second_strength, second), sentences)
+
+
+def _shown(comparison: Comparison) -> str:
+    """Return who is above the own baseline by more than luck, whoever leads; empty where nothing could be shown."""
+    tests = comparison.against_baseline
+    count = int(tests["p"].notna().sum())
+    if count < 2 or tests["n"].max() < pairs_needed(count, comparison.alpha):
+        return ""
+    names = [str(name) for name in tests["strategy"][tests["p_holm"] <= comparison.alpha]]
+    return f"Above their baselines by more than luck: {', '.join(names) or 'none'}."
 
 
 def _runner_up(comparison: Comparison, winner: str, second: str) -> tuple[str, Strength]:
     """Return the sentence on the two best strategies, and how sure their order is."""
     row = _pair(comparison.pairs, winner, second)
     strength = _strength(row, comparison.pairs, comparison.alpha)
+    if not row["n"]:
+        return f"It shares no finished seed with the next one, {second}.", strength
     behind = f"{_size(row)} behind" if row["difference"] > 0 else "not behind on a typical seed"
     sentence = (
         f"The runner-up {second} is {behind}{_interval(row)}; {winner} is better on {_seeds(row)}, "
@@ -103,7 +120,8 @@ def _pair(table: pd.DataFrame, strategy: str, against: str) -> Any:
 def _strength(row: Any, family: pd.DataFrame, alpha: float) -> Strength:
     if row["p_holm"] <= alpha:
         return "shown"
-    return "too few seeds" if row["n"] < pairs_needed(int(family["p"].notna().sum()), alpha) else "open"
+    needed = pairs_needed(int(family["p"].notna().sum()), alpha)
+    return "too few seeds" if row["n"] < max(needed, 1) else "open"
 
 
 def _size(row: Any) -> str:

@@ -60,6 +60,10 @@ def load(plan: Plan, failures: dict[str, str], session: project.Session) -> RunT
             run.config.seed: session.root / SPLITS / run.config.split_path / "split_table.csv" for run in plan.runs
         },
         failures={folders[path]: reason for path, reason in failures.items()},
+        keys={
+            run.folder(session.root): {"query": run.config.query.label, "update": run.config.update.label}
+            for run in plan.runs
+        },
     )
 
 
