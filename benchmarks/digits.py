@@ -76,8 +76,8 @@ def _cells(strategy: str, ranking: pd.DataFrame, against: pd.DataFrame) -> tuple
     if strategy not in against.index:
         return aulc, "", ""
     row = against.loc[strategy]
-    interval = "" if pd.isna(row.low) else f" [{100 * row.low:+.2f}, {100 * row.high:+.2f}]"
-    return aulc, f"{100 * row.difference:+.2f}{interval}", f"{row.p_holm:.3g}"
+    interval = "" if pd.isna(row.low) else f" [{100 * row.low:+z.2f}, {100 * row.high:+z.2f}]"
+    return aulc, f"{100 * row.difference:+z.2f}{interval}", f"{row.p_holm:.3g}"
 
 
 def main() -> None:
