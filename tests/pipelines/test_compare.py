@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -19,8 +20,10 @@ from kedro.framework.startup import bootstrap_project
 
 from kafal_pipeline import active, provenance
 from kafal_pipeline.config import resolve
+from kafal_pipeline.config.compare import CompareConfig
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.pipelines.compare import child
+from kafal_pipeline.pipelines.compare import child, nodes
+from kafal_pipeline.pipelines.compare.plan import Plan, Planned
 
 ROOT = Path(__file__).parents[2]
 BRIEF = {"tracking": "off", "federation": {"rounds": 1}, "cycles": 2}
@@ -196,6 +199,25 @@ def test_without_running_what_is_not_there_is_shown(compared):
     assert table["reason"]["badge"] == "never ran"
     with pytest.raises(UserError, match="no finished run"):
         compare(folder, ["badge"], seeds=[9], baseline="badge", run_missing=False)
+
+
+def test_only_the_runs_that_a_report_shows_get_its_tag(compared, monkeypatch):
+    """Where a run is missing, one of other parameters may lie, with a name of its own in the tracker."""
+    folder, _ = compared
+    tracked = [
+        resolve({**json.loads((outputs(folder, path) / "configuration.json").read_text()), "tracking": {}})
+        for path in ("random-kcfu/seed_0", "entropy-kcfu/seed_0")
+    ]
+    used, other = tracked[0], tracked[1].model_copy(update={"cycles": 1})
+    section = CompareConfig.model_validate({"name": "tags", "queries": ["random", "entropy"], "run_missing": False})
+    plan = Plan(section, (), (Planned(used, "finished"), Planned(other, "absent")))
+    session = nodes.project.Session(folder)
+    given = []
+    monkeypatch.setattr(nodes, "record_comparison", lambda *args: given.extend(args[-1]))
+    monkeypatch.setattr(nodes.runtime, "delivery", lambda *args: Mock())
+    nodes.report(plan, nodes.load(plan, nodes.run(plan, session), session), session)
+    assert given == [provenance.execution(folder, used)]
+    assert provenance.execution(folder, other)
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ import pytest
 
 from kafal_pipeline.config import resolve
 from kafal_pipeline.config.compare import CompareConfig
-from kafal_pipeline.tracking import Tracker, shared
+from kafal_pipeline.tracking import Tracker, deliver, shared
 from kafal_pipeline.tracking.comparison import record_comparison
 from kafal_pipeline.tracking.deliver import Addresses, Delivery
+from kafal_pipeline.tracking.journal import read
 from kafal_pipeline.tracking.progress import Progress
 from kafal_pipeline.tracking.shared import SharedDelivery
+from kafal_pipeline.tracking.store import Store
 
 
 def test_one_process_delivers_finished_and_killed_runs_and_the_report(store, tmp_path, caplog):
@@ -40,7 +42,7 @@ def test_one_process_delivers_finished_and_killed_runs_and_the_report(store, tmp
     assert not caplog.records
     found = [client.get_run(Progress.load(journal.parent).run_id) for journal in (*(run.journal for run in runs), own)]
     assert [run.info.status for run in found] == ["FINISHED", "KILLED", "FINISHED"]
-    assert {run.data.tags["comparison"] for run in found} == {"mine"}
+    assert {(run.data.tags["comparison"], run.data.tags["comparison.mine"]) for run in found} == {("mine", "yes")}
     assert len({run.info.experiment_id for run in found}) == 1
     report = found[2]
     assert report.info.run_name == "comparison mine"
@@ -50,7 +52,7 @@ def test_one_process_delivers_finished_and_killed_runs_and_the_report(store, tmp
     assert {item.path for item in client.list_artifacts(report.info.run_id)} == {"report.html", "figures"}
 
 
-def test_runs_that_are_used_again_get_the_name_of_each_comparison_once(store, tmp_path, monkeypatch):
+def test_runs_that_are_used_again_get_a_tag_of_each_comparison(store, tmp_path, monkeypatch):
     client, project, uri = store
     search = mlflow.MlflowClient.search_runs  # in pages of two
     monkeypatch.setattr(mlflow.MlflowClient, "search_runs", partialmethod(search, max_results=2))
@@ -61,16 +63,56 @@ def test_runs_that_are_used_again_get_the_name_of_each_comparison_once(store, tm
         run = Tracker.start(config, tmp_path / name, project, comparison=comparison, execution=name)
         run.finish("FINISHED")
         journals[name] = run.journal
-    compare = CompareConfig.model_validate({"name": "mine", "queries": ["random"], "seeds": [0]})
-    for turn in range(2):
-        journals[turn] = record_comparison(compare, config, tmp_path, [], {}, ["before", "alone", "untracked"])
+    for name in ("my-own.1", "later"):
+        compare = CompareConfig.model_validate({"name": name, "queries": ["random"], "seeds": [0]})
+        journals[name] = record_comparison(compare, config, tmp_path, [], {}, ["before", "alone", "untracked"])
     addresses = Addresses(uri, None)
     assert all(Delivery(journal, addresses).attempt(over=True, live=False) for journal in journals.values())
-    found = {
-        name: client.get_run(Progress.load(journal.parent).run_id).data.tags.get("comparison")
-        for name, journal in journals.items()
-    }
-    assert found == {"before": "earlier, mine", "alone": "mine", "other": "earlier", 0: "mine", 1: "mine"}
+    ids = {name: Progress.load(journal.parent).run_id for name, journal in journals.items()}
+    tags = {name: client.get_run(run_id).data.tags for name, run_id in ids.items()}
+    assert {name: found["comparison"] for name, found in tags.items()} == {
+        "before": "earlier", "alone": "my-own.1", "other": "earlier", "my-own.1": "my-own.1", "later": "later"
+    }  # fmt: skip
+    experiment = client.get_experiment_by_name("digits").experiment_id
+    for name, users in {
+        "earlier": {"before", "other"},
+        "my-own.1": {"before", "alone", "my-own.1"},
+        "later": {"before", "alone", "later"},
+    }.items():
+        found = search(client, [experiment], f"tags.\"comparison.{name}\" = 'yes'")
+        assert {run.info.run_id for run in found} == {ids[user] for user in users}
+
+
+def test_a_comparison_writes_its_tag_without_reading_those_of_others(store, tmp_path, monkeypatch):
+    """Two that end together, and a run whose own tags come late, take nothing away from each other."""
+    client, project, uri = store
+    config = resolve({"tracking": {"uri": uri, "system_metrics": False}})
+    run = Tracker.start(config, tmp_path / "run", project, comparison="maker", execution="late")
+    run.finish("FINISHED")
+    start, tags = [entry.event for entry in read(run.journal)][:2]
+    made = Store(start, uri)
+    at_once = client.search_runs([made.experiment_id], "tags.execution = 'late'")
+    monkeypatch.setattr(mlflow.MlflowClient, "search_runs", lambda *_, **__: at_once)
+    for name in ("first", "second"):
+        made.apply({"type": "members", "comparison": name, "executions": ["late"]})
+    made.log([tags])
+    found = client.get_run(made.run_id).data.tags
+    assert {key: value for key, value in found.items() if key.startswith("comparison")} == {
+        "comparison": "maker", "comparison.maker": "yes", "comparison.first": "yes", "comparison.second": "yes"
+    }  # fmt: skip
+
+
+def test_what_is_delivered_late_gives_a_comparison_its_runs_first(store, tmp_path):
+    """By their paths, comparisons come before most of the runs that they use."""
+    client, project, uri = store
+    config = resolve({"tracking": {"uri": uri, "system_metrics": False}})
+    folder = tmp_path / "data/09_tracking"
+    run = Tracker.start(config, folder / "digits/ksas-kcfu/seed_0", project, comparison="other", execution="member")
+    run.finish("FINISHED")
+    compare = CompareConfig.model_validate({"name": "mine", "queries": ["ksas"], "seeds": [0]})
+    record_comparison(compare, config, tmp_path, [tmp_path / "taken_away.png"], {}, ["member"])
+    assert deliver.main([str(folder)]) == 0
+    assert client.get_run(Progress.load(run.journal.parent).run_id).data.tags["comparison.mine"] == "yes"
 
 
 def test_nothing_is_started_where_nothing_is_tracked(tmp_path):

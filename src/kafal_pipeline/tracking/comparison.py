@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import uuid
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kafal_pipeline.errors import masked
-from kafal_pipeline.tracking.describe import flatten, run_tags
-from kafal_pipeline.tracking.journal import JOURNAL, Journal
+from kafal_pipeline.tracking.describe import comparison_tags, flatten, run_tags
+from kafal_pipeline.tracking.journal import COMPARISONS, JOURNAL, Journal
 from kafal_pipeline.tracking.record import FOLDERS, finite_numbers
 from kafal_pipeline.tracking.tracker import NullTracker, Tracker
 
@@ -46,9 +47,9 @@ def record_comparison(
     scalars
         Numbers that sum it up; those in mappings are named ``<key>/<name>``.
     members
-        The executions of its runs: those that another comparison made, or none, get this one's name into their tag.
+        The executions of its runs: those that another comparison made, or none, get this one's tag too.
     """
-    folder = project / "data" / "09_tracking" / config.dataset.folder / "comparison" / compare.name
+    folder = project / "data" / "09_tracking" / config.dataset.folder / COMPARISONS / compare.name
     journal = Journal(folder / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}" / JOURNAL)
     uri = config.tracking.uri
     protocol = config.model_dump(mode="json", exclude=set(OF_RUNS))
@@ -67,9 +68,10 @@ def record_comparison(
     for key in ("query", "update", "strategy", "seed", "mlflow.runColor"):
         del tags[key]
     tracker: NullTracker = Tracker(journal, None)
-    tracker.tags(tags | {"comparison": compare.name})
+    tracker.tags(tags | comparison_tags(compare.name))
     for file in files:
-        tracker.artifact(file, "" if file.suffix == ".html" else FOLDERS.get(file.suffix, ""))
+        with contextlib.suppress(FileNotFoundError):  # another comparison of this name has taken it away meanwhile
+            tracker.artifact(file, "" if file.suffix == ".html" else FOLDERS.get(file.suffix, ""))
     numbers = finite_numbers(scalars)
     for key, value in scalars.items():
         if isinstance(value, Mapping):

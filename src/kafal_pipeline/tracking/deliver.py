@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from kafal_pipeline.errors import UserError, masked
 from kafal_pipeline.files import CannotWrite
-from kafal_pipeline.tracking.journal import JOURNAL, Entry, read
+from kafal_pipeline.tracking.journal import COMPARISONS, JOURNAL, Entry, read
 from kafal_pipeline.tracking.model import prepare
 from kafal_pipeline.tracking.progress import Progress
 from kafal_pipeline.tracking.system import SYSTEM, SystemSampler
@@ -246,12 +246,16 @@ def _deliver_late(journal: Path, addresses: Addresses) -> bool:
 
 
 def _journals(paths: Sequence[Path]) -> list[Path]:
-    """Return the journals that the paths name, as absolute paths: the delivery changes the working directory."""
+    """Return the journals that the paths name, as absolute paths: the delivery changes the working directory.
+
+    Those of comparisons come last: they give tags to their runs, which the tracker must have by then.
+    """
     found = [journal for path in paths for journal in (sorted(path.rglob(JOURNAL)) if path.is_dir() else [path])]
     for journal in found:
         if not journal.is_file():
             raise UserError(f"{journal}: there is no such journal. Name a file {JOURNAL}, or a folder that holds some.")
-    return [journal.resolve() for journal in found]
+    resolved = [journal.resolve() for journal in found]
+    return sorted(resolved, key=lambda journal: journal.parts[-4:-3] == (COMPARISONS,))
 
 
 def _end_of_input() -> threading.Event:

@@ -25,6 +25,9 @@ MAX_VALUE = 6000
 PACKAGES = ("torch", "numpy", "kedro", "mlflow", "kafal_pipeline")
 """Packages whose versions are recorded."""
 
+COMPARISON = "comparison"
+"""Tag that names the comparison that made a run."""
+
 _SECRET_KEY = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
 _NOT_ALLOWED = re.compile(r"[^\w\-. /]")
 
@@ -62,6 +65,19 @@ def run_tags(config: Config, project: Path) -> dict[str, str]:
         "mlflow.source.name": project.name,
     }
     return tags | _user() | git_tags(project) | _version_tags() | hardware_tags()
+
+
+def comparison_tags(name: str) -> dict[str, str]:
+    """Return the tags of a run that is part of a comparison, and was made by it.
+
+    A run may be part of many: each has a tag of its own, so that none reads what another one writes.
+
+    Examples
+    --------
+    >>> comparison_tags("default")
+    {'comparison': 'default', 'comparison.default': 'yes'}
+    """
+    return {COMPARISON: name, f"{COMPARISON}.{name}": "yes"}
 
 
 def run_colour(strategy: str) -> str:

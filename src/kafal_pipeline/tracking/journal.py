@@ -16,6 +16,10 @@ JOURNAL = "journal.jsonl"
 """Name of the journal in a run's tracking folder."""
 
 
+COMPARISONS = "comparison"
+"""Folder of the comparisons' journals, among those of a data set's strategies."""
+
+
 class Entry(NamedTuple):
     """One event, and the offset in bytes at which the next one starts."""
 

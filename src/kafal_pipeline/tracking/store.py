@@ -20,14 +20,11 @@ from sqlalchemy.engine import make_url
 from kafal_pipeline.errors import masked
 from kafal_pipeline.files import replacing
 from kafal_pipeline.locks import alone
-from kafal_pipeline.tracking.describe import sha256
+from kafal_pipeline.tracking.describe import COMPARISON, comparison_tags, sha256
 from kafal_pipeline.tracking.model import log_model
 
 EXECUTION = "execution"
 """Tag that says which journal a run is of."""
-
-COMPARISON = "comparison"
-"""Tag that names the comparisons that a run is part of, with ", " between them."""
 
 Event = Mapping[str, Any]
 T = TypeVar("T")
@@ -100,15 +97,20 @@ class Store:
         self.end(event["status"], event["time"])
 
     def _apply_members(self, event: Event) -> None:
-        """Add the comparison to the tag of each of its runs; one that the tracker does not have is left out."""
-        members, name, token = set(event["executions"]), event["comparison"], None
+        """Give each run of a comparison its tag; one that the tracker does not have is left out.
+
+        A run that no comparison made is named after the first that uses it.
+        """
+        members, token = set(event["executions"]), None
         while members and token != "":
             runs = self._client.search_runs([self.experiment_id], f"tags.{EXECUTION} != ''", page_token=token)
             for run in runs:
-                tags = run.data.tags
-                names = list(filter(None, tags.get(COMPARISON, "").split(", ")))
-                if tags.get(EXECUTION) in members and name not in names:
-                    self._client.set_tag(run.info.run_id, COMPARISON, ", ".join([*names, name]))
+                if run.data.tags.get(EXECUTION) not in members:
+                    continue
+                new = comparison_tags(event["comparison"])
+                if COMPARISON in run.data.tags:
+                    del new[COMPARISON]
+                self._client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in new.items()])
             token = runs.token or ""
 
     def _apply_artifact(self, event: Event) -> None:

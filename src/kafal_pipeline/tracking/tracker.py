@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kafal_pipeline.errors import masked
 from kafal_pipeline.files import CannotWrite
-from kafal_pipeline.tracking.describe import run_name, run_params, run_tags, sha256
+from kafal_pipeline.tracking.describe import comparison_tags, run_name, run_params, run_tags, sha256
 from kafal_pipeline.tracking.helper import LOG, start_process, wait
 from kafal_pipeline.tracking.journal import JOURNAL, Journal, read
 from kafal_pipeline.tracking.progress import Progress
@@ -125,7 +125,7 @@ class Tracker(NullTracker):
             )
         tags = run_tags(config, project)
         if comparison is not None:
-            journal.append("tags", values=tags | {"comparison": comparison})
+            journal.append("tags", values=tags | comparison_tags(comparison))
             return cls(journal, None)
         journal.append("tags", values=tags)
         return cls(journal, _start_helper(journal.path, project, uri, patience))

@@ -5,9 +5,12 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+from kafal_pipeline import locks
 from kafal_pipeline.evaluation.comparison import compare, load_runs, write_report
+from kafal_pipeline.evaluation.comparison import report as report_module
 from kafal_pipeline.evaluation.comparison.appearance import HIGHLIGHTED, VARIABLES, looks
-from kafal_pipeline.evaluation.comparison.report import PAGE
+from kafal_pipeline.evaluation.comparison.report import FIGURES, PAGE, draw
+from kafal_pipeline.files import write_text
 
 HOSTILE = ('</style><script>alert("cat")</script>', "R&D $x$", "fill: #1b1f24")
 VOID = {"meta", "link", "br", "img", "input", "hr", "wbr"}
@@ -120,6 +123,33 @@ def test_the_same_runs_give_the_same_report(make_tables, tmp_path):
     one, two = write_report(tables, tmp_path / "a"), write_report(tables, tmp_path / "b")
     for first, second in zip(one, two, strict=True):
         assert first.read_bytes() == second.read_bytes(), first.name
+
+
+def test_a_smaller_report_leaves_no_figure_of_a_larger_one(make_tables, write_run, tmp_path):
+    folder = tmp_path / "report"
+    tables = make_tables(queries=("random", "ksas"))
+    before = set(write_report(tables, folder))
+    assert {path.stem for path in before if path.suffix == ".png"} == set(FIGURES) == set(draw(compare(tables), "ab"))
+    (folder / "own.png").write_bytes(b"")
+    after = set(write_report(load_runs([write_run("badge")]), folder, baseline="badge"))
+    assert {path.stem for path in before - after} == {"gains", "win_matrix", "critical_difference"}
+    assert set(folder.iterdir()) == after | {folder / "own.png"}
+
+
+def test_reports_are_written_into_one_folder_one_after_the_other(make_tables, tmp_path, monkeypatch):
+    folder = tmp_path / "reports/report"
+    free = []
+
+    def write(path, text):
+        lock = locks.take(folder.with_name(".report.lock"))
+        free.append(lock is not None)
+        write_text(path, text)
+
+    monkeypatch.setattr(report_module, "write_text", write)
+    write_report(make_tables(queries=("random", "ksas"), seeds=2), folder)
+    assert free
+    assert not any(free)
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_many_strategies_stay_apart(make_tables, tmp_path):

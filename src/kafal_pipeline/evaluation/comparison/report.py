@@ -19,13 +19,26 @@ from kafal_pipeline.evaluation.comparison.runs import RunTables
 from kafal_pipeline.evaluation.comparison.svg import inline_svg, svg_text
 from kafal_pipeline.evaluation.comparison.verdict import percent, verdict
 from kafal_pipeline.evaluation.heatmap import heatmap
-from kafal_pipeline.files import write_json, write_text, write_with
+from kafal_pipeline.files import write_json, write_text, write_with, writing
+from kafal_pipeline.locks import alone
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 PAGE = "report.html"
+FIGURES = (
+    "learning_curves",
+    "scores",
+    "gains",
+    "win_matrix",
+    "critical_difference",
+    "queried_classes",
+    "class_accuracy",
+)
+"""Every figure that a report may have: which ones depends on its runs."""
+
+KINDS = ("png", "svg")
 PACKAGES = ("kafal_pipeline", "torch", "numpy", "scipy", "scikit-learn")
 
 
@@ -47,7 +60,8 @@ def write_report(
         The runs, from `load_runs`.
     folder
         Where to: ``report.html``, ``comparison.json`` with the scalars, figures as PNG and SVG, tables as CSV. Files of
-        an earlier report are replaced, others stay.
+        an earlier report are replaced, figures that this one does not have are removed, others stay. Another report
+        that is being written there is waited for.
     title
         What was compared (default: the data set's name).
     baseline, alpha, targets
@@ -84,16 +98,22 @@ def write_report(
         looks=appearance,
         versions=versions or installed_versions(),
     )
-    for name, text in texts.items():
-        write_text(folder / f"{name}.svg", text)
-        write_with(folder / f"{name}.png", partial(drawn[name].savefig, format="png"))
     written = csv_tables(tables, comparison)
-    for name, (table, index) in written.items():
-        write_text(folder / f"{name}.csv", table.to_csv(index=index, float_format="%.6g"))
-    write_json(folder / "comparison.json", scalars(comparison), indent=2)
-    write_text(folder / PAGE, page)
+    place = folder.absolute()  # "." has no name
+    with alone(place.with_name(f".{place.name}.lock")):
+        for name, text in texts.items():
+            write_text(folder / f"{name}.svg", text)
+            write_with(folder / f"{name}.png", partial(drawn[name].savefig, format="png"))
+        for name, (table, index) in written.items():
+            write_text(folder / f"{name}.csv", table.to_csv(index=index, float_format="%.6g"))
+        write_json(folder / "comparison.json", scalars(comparison), indent=2)
+        write_text(folder / PAGE, page)
+        # Of an earlier report of more runs; every table, in contrast, is always written.
+        for path in (folder / f"{name}.{kind}" for name in FIGURES if name not in texts for kind in KINDS):
+            with writing(path):
+                path.unlink(missing_ok=True)
     names = [PAGE, "comparison.json", *(f"{name}.csv" for name in written)]
-    return [folder / name for name in (*names, *(f"{name}.{kind}" for name in texts for kind in ("png", "svg")))]
+    return [folder / name for name in (*names, *(f"{name}.{kind}" for name in texts for kind in KINDS))]
 
 
 def draw(comparison: Comparison, class_names: Sequence[str]) -> dict[str, Figure]:

@@ -70,6 +70,7 @@ def load(plan: Plan, failures: dict[str, str], session: project.Session) -> RunT
 def report(plan: Plan, tables: RunTables, session: project.Session) -> list[str]:
     """Write the report, hand it to the tracker, and return its files."""
     from kafal_pipeline.evaluation.comparison import write_report  # noqa: PLC0415 - imports matplotlib
+    from kafal_pipeline.evaluation.comparison.runs import FINISHED  # noqa: PLC0415 - as above
 
     compare, config = plan.compare, plan.runs[0].config
     files = write_report(
@@ -84,8 +85,15 @@ def report(plan: Plan, tables: RunTables, session: project.Session) -> list[str]
     if config.tracking.enabled:
         (summary,) = (file for file in files if file.name == "comparison.json")
         scalars = json.loads(summary.read_text(encoding="utf-8"))
-        members = filter(None, (provenance.execution(session.root, item.config) for item in plan.runs))
-        journal = record_comparison(compare, config, session.root, files, scalars, members)
+        finished = tables.runs[tables.runs["status"] == FINISHED]
+        used = set(zip(finished["query"], finished["update"], finished["seed"], strict=True))
+        # Where a run failed, or is missing, there may lie one of other parameters, which the report does not use.
+        members = (
+            provenance.execution(session.root, item.config)
+            for item in plan.runs
+            if (item.config.query.label, item.config.update.label, item.config.seed) in used
+        )
+        journal = record_comparison(compare, config, session.root, files, scalars, filter(None, members))
         delivery = runtime.delivery(config, session.root)
         delivery.follow(journal)
         delivery.over(journal)
