@@ -264,11 +264,14 @@ def test_interruptions_end_soon_and_are_recorded_as_killed(folder, number, code)
     assert process.returncode == code, output
     assert "Traceback" not in output
     assert time.monotonic() - start < 60  # most of it the import of mlflow, which a short run has not finished
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (folder / "mlflow.db").exists():
+        time.sleep(0.5)  # the helper makes it whole; a client would begin one of its own
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     while time.monotonic() < deadline:
         experiment = client.get_experiment_by_name("smoke")
-        runs = client.search_runs([experiment.experiment_id], f"params.query = '{query}' and params.seed = '7'")
+        name = experiment.experiment_id if experiment else "0"
+        runs = client.search_runs([name], f"params.query = '{query}' and params.seed = '7'")
         if runs and runs[0].info.status != "RUNNING":
             break
         time.sleep(0.5)
