@@ -70,11 +70,10 @@ def execute(plan: Plan, session: project.Session) -> dict[str, str]:
             return is_finished(session.root, config)
 
         launcher = Launcher(jobs, limit, hear)
-        for path, error in run_beside_others(launcher, configs, training, session.root, finished):
+        for path, reason in run_beside_others(launcher, configs, training, session.root, finished):
             if path in journals:
                 delivery.over(journals[path])
-            if error is None and not finished(configs[path]):
-                error = CHANGED
+            error = CHANGED if reason is None and not finished(configs[path]) else reason
             if error is not None:
                 failures[path] = error
                 provenance.fail(session.root, configs[path], error)
