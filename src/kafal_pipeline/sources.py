@@ -7,7 +7,7 @@ import functools
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,25 @@ def sources_digest(config: Config) -> str:
     It is made of the syntax trees of the modules that the run's query, update, model and the federation import,
     directly or not: comments, docstrings and layout do not matter, nor do other strategies.
     """
+    return hashlib.sha256("\n".join(code_parts(config)).encode()).hexdigest()
+
+
+def code_parts(config: Config) -> tuple[str, ...]:
+    """Return what the digest is made of: for each module and strategy its name, a zero and what stands for its code."""
     used = _entries(config)
     modules = closure([*ROOTS, *(entry.target.partition(":")[0] for entry in used.values())])
     lines = [f"{name}\0{_code_digest(path)}" for name, path in sorted(modules.items())]
     lines += [f"{name}\0{entry.target}\0{json.dumps(dict(entry.options))}" for name, entry in sorted(used.items())]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return tuple(lines)
+
+
+def edited(config: Config, before: Iterable[str]) -> list[str]:
+    """Return the names of what is not on disk as it was when `before` were the parts; all that cannot be read."""
+    try:
+        now = code_parts(config)
+    except (OSError, SyntaxError, ValueError) as error:
+        return [str(error)]
+    return sorted({line.partition("\0")[0] for line in {*before}.symmetric_difference(now)})
 
 
 def closure(roots: list[str]) -> dict[str, Path]:

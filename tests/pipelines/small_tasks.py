@@ -11,6 +11,8 @@ def small_task(task, messages):
     """Do what a task says, and say when."""
     kind, seconds = task
     messages.send(("began", time.monotonic()))
+    if kind == "cycle":
+        messages.send(("cycle", 0))
     time.sleep(seconds)
     messages.send(("ended", time.monotonic()))
     if kind == "kill":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import pandas as pd
 import pytest
@@ -22,8 +23,9 @@ from kafal_pipeline import active, provenance
 from kafal_pipeline.config import resolve
 from kafal_pipeline.config.compare import CompareConfig
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.pipelines.compare import child, nodes
+from kafal_pipeline.pipelines.compare import child, execute, nodes
 from kafal_pipeline.pipelines.compare.plan import Plan, Planned
+from kafal_pipeline.sources import code_parts
 
 ROOT = Path(__file__).parents[2]
 BRIEF = {"tracking": "off", "federation": {"rounds": 1}, "cycles": 2}
@@ -181,6 +183,81 @@ def test_a_run_that_another_command_has_finished_meanwhile_is_not_done_again(com
     with pytest.raises(pytest.fail.Exception, match="begun"):
         child._run(task, pytest.fail)
     provenance.finish(folder, saved(folder))
+
+
+def plan_of(folder, *configs, **section):
+    section = {"queries": ["entropy"], "jobs": 1, **section}
+    return Plan(CompareConfig.model_validate(section), (), tuple(Planned(config, "absent") for config in configs))
+
+
+def test_a_run_that_never_came_to_its_end_has_failed(compared, monkeypatch):
+    folder, _ = compared
+    config = saved(folder)
+    session = child.project.Session(folder, "smoke", None, {})
+    monkeypatch.setattr(
+        execute, "run_beside_others", lambda launcher, configs, *others: [(path, None) for path in configs]
+    )
+    assert execute.execute(plan_of(folder, config), session) == {}
+    provenance.reopen(folder, config)
+    try:
+        assert execute.execute(plan_of(folder, config), session) == {config.run_path: execute.CHANGED}
+        found = provenance.read(outputs(folder, "entropy-kcfu/seed_1"))
+        assert (found.finished, found.error) == (None, execute.CHANGED)
+    finally:
+        provenance.finish(folder, config)
+
+
+def test_finished_runs_that_others_replace_are_counted_first(compared, monkeypatch, caplog):
+    folder, _ = compared
+    config = saved(folder)
+    session = child.project.Session(folder, "smoke", None, {})
+    monkeypatch.setattr(execute, "run_beside_others", lambda *arguments: [])
+    execute.execute(plan_of(folder, config, config.model_copy(update={"seed": 0})), session)
+    assert "will be replaced" not in caplog.text
+    execute.execute(plan_of(folder, config.model_copy(update={"cycles": 1})), session)
+    assert "1 was finished with other parameters, data or code and will be replaced" in caplog.text
+    assert "dataset.label=" in caplog.text
+
+
+def test_code_that_is_no_longer_on_disk_is_not_run(compared, tmp_path, monkeypatch):
+    folder, _ = compared
+    monkeypatch.setattr(child, "bootstrap_project", lambda root: None)
+    monkeypatch.setattr(child, "_done_by_another", lambda task: pytest.fail("begun"))
+    config = saved(folder)
+    session = child.project.Session(folder, "smoke", None, {})
+    before = tuple(
+        f"{line}0" if line.startswith("kafal_pipeline.training.step\0") else line for line in code_parts(config)
+    )
+    _, task = execute._task(plan_of(folder, config), config, session, None, before)
+    said = r"edited while the comparison ran: kafal_pipeline\.training\.step\. The same command goes on"
+    with pytest.raises(UserError, match=said):
+        child._run(task, pytest.fail)
+    assert provenance.state(folder, config) == "finished"  # by another command, with the new code
+    _, task = execute._task(plan_of(folder, config), config, session, None, code_parts(config))
+    with pytest.raises(pytest.fail.Exception, match="begun"):
+        child._run(task, pytest.fail)
+
+
+def test_results_of_old_code_filed_under_the_new_are_forgotten(compared, monkeypatch):
+    folder, _ = compared
+    config = saved(folder)
+    record = outputs(folder, "entropy-kcfu/seed_1") / provenance.PROVENANCE
+    whole = record.read_bytes()
+    session = child.project.Session(folder, "smoke", None, {})
+    _, task = execute._task(plan_of(folder, config), config, session, None, code_parts(config))
+    answers = iter([[], ["kafal_pipeline.training.step"]])
+    monkeypatch.setattr(child, "edited", lambda config, before: next(answers))
+    monkeypatch.setattr(child, "_done_by_another", lambda task: False)
+    monkeypatch.setattr(child, "KedroSession", MagicMock())
+    monkeypatch.setattr(child.project, "give", lambda parameters: None)
+    monkeypatch.setattr(child.runtime, "listen", lambda listener: None)
+    try:
+        with pytest.raises(UserError, match="edited while"):
+            child._run(task, pytest.fail)
+        assert not record.exists()
+    finally:
+        logging.captureWarnings(False)
+        record.write_bytes(whole)
 
 
 def test_results_of_other_parameters_are_not_used(compared):

@@ -64,6 +64,37 @@ def test_as_many_side_by_side_as_jobs_and_memory_allow(jobs, limit, expected):
     assert most == expected
 
 
+@pytest.mark.parametrize(
+    ("first", "needs", "before", "after"),
+    [
+        ("cycle", 1.0, 4, 8),  # limit / 2 GB until one has got through a cycle, then as many as its memory allows
+        ("fail", 1.0, 4, 4),  # which tells nothing
+        ("do", 1.0, 4, 4),  # nor does one that found nothing to do
+        ("cycle", 4.0, 4, 2),  # however many began before that was known
+    ],
+)
+def test_memory_is_learnt_from_runs_that_got_somewhere(monkeypatch, first, needs, before, after):
+    monkeypatch.setattr(launch, "_memory", lambda pid: needs)
+    launcher = launch.Launcher(16, 8.0, lambda key, message: None)
+    ends = launcher.run([("first", (first, 1.0)), *((number, ("do", 60.0)) for number in range(15))])
+    most = []
+    monkeypatch.setattr(launch, "_start", lambda *task, start=launch._start: (most.append(task[1]), start(*task))[1])
+    monkeypatch.setattr(launcher, "_wait", lambda wait=launcher._wait: (most.append(None), wait())[1])
+    assert next(ends)[0] == "first"
+    ends.close()
+    assert most.index(None) == before
+    launcher._children = [None] * (after - 1)
+    assert launcher._has_room()
+    launcher._children = [None] * after
+    assert not launcher._has_room()
+
+
+def test_the_usual_limit_of_a_small_machine_lets_two_runs_begin():
+    launcher = launch.Launcher(2, 0.8 * 24, lambda key, message: None)
+    launcher._children = [None]
+    assert launcher._has_room()
+
+
 def test_nothing_to_run():
     assert run({}) == ({}, 0)
 

@@ -18,11 +18,12 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from kafal_pipeline import active, mishaps, project, provenance
-from kafal_pipeline.config import resolve
+from kafal_pipeline.config import Config, resolve
 from kafal_pipeline.errors import UserError, masked
 from kafal_pipeline.federation.processes import die_with_parent
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.runner import ResumableSequentialRunner
+from kafal_pipeline.sources import edited
 
 Message = tuple[Literal["cycle", "journal", "taken", "failed", "done"], Any]
 """What a run says: the cycle it has evaluated, where its journal is, that another process works on it already, why it
@@ -61,6 +62,9 @@ class Task:
         Name of the comparison, for the tracker; None where nothing is tracked.
     log
         Where everything goes that the run would say on a terminal.
+    sources
+        The parts of its code (`sources.code_parts`) as they were before any was imported; None where they decide
+        nothing.
     """
 
     session: project.Session
@@ -68,6 +72,7 @@ class Task:
     pipeline: str
     comparison: str | None
     log: Path
+    sources: tuple[str, ...] | None = None
 
 
 class _Stopped(BaseException):
@@ -125,11 +130,34 @@ def _done_by_another(task: Task) -> bool:
     config = resolve(task.parameters)
     if active.held(task.session.root, config):
         raise active.Taken(config.run_path)
-    return provenance.state(task.session.root, config) == "finished"
+    return is_finished(task.session.root, config)
+
+
+def is_finished(root: Path, config: Config) -> bool:
+    """Tell whether a run has finished with what is on disk now."""
+    try:
+        return provenance.state(root, config) == "finished"
+    except (provenance.Absent, OSError, SyntaxError, ValueError):  # what decides is gone, or cannot be read
+        return False
+
+
+def _check_code(task: Task) -> None:
+    """Refuse to run code that is no longer on disk: its results would be taken for those of the new code.
+
+    Processes are forked off one that has imported the code before the first run.
+    """
+    if task.sources is None:
+        return
+    if names := edited(resolve(task.parameters), task.sources):
+        raise UserError(
+            f"the code of this strategy was edited while the comparison ran: {', '.join(names)}. The same command goes "
+            "on with the new code."
+        )
 
 
 def _run(task: Task, say: Any) -> None:
     bootstrap_project(task.session.root)
+    _check_code(task)
     if _done_by_another(task):
         return
     project.give(task.parameters)
@@ -148,6 +176,13 @@ def _run(task: Task, say: Any) -> None:
         session.run(  # type: ignore[call-arg]  # of KedroSession; its base class has other arguments
             pipeline_names=[task.pipeline], runner=ResumableSequentialRunner()
         )
+    try:
+        _check_code(task)
+    except UserError:  # edited before its results began: they were filed under code that did not make them
+        config = resolve(task.parameters)
+        if is_finished(task.session.root, config):
+            provenance.forget(task.session.root, config)
+        raise
 
 
 def _stop(number: int, frame: object) -> None:

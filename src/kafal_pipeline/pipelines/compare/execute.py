@@ -13,14 +13,17 @@ from kafal_pipeline.config import Config
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.machine import cores
 from kafal_pipeline.pipelines import runtime
-from kafal_pipeline.pipelines.compare.child import Message, Task
+from kafal_pipeline.pipelines.compare.child import Message, Task, is_finished
 from kafal_pipeline.pipelines.compare.display import Display
 from kafal_pipeline.pipelines.compare.launch import Launcher, memory_limit
 from kafal_pipeline.pipelines.compare.others import run_beside_others
 from kafal_pipeline.pipelines.compare.plan import Plan
+from kafal_pipeline.sources import code_parts
 from kafal_pipeline.training.devices import choose_device
 
 logger = logging.getLogger(__name__)
+
+CHANGED = "its code, split or images changed while it ran; the same command runs it again"
 
 LOG = Path("data/09_tracking")
 """Folder of the runs' logs, beside their journals."""
@@ -29,6 +32,7 @@ LOG = Path("data/09_tracking")
 def execute(plan: Plan, session: project.Session) -> dict[str, str]:
     """Run what is missing and return why runs failed, by their paths."""
     jobs, processes = side_by_side(plan)
+    sources = {run.config.run_path: code_parts(run.config) for run in plan.missing}  # before processes import any
     limit = memory_limit(plan.compare.memory_limit)
     splits = {config.split_path: config for config in plan.splits}
     launcher = Launcher[str](jobs, limit, lambda _key, _message: None)
@@ -39,6 +43,7 @@ def execute(plan: Plan, session: project.Session) -> dict[str, str]:
     for path, error in run_beside_others(launcher, splits, splitting, session.root):
         if error is not None:
             raise UserError(f"The split {path} could not be made: {error}")
+    _warn_of_replaced(plan, session.root)
     logger.info("%d runs to go, %d side by side, logs in %s", len(plan.missing), jobs, LOG)
     configs = {run.config.run_path: run.config for run in plan.missing}
     failures: dict[str, str] = {}
@@ -56,15 +61,19 @@ def execute(plan: Plan, session: project.Session) -> dict[str, str]:
 
         def training(paths: list[str]) -> list[tuple[str, Task]]:
             counts = shares(len(paths), jobs, processes)
-            return [_task(plan, configs[path], session, count) for path, count in zip(paths, counts, strict=True)]
+            return [
+                _task(plan, configs[path], session, count, sources[path])
+                for path, count in zip(paths, counts, strict=True)
+            ]
 
         def finished(config: Config) -> bool:
-            return provenance.state(session.root, config) == "finished"
+            return is_finished(session.root, config)
 
         launcher = Launcher(jobs, limit, hear)
-        for path, error in run_beside_others(launcher, configs, training, session.root, finished):
+        for path, reason in run_beside_others(launcher, configs, training, session.root, finished):
             if path in journals:
                 delivery.over(journals[path])
+            error = CHANGED if reason is None and not finished(configs[path]) else reason
             if error is not None:
                 failures[path] = error
                 provenance.fail(session.root, configs[path], error)
@@ -99,14 +108,30 @@ def shares(runs: int, jobs: int, processes: int | None) -> list[int | None]:
     return [processes] * (runs - left) + ([max(1, cores() // left)] * left if left else [])
 
 
-def _task(plan: Plan, config: Config, session: project.Session, processes: int | None) -> tuple[str, Task]:
+def _warn_of_replaced(plan: Plan, root: Path) -> None:
+    """Say how many finished runs lie where others are to be made, once the splits are there that they depend on."""
+    replaced = 0
+    for run in plan.missing:
+        found = provenance.read(run.folder(root))
+        replaced += bool(found and found.finished) and provenance.state(root, run.config) == "absent"
+    if replaced:
+        logger.warning(
+            "Of what is to be run, %d was finished with other parameters, data or code and will be replaced; to keep "
+            "both, give these a folder of their own: --params dataset.label=...",
+            replaced,
+        )
+
+
+def _task(
+    plan: Plan, config: Config, session: project.Session, processes: int | None, sources: tuple[str, ...]
+) -> tuple[str, Task]:
     parameters = config.model_dump(mode="json")
     if processes is not None:
         parameters["training"]["processes"] = processes
     path = config.run_path
     comparison = plan.compare.name if config.tracking.enabled else None
     parameters["restart"] = "if_changed"  # what is there was made with something else, or goes on
-    return path, Task(session, parameters, "trial", comparison, _log(session, path))
+    return path, Task(session, parameters, "trial", comparison, _log(session, path), sources)
 
 
 def _split_tasks(configs: Iterable[Config], session: project.Session) -> list[tuple[str, Task]]:

@@ -7,7 +7,7 @@ import multiprocessing
 import multiprocessing.connection
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from typing import Any, Generic, TypeVar
@@ -19,8 +19,11 @@ from kafal_pipeline.pipelines.compare.child import PRELOADED, Message, Task, mai
 
 K = TypeVar("K")
 
-ASSUMED_GB = 0.6
-"""Memory of a run as long as none has been measured."""
+ASSUMED_GB = 2.0
+"""Memory of a run as long as none has got through a cycle: rather too much, since all of them grow at once."""
+
+LEAST_GB = 0.1
+"""Memory of a run at least, where the system says nothing."""
 
 PATIENCE = 1.5
 """Seconds that processes have to end when the comparison is interrupted."""
@@ -31,9 +34,7 @@ class _Child(Generic[K]):
     key: K
     process: Any
     messages: Connection
-    peak: float = 0.0
     ended: Message | None = None
-    memory: list[float] = field(default_factory=list)
 
 
 class Launcher(Generic[K]):
@@ -44,7 +45,8 @@ class Launcher(Generic[K]):
     jobs
         The most of them side by side.
     memory_limit
-        GB for all of them together: no run begins beside others that would go beyond it.
+        GB for all of them together: no run begins beside others that would go beyond it, if each needs as much as the
+        largest so far has.
     hear
         Called with a run's key and each of its messages but the last.
 
@@ -56,7 +58,7 @@ class Launcher(Generic[K]):
 
     def __init__(self, jobs: int, memory_limit: float, hear: Callable[[K, Message], None]) -> None:
         self.jobs, self.memory_limit, self._hear = jobs, memory_limit, hear
-        self.peak = ASSUMED_GB
+        self._peak, self._known = LEAST_GB, False
         self.taken: set[K] = set()
         self._children: list[_Child[K]] = []
 
@@ -79,8 +81,8 @@ class Launcher(Generic[K]):
         """Tell whether another run may begin: one always may, more only within the limits."""
         if not self._children:
             return True
-        expected = sum(max(child.peak, self.peak) for child in self._children) + self.peak
-        return len(self._children) < self.jobs and expected <= self.memory_limit
+        each = self._peak if self._known else max(self._peak, ASSUMED_GB)
+        return len(self._children) < self.jobs and (len(self._children) + 1) * each <= self.memory_limit
 
     def _wait(self) -> Iterator[tuple[K, str | None]]:
         """Hear what the runs say, for half a second at most, and yield those that have ended."""
@@ -88,7 +90,7 @@ class Launcher(Generic[K]):
             [item for child in self._children for item in (child.messages, child.process.sentinel)], timeout=0.5
         )
         for child in list(self._children):
-            child.peak = max(child.peak, _memory(child.process.pid))
+            self._peak = max(self._peak, _memory(child.process.pid))
             if child.messages in ready or child.process.sentinel in ready:
                 self._read(child)
             if child.process.sentinel in ready:
@@ -98,7 +100,6 @@ class Launcher(Generic[K]):
                 if child.ended is not None and child.ended[0] == "taken":
                     self.taken.add(child.key)
                     continue
-                self.peak = max(child.peak, 0.1) if self.peak == ASSUMED_GB else max(self.peak, child.peak)
                 yield child.key, _reason(child)
 
     def _read(self, child: _Child[K]) -> None:
@@ -108,6 +109,7 @@ class Launcher(Generic[K]):
                 if message[0] in {"done", "failed", "taken"}:
                     child.ended = message
                 else:
+                    self._known |= message[0] == "cycle"  # what fails, or finds nothing to do, tells nothing
                     self._hear(child.key, message)
 
     def _end(self) -> None:
