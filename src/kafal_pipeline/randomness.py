@@ -29,6 +29,8 @@ class Purpose(IntEnum):
     QUERY = 8
     QUERY_MODEL = 9
     WATCH = 10
+    UNLABELLED = 11
+    UPDATE = 12
 
 
 def seed_sequence(

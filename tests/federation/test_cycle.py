@@ -38,12 +38,13 @@ def spy(monkeypatch):
 
     def local_steps(networks, update, pixels, samples, training, **options):
         student, teacher = networks.student, networks.teacher
-        draws = options["generator"].get_state().numpy().tobytes()
+        draws = options["draws"]
+        states = [g.get_state().numpy().tobytes() for g in (draws.labelled, draws.unlabelled, draws.update)]
         received = {name: tensor.clone() for name, tensor in student.state_dict().items()}
         result = yield from original(networks, update, pixels, samples, training, **options)
         trained = {name: tensor.clone() for name, tensor in student.state_dict().items()}
         calls.append({**options, "teacher": teacher, "samples": samples, "received": received, "trained": trained,
-                      "result": result, "draws": draws})  # fmt: skip
+                      "result": result, "states": states})  # fmt: skip
         return result
 
     monkeypatch.setattr(lane_module, "local_steps", local_steps)
@@ -143,7 +144,7 @@ def test_every_client_trains_with_its_own_counts_and_draws(images, make_config, 
     for call in spy:
         assert call["samples"].label_counts.tolist() == torch.bincount(call["samples"].labels, minlength=3).tolist()
         assert call["samples"].labels.tolist() == images.train_labels[call["samples"].labelled.numpy()].tolist()
-    assert len({call["draws"] for call in spy}) == len(spy) == 2 * 3 * 4  # by cycle, round and client
+    assert len({state for call in spy for state in call["states"]}) == 3 * len(spy) == 3 * 24  # cycles, rounds, clients
 
 
 def test_every_client_queries_with_its_own_draws_in_every_cycle(images, make_config, monkeypatch):

@@ -13,6 +13,7 @@ from kafal_pipeline.config import AugmentationConfig, TrainingConfig
 from kafal_pipeline.models import build
 from kafal_pipeline.training import step
 from kafal_pipeline.training.batches import labelled_batches
+from kafal_pipeline.training.draws import Draws
 from kafal_pipeline.training.local import ClientSamples, Networks, learning_rate, train_locally
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.step import Workspace
@@ -58,7 +59,7 @@ def run(
         round_=round_,
         epochs_done=epochs_done,
         momentum=momentum,
-        generator=torch.Generator().manual_seed(seed),
+        draws=Draws.of(torch.Generator().manual_seed(seed)),
         **more,
     )
 
@@ -272,7 +273,7 @@ def test_the_teacher_stays_the_broadcast_model(pixels):
     before = {name: parameter.clone() for name, parameter in teacher.named_parameters()}
     train_locally(
         Networks(student, teacher), KCFU(), pixels, samples(), config(), round_=1, epochs_done=0, momentum=None,
-        generator=torch.Generator().manual_seed(0),
+        draws=Draws.of(torch.Generator().manual_seed(0)),
     )  # fmt: skip
     assert all(torch.equal(parameter, before[name]) for name, parameter in teacher.named_parameters())
     assert not torch.equal(student.head.weight, before["head.weight"])

@@ -9,6 +9,7 @@ from torch import nn
 
 from kafal_pipeline.config import AugmentationConfig, TrainingConfig
 from kafal_pipeline.training.batches import labelled_batches
+from kafal_pipeline.training.draws import Draws
 from kafal_pipeline.training.local import ClientSamples, Networks, train_locally
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.update.base import ClientUpdate, LocalOutcome
@@ -64,7 +65,7 @@ def with_the_engine(update, data, momentum, participants):
                 ClientSamples(torch.tensor(members(client)), mine, torch.empty(0, dtype=torch.int64),
                               torch.bincount(mine, minlength=CLASSES)),
                 training, round_=round_, epochs_done=epochs, momentum=buffers, steps_done=steps,
-                generator=torch.Generator().manual_seed(10 * round_ + client),
+                draws=Draws.of(torch.Generator().manual_seed(10 * round_ + client)),
                 correction=update.correction(kept[client], server),
             )  # fmt: skip
             memory[client] = (result.momentum, result.epochs, steps + result.steps)

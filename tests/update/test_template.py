@@ -12,9 +12,9 @@ from kafal_pipeline.federation import worker as worker_module
 from kafal_pipeline.federation.worker import Worker
 from kafal_pipeline.models import build
 from kafal_pipeline.models.network import initialise_convolutional
-from kafal_pipeline.randomness import Purpose, torch_generator
 from kafal_pipeline.registry import create
 from kafal_pipeline.training.batches import labelled_batches, unlabelled_batches
+from kafal_pipeline.training.draws import Draws
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.update import UPDATES
 from kafal_pipeline.update.base import ClientUpdate, StepView
@@ -138,12 +138,12 @@ def test_with_one_client_it_is_centralised_training(name, images, make_pools, tr
     pool, update, previous = pools[0], make(name), None
     counts = torch.bincount(torch.tensor(pool.labels), minlength=3)
     for round_ in range(2):
-        generator = torch_generator(config.seed, Purpose.TRAINING, 0, round_, 0)
+        draws = Draws.on(torch.device("cpu")).seed(config.seed, 0, round_, 0)
         begin = copy.deepcopy(plain).requires_grad_(False)
         plain.train()
         for _ in range(2):
-            batches = labelled_batches(14, 4, "equal", generator)
-            others = unlabelled_batches(len(pool.unlabelled), 4, generator)
+            batches = labelled_batches(14, 4, "equal", draws.labelled)
+            others = unlabelled_batches(len(pool.unlabelled), 4, draws.unlabelled)
             for batch in batches:
                 other = next(others) if update.unlabelled_source() != "none" else None
                 step = StepView(
@@ -154,7 +154,7 @@ def test_with_one_client_it_is_centralised_training(name, images, make_pools, tr
                     None if other is None else pixels.batch(torch.tensor(pool.unlabelled)[other]).contiguous(),
                     counts,
                     round_,
-                    generator,
+                    draws.update,
                     previous if update.uses_previous() else None,
                 )
                 optimizer.zero_grad()
@@ -165,6 +165,56 @@ def test_with_one_client_it_is_centralised_training(name, images, make_pools, tr
     for key, tensor in plain.state_dict().items():
         if tensor.is_floating_point():
             torch.testing.assert_close(done.global_state[key], tensor, rtol=1e-6, atol=1e-9)
+
+
+@pytest.fixture
+def watched(train, make_pools, monkeypatch):
+    """Train with an update; return its augmented labelled images, and its mixing shares, in their order."""
+    augment, mix = Pixels.augmented, KCFU._mixing
+    labelled, shares = [], []
+
+    def augmented(self, indices, *args):
+        made = augment(self, indices, *args)
+        if int(indices[0]) < 14:
+            labelled.append(made.clone())
+        return made
+
+    def mixing(self, *args):
+        drawn = mix(self, *args)
+        shares.append(drawn[0])
+        return drawn
+
+    def run(update):
+        labelled.clear()
+        shares.clear()
+        monkeypatch.setattr(Pixels, "augmented", augmented)
+        monkeypatch.setattr(KCFU, "_mixing", mixing)
+        train(make_pools([14]), update, training={"augmentation": {"flip": True, "crop_padding": 1}})
+        return list(labelled), list(shares)
+
+    return run
+
+
+SWITCHED = [
+    {"partner": "permutation"},
+    {"weigh_by": "original"},
+    {"teacher_bn": "running"},
+    {"class_reduction": "sum"},
+    {"balanced": False},
+    {"compensatory": False},
+]
+
+
+@pytest.mark.parametrize(
+    "update", [*sorted(set(UPDATES) - {"kcfu"}), *({"name": "kcfu", **s} for s in SWITCHED)], ids=str
+)
+def test_all_updates_of_a_seed_train_on_the_same_labelled_batches(watched, update):
+    expected, shares = watched("kcfu")
+    images, other_shares = watched(update)
+    assert len(images) == len(expected) == 16
+    assert all(torch.equal(a, b) for a, b in zip(images, expected, strict=True))
+    if other_shares:
+        assert all(torch.equal(a, b) for a, b in zip(other_shares, shares, strict=True))
 
 
 @pytest.mark.parametrize("name", UPDATES)

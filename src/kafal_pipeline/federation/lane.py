@@ -21,7 +21,7 @@ from kafal_pipeline.federation.states import Arrays, to_arrays, to_state
 from kafal_pipeline.federation.tasks import TrainResult, TrainTask
 from kafal_pipeline.federation.watching import Watch
 from kafal_pipeline.models.normalisation import batch_norm_names
-from kafal_pipeline.randomness import Purpose, seed_torch
+from kafal_pipeline.training.draws import Draws
 from kafal_pipeline.training.local import ClientSamples, Networks, local_steps
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import in_precision
@@ -65,13 +65,13 @@ class Lane:
         self._teacher: nn.Module | None = None
         self._previous: nn.Module | None = None
         self._workspace = Workspace.of(self.student, classes, config.training.momentum, self.device)
-        self._generator = torch.Generator(device=self.device)
+        self._draws = Draws.on(self.device)
         self._stream: torch.cuda.Stream | None = None
         self._recordings: Recordings | None = None
         if self.device.type == "cuda":
             self._stream = torch.cuda.Stream(self.device)
             if config.training.cuda_graphs:
-                self._recordings = Recordings(cuda_recorder(self._generator, self._stream))
+                self._recordings = Recordings(cuda_recorder(self._draws, self._stream))
 
     @contextlib.contextmanager
     def stream(self) -> Generator[None]:
@@ -100,7 +100,6 @@ class Lane:
         watch = None
         if task.watched is not None:
             watch = Watch(task.watched, self.student, self.in_use, self.pixels)
-        seed_torch(self._generator, self.config.seed, Purpose.TRAINING, task.cycle, task.round, task.client)
         result = yield from local_steps(
             networks,
             self.update,
@@ -115,7 +114,7 @@ class Lane:
             round_=task.round,
             epochs_done=task.epochs,
             momentum=None if task.momentum is None else to_state(task.momentum),
-            generator=self._generator,
+            draws=self._draws.seed(self.config.seed, task.cycle, task.round, task.client),
             correction=self.update.correction(kept, server),
             steps_done=task.steps,
             after_epoch=None if watch is None else watch.after_epoch,

@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from kafal_pipeline.query.pool import QueryModel
 from kafal_pipeline.randomness import Purpose, torch_generator
+from kafal_pipeline.training.draws import Draws
 from kafal_pipeline.training.local import ClientSamples, Networks, train_locally
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.update.base import StepView
@@ -111,5 +112,7 @@ class QueryModelTrainer:
             round_=0,
             epochs_done=0,
             momentum=None,
-            generator=torch_generator(self.seed, Purpose.QUERY_MODEL, cycle, 2 * which + 1, client, device=str(device)),
+            draws=Draws.of(
+                torch_generator(self.seed, Purpose.QUERY_MODEL, cycle, 2 * which + 1, client, device=str(device))
+            ),
         )

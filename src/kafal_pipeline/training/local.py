@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from kafal_pipeline.training.batches import labelled_batches, unlabelled_batches
+from kafal_pipeline.training.draws import Draws
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import in_precision
 from kafal_pipeline.training.recording import Recordings
@@ -109,7 +109,7 @@ def local_steps(
     round_: int,
     epochs_done: int,
     momentum: Mapping[str, Tensor] | None,
-    generator: torch.Generator,
+    draws: Draws,
     correction: Correction | None = None,
     steps_done: int = 0,
     after_epoch: Callable[[int], None] | None = None,
@@ -130,8 +130,8 @@ def local_steps(
         Local epochs that this client has trained in this cycle: the learning rate goes by them.
     momentum
         This client's momentum buffers from its last round in this cycle; None at its first, empty without momentum.
-    generator
-        The only source of randomness: shuffles, augmentation, mixing.
+    draws
+        The only sources of randomness.
     correction
         What the update adds to every gradient.
     steps_done
@@ -158,7 +158,7 @@ def local_steps(
         training,
         space,
         round_,
-        generator,
+        draws,
     )
     kind = (update.phase(round_), networks.teacher is None, networks.previous is None, space.kind)
     inertia = (1 - training.momentum**steps_done) / (1 - training.momentum) if momentum else 0.0
@@ -167,8 +167,8 @@ def local_steps(
     for epoch in range(epochs_done + 1, epochs_done + training.local_epochs + 1):
         lr = learning_rate(training, epoch)
         space.set_lr(lr)
-        batches = labelled_batches(len(samples.labelled), training.batch_size, training.batches, generator)
-        others = unlabelled_batches(len(samples.unlabelled), training.batch_size, generator)
+        batches = labelled_batches(len(samples.labelled), training.batch_size, training.batches, draws.labelled)
+        others = unlabelled_batches(len(samples.unlabelled), training.batch_size, draws.unlabelled)
         for positions in batches:
             other = next(others) if source != "none" else None
             batch = (

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.training.draws import Draws
 
 Inputs = tuple[Tensor | None, ...]
 Function = Callable[..., None]
@@ -83,13 +84,13 @@ class Recordings:
             self._kept.pop(next(iter(self._kept)))
 
 
-def cuda_recorder(generator: torch.Generator, stream: torch.cuda.Stream) -> Recorder:
+def cuda_recorder(draws: Draws, stream: torch.cuda.Stream) -> Recorder:
     """Return a recorder of CUDA graphs.
 
     Parameters
     ----------
-    generator
-        The one that recorded functions draw from; replays go on from the state it then has.
+    draws
+        What recorded functions draw from; replays go on from the states that these then have.
     stream
         Where recorded functions run, one after another, so that they can share their memory.
     """
@@ -98,7 +99,8 @@ def cuda_recorder(generator: torch.Generator, stream: torch.cuda.Stream) -> Reco
     def record(function: Callable[[], None]) -> Recording:
         graph = torch.cuda.CUDAGraph()
         if REGISTERS:
-            graph.register_generator_state(generator)
+            for generator in (draws.labelled, draws.unlabelled, draws.update):
+                graph.register_generator_state(generator)
         torch.cuda.synchronize(stream.device)
         with torch.cuda.stream(stream):
             _capture(graph, function, pool)

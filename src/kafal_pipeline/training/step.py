@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
+from kafal_pipeline.training.draws import Draws
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.update.base import Correction, StepView, Update
 
@@ -121,20 +122,20 @@ class Step:
     training: TrainingConfig
     workspace: Workspace
     round: int
-    generator: torch.Generator
+    draws: Draws
 
     def __call__(self, labelled: Tensor, labels: Tensor, unlabelled: Tensor | None) -> None:
         """Train on images ``labelled`` (int64 indices) with ``labels``, and on images ``unlabelled``, if any."""
-        space, augmentation = self.workspace, self.training.augmentation
+        space, augmentation, draws = self.workspace, self.training.augmentation, self.draws
         view = StepView(
             self.student,
             self.teacher,
-            self.pixels.augmented(labelled, augmentation, self.generator),
+            self.pixels.augmented(labelled, augmentation, draws.labelled),
             labels,
-            None if unlabelled is None else self.pixels.augmented(unlabelled, augmentation, self.generator),
+            None if unlabelled is None else self.pixels.augmented(unlabelled, augmentation, draws.unlabelled),
             space.label_counts,
             self.round,
-            self.generator,
+            draws.update,
             self.previous,
         )
         gradients: list[Tensor] = []

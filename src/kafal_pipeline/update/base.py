@@ -44,7 +44,7 @@ class StepView:
     round
         Round within the cycle, from 0.
     generator
-        The only source of randomness.
+        The only source of randomness; batches and augmentation come from others.
     previous
         The client's own model after its last training in this cycle, without gradients; None at its first, or unless
         the update uses one.

@@ -174,10 +174,11 @@ class KCFU(Update):
         size, device = len(unlabelled), unlabelled.device
         # The median of three uniform numbers is Beta(2, 2); torch's own beta distribution takes no generator, and its
         # median has no deterministic form on a GPU.
-        first, second, third = torch.rand((3, size), generator=generator, device=device)
+        # As many numbers for either kind of partner, so that this choice changes no share.
+        first, second, third, order = torch.rand((4, size), generator=generator, device=device)
         beta = torch.maximum(torch.minimum(first, second), torch.minimum(torch.maximum(first, second), third))
         if self.partner == "one":
-            partner = torch.randint(size, (1,), generator=generator, device=device).expand(size)
+            partner = (order[:1] * size).long().clamp(max=size - 1).expand(size)
         else:
-            partner = torch.randperm(size, generator=generator, device=device)
+            partner = order.argsort()
         return beta, partner

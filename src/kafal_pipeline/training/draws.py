@@ -1,0 +1,46 @@
+"""The generators that a client's round draws from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from kafal_pipeline.randomness import Purpose, seed_torch
+
+
+@dataclass(frozen=True)
+class Draws:
+    """A generator for each purpose, so that updates with the same seed train on the same labelled batches.
+
+    With one for all, an update that draws a number more than another would also shuffle and augment otherwise, and
+    their difference would be partly luck.
+
+    Attributes
+    ----------
+    labelled, unlabelled
+        Shuffles and augmentation of these images.
+    update
+        What the update draws in its loss.
+    """
+
+    labelled: torch.Generator
+    unlabelled: torch.Generator
+    update: torch.Generator
+
+    @classmethod
+    def on(cls, device: torch.device) -> Draws:
+        """Make generators on a device, to be seeded."""
+        return cls(*(torch.Generator(device=device) for _ in range(3)))
+
+    @classmethod
+    def of(cls, generator: torch.Generator) -> Draws:
+        """Take all from one generator, where no other update trains with the same key."""
+        return cls(generator, generator, generator)
+
+    def seed(self, seed: int, cycle: int, round_: int, client: int) -> Draws:
+        """Begin anew with the streams of one client's round."""
+        purposes = (Purpose.TRAINING, Purpose.UNLABELLED, Purpose.UPDATE)
+        for generator, purpose in zip((self.labelled, self.unlabelled, self.update), purposes, strict=True):
+            seed_torch(generator, seed, purpose, cycle, round_, client)
+        return self
