@@ -110,7 +110,9 @@ def load_runs(
             failed.append({**_name_of(folder), **(keys or {}).get(folder, {}), "status": FAILED, "reason": str(error)})
     if not runs:
         reasons = "; ".join(sorted({row["reason"] for row in failed})) or "no folder was given"
-        raise UserError(f"There is no finished run to compare: {reasons}. Run some first: kedro run --pipeline fal.")
+        raise UserError(
+            f"There is no finished run to compare: {reasons}. kedro run --pipeline compare does what is missing or failed."
+        )
     protocol.check({folder: run.configuration for folder, run in runs.items()})
     protocol.check_pools({folder: (run.key["seed"], run.metrics[0]) for folder, run in runs.items()})
     finished = [run.key | {"status": FINISHED, "reason": ""} for run in runs.values()]
