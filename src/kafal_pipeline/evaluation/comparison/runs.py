@@ -111,7 +111,8 @@ def load_runs(
     if not runs:
         reasons = "; ".join(sorted({row["reason"] for row in failed})) or "no folder was given"
         raise UserError(
-            f"There is no finished run to compare: {reasons}. kedro run --pipeline compare does what is missing or failed."
+            f"There is no finished run to compare: {reasons}. kedro run --pipeline compare does what is "
+            "missing or has failed."
         )
     protocol.check({folder: run.configuration for folder, run in runs.items()})
     protocol.check_pools({folder: (run.key["seed"], run.metrics[0]) for folder, run in runs.items()})
