@@ -175,7 +175,7 @@ LAST_SHARE |= {name: 0.45 for name in PROTOCOLS if name.startswith("fairfal")}
 QUERY_OPTIONS = {
     "ksas": {"prior_smoothing": 0.0, "global_model": "final"},
     "ksas_paper": {"prior_smoothing": 0.0, "global_model": "downloaded"},
-    "logo": {},
+    "logo": {"model": "local_only"},
     "fairfal": {"threshold": 0.75, "candidates": 4.0},
 }
 UPDATE_OPTIONS = {
