@@ -91,6 +91,16 @@ def test_the_tutorials_composition_runs(tutorial, make_pool):
     assert len(set(chosen.samples.tolist())) == 5
 
 
+def test_the_tutorials_registration_is_all_that_the_tests_ask_for(tutorial, monkeypatch):
+    name, target, summary = re.search(
+        r'^    "(\w+)": Entry\(f"\{_HERE\}(\S+)", "(.*)"\),$', tutorial, re.MULTILINE
+    ).groups()
+    assert target == ".dissent:Dissent"
+    monkeypatch.setitem(QUERIES, name, Entry("my_queries:Dissent", summary))
+    assert f"| `{name}` | {summary} | `bonus` 1.0, `doubter` global | global, local | yes |" in table({"queries": {}})
+    assert f"    python benchmarks/queries.py --queries {name}\n    {COMMAND}\n" in tutorial
+
+
 @pytest.mark.parametrize("page", ["queries.md"])
 def test_the_pages_composition_can_be_read(page):
     line = re.search(r"^    query: (\{score.*\})$", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE)[1]
