@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from kafal_pipeline.query import QUERIES
 from kafal_pipeline.registry import create
 from kafal_pipeline.update.factory import make_update
 
-CONF = Path(__file__).parents[2] / "conf"
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
 PRESETS = sorted(file.parent.name for file in CONF.glob("*/parameters.yml"))
 
 KAFAL_CODE = {
@@ -269,3 +271,41 @@ def test_every_preset_of_kafal_can_follow_the_paper_instead(name):
     assert (config.query.name, config.update.name) == ("ksas_paper", "kcfu_paper")
     assert (config.federation.participants_rounding, config.federation.all_clients_last_round) == ("ceil", False)
     check_strategies(config)
+
+
+def page_rows():
+    """Return the cells of each preset in the page, by its name."""
+    lines = (ROOT / "docs/presets.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    return {row[0].strip("`"): row for row in cells[1:]}
+
+
+def test_the_page_and_the_readme_list_every_preset():
+    assert sorted(page_rows()) == PRESETS
+    (line,) = (line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if "| `--env` |" in line)
+    assert [name for name in PRESETS if f"`{name}`" not in line] == ["base"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_page_says_what_a_preset_is(name):
+    config = preset(name)
+    last = config.budget.initial + (config.cycles - 1) * config.budget.per_cycle
+    assert page_rows()[name][2:-1] == [
+        f"`{config.query.name}`, `{config.update.name}`",
+        f"`{config.dataset.name}`",
+        f"`{config.model.name}`",
+        str(config.partition.clients),
+        str(config.cycles),
+        f"{100 * config.budget.initial:.0f} % to {100 * last:.0f} %",
+        f"{config.federation.rounds} x {config.training.local_epochs}",
+    ]
+
+
+def test_times_are_measured_ones():
+    results = ROOT / "benchmarks" / "results"
+    beside, whole = (json.loads((results / name).read_text()) for name in ("side_by_side.json", "overhead.json"))
+    assert (beside["env"], whole["env"]) == ("base", "cifar10_small")
+    alone = beside["seconds_one_after_another"]["median"] / beside["runs"]
+    rows = page_rows()
+    assert rows["base"][-1] == f"{alone:.0f} s on two cores (1)"
+    assert rows["cifar10_small"][-1] == f"{whole['seconds']:.0f} s on two cores (2)"
