@@ -79,19 +79,3 @@ def test_every_preset_of_the_project_is_valid():
         config = project.activate(OmegaConfigLoader(str(conf), env=name, **CONFIG_LOADER_ARGS))
         assert config.cycles >= 2
     project._active = None
-
-
-def test_cifar10_is_the_published_protocol_to_the_letter():
-    conf = Path(__file__).parents[1] / "conf"
-    config = project.activate(OmegaConfigLoader(str(conf), env="cifar10", **CONFIG_LOADER_ARGS))
-    project._active = None
-    federation, training = config.federation, config.training
-    assert (config.cycles, config.partition.clients, config.partition.alpha) == (6, 10, 0.1)
-    assert (config.budget.initial, config.budget.per_cycle) == (0.10, 0.05)
-    assert (federation.rounds, federation.participation, federation.between_cycles) == (50, 0.8, "fresh")
-    assert (federation.participants_rounding, federation.all_clients_last_round) == ("floor", True)
-    assert (training.local_epochs, training.batch_size, training.batches) == (40, 128, "published")
-    assert (training.lr, training.lr_drop_epoch, training.lr_drop_factor) == (0.1, 260, 0.1)
-    assert (training.momentum, training.weight_decay) == (0.9, 5e-4)
-    assert (training.augmentation.flip, training.augmentation.crop_padding) == (True, 4)
-    assert (config.query.name, config.update.name, config.model.name) == ("ksas", "kcfu", "resnet8")

@@ -12,7 +12,7 @@ from kafal_pipeline import sources
 from kafal_pipeline.config import resolve
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.registry import Entry
-from kafal_pipeline.sources import closure, sources_digest
+from kafal_pipeline.sources import closure, query_digest, sources_digest
 
 
 def digest(query, **changes):
@@ -37,7 +37,8 @@ def package(tmp_path, monkeypatch):
 
     yield write
     sources._file.cache_clear()
-    sys.modules.pop("own_queries", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "own_queries"]:
+        del sys.modules[name]  # looking for a module imports its package
 
 
 def test_a_query_brings_what_it_imports_and_no_other_query():
@@ -78,6 +79,24 @@ def test_code_counts_and_its_comments_do_not(package):
     assert digest("own_queries.query.Mine") == before
     package("part", "def size():\n    return 2\n")
     assert digest("own_queries.query.Mine") != before
+
+
+def test_a_querys_own_digest_is_of_its_code_its_parts_and_its_options(package, monkeypatch):
+    package("part", "x = 1\n")
+    package("query", "from own_queries.part import x\n\nclass Mine:\n    pass\n")
+    monkeypatch.setitem(QUERIES, "mine", Entry("own_queries.query:Mine", "new"))
+    mine, composed, other = (
+        query_digest("mine", {}),
+        query_digest("compose", {"score": "mine"}),
+        query_digest("egl", {}),
+    )
+    assert query_digest("mine", {"a": 1}) != mine
+    package("part", "x = 1  # said\n")
+    assert query_digest("mine", {}) == mine
+    package("part", "x = 2\n")
+    assert query_digest("mine", {}) != mine
+    assert query_digest("compose", {"score": "mine"}) != composed
+    assert query_digest("egl", {}) == other
 
 
 def test_imports_for_type_checkers_do_not_count(package):

@@ -22,6 +22,9 @@ PACKAGE = "kafal_pipeline"
 ROOTS = (f"{PACKAGE}.pipelines.fal.nodes", f"{PACKAGE}.federation.workers")
 """What every run executes."""
 
+QUERY_ROOTS = (f"{PACKAGE}.query.base",)
+"""What every query is made of."""
+
 IGNORED = (
     f"{PACKAGE}.config",  # its values are hashed, not how they are checked
     f"{PACKAGE}.data.store",  # the images are hashed, not how they came to be stored
@@ -49,11 +52,19 @@ def sources_digest(config: Config) -> str:
 
 def code_parts(config: Config) -> tuple[str, ...]:
     """Return what the digest is made of: for each module and strategy its name, a zero and what stands for its code."""
-    used = _entries(config)
-    modules = closure([*ROOTS, *(entry.target.partition(":")[0] for entry in used.values())])
-    lines = [f"{name}\0{_code_digest(path)}" for name, path in sorted(modules.items())]
-    lines += [f"{name}\0{entry.target}\0{json.dumps(dict(entry.options))}" for name, entry in sorted(used.items())]
-    return tuple(lines)
+    return _parts(ROOTS, _entries(config))
+
+
+def query_digest(name: str, options: Mapping[str, Any]) -> str:
+    """Return a digest of the code that a query chooses by, and of its options; that of the models it asks is not in it.
+
+    Parameters
+    ----------
+    name, options
+        As the configuration's `query` has them.
+    """
+    parts = _parts(QUERY_ROOTS, _named("query", name, options, QUERIES))
+    return hashlib.sha256("\n".join([*parts, json.dumps(options, sort_keys=True)]).encode()).hexdigest()
 
 
 def edited(config: Config, before: Iterable[str]) -> list[str]:
@@ -83,21 +94,32 @@ def closure(roots: list[str]) -> dict[str, Path]:
     return found
 
 
+def _parts(roots: Iterable[str], used: Mapping[str, Entry]) -> tuple[str, ...]:
+    modules = closure([*roots, *(entry.target.partition(":")[0] for entry in used.values())])
+    lines = [f"{name}\0{_code_digest(path)}" for name, path in sorted(modules.items())]
+    lines += [f"{name}\0{entry.target}\0{json.dumps(dict(entry.options))}" for name, entry in sorted(used.items())]
+    return tuple(lines)
+
+
 def _entries(config: Config) -> dict[str, Entry]:
     """Return the registry entries, or what stands for them, of everything that the configuration names."""
+    return {
+        **_named("query", config.query.name, config.query.options, QUERIES),
+        **_named("update", config.update.name, config.update.options, UPDATES),
+        **_named("model", config.model.name, config.model.options, MODELS),
+    }
+
+
+def _named(kind: str, name: str, options: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Return the registry entries, or what stands for them, of a strategy and of those that its options name."""
     used = {}
-    for kind, name, options, entries in (
-        ("query", config.query.name, config.query.options, QUERIES),
-        ("update", config.update.name, config.update.options, UPDATES),
-        ("model", config.model.name, config.model.options, MODELS),
-    ):
-        for item in [name, *_strings(options)]:
-            if item in entries:  # an option may name another strategy, such as a composition's score
-                used[f"{kind}.{item}"] = entries[item]
-            elif item == name or ("." in item and item.isascii()):
-                module = item.rpartition(".")[0]
-                if _file(module) is not None:
-                    used[f"{kind}.{item}"] = Entry(f"{module}:{item.rpartition('.')[2]}", "")
+    for item in [name, *_strings(options)]:
+        if item in entries:  # an option may name another strategy, such as a composition's score
+            used[f"{kind}.{item}"] = entries[item]
+        elif item == name or ("." in item and item.isascii()):
+            module = item.rpartition(".")[0]
+            if _file(module) is not None:
+                used[f"{kind}.{item}"] = Entry(f"{module}:{item.rpartition('.')[2]}", "")
     return used
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,13 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from kafal_pipeline.config import resolve
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.models import MODELS
+from kafal_pipeline.registry import Entry, create
 from kafal_pipeline.update import UPDATES
 from kafal_pipeline.update.base import StepView
-from kafal_pipeline.update.document import renewed
+from kafal_pipeline.update.cost import Cost, cost_of
+from kafal_pipeline.update.document import COMMAND, renewed
 from kafal_pipeline.update.factory import make_update
+from kafal_pipeline.update.fedavg import FedAvg
 from kafal_pipeline.update.losses import LOSSES
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -25,10 +29,49 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def test_the_tables_are_current():
     page = (DOCS / "updates.md").read_text(encoding="utf-8")
-    command = "python -m kafal_pipeline.update.document docs/updates.md"
-    assert renewed(page) == page, f"The page is out of date: {command}"
+    assert renewed(page) == page, f"The page is out of date. Run: {COMMAND}"
     for name in (*UPDATES, *LOSSES, *MODELS):
         assert f"| `{name}` |" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("fedavg", {}, Cost(1, 1, False, 1, 1, 0)),
+        ("fedavg", {"loss": "edl"}, Cost(1, 1, False, 1, 1, 0)),
+        ("fedprox", {}, Cost(1, 1, True, 1, 1, 0)),
+        ("fedprox", {"mu": 0}, Cost(1, 1, False, 1, 1, 0)),
+        ("scaffold", {}, Cost(1, 1, True, 2, 2, 1)),
+        ("fednova", {}, Cost(1, 1, False, 1, 1, 0)),
+        ("chase_alignment", {}, Cost(4, 2, False, 1, 1, 1)),  # labelled, and unlabelled by student, teacher, last model
+        ("kcfu", {}, Cost(3, 2, False, 1, 1, 0)),  # labelled, mixed, the teacher's of the mixed
+        ("kcfu_paper", {}, Cost(4, 2, False, 1, 1, 0)),  # and the teacher's of the originals
+        ("kcfu_balanced", {}, Cost(1, 1, False, 1, 1, 0)),
+    ],
+)
+def test_costs_are_what_the_formulas_take(name, options, expected):
+    assert cost_of(create("update", name, options, UPDATES)) == expected
+
+
+@dataclass(frozen=True)
+class Headed(FedAvg):
+    """Sends its head a second time, and is broadcast it twice more."""
+
+    def finish(self, outcome):
+        return {}, {"again": outcome.trained["head.weight"]}
+
+    def aggregate(self, global_state, server, updates, clients):
+        model, _ = super().aggregate(global_state, server, updates, clients)
+        return model, {"one": model["head.weight"], "other": model["head.weight"]}
+
+
+def test_a_new_update_gets_its_row_by_its_registry_line(monkeypatch):
+    monkeypatch.setitem(UPDATES, "headed", Entry(f"{__name__}:Headed", "sends its head twice"))
+    share = 9 / 27  # of the counting network's weights
+    row = f"| {1 + share:.3g} models up, {1 + 2 * share:.3g} down | - |"
+    assert f"| `headed` | sends its head twice | `loss` ce | labelled images | 1 forward, 1 backward {row}" in renewed(
+        (DOCS / "updates.md").read_text(encoding="utf-8")
+    )
 
 
 @pytest.fixture

@@ -41,6 +41,9 @@ def reference_loss(name, step, begin):
     update, student = make(name), step.student
     logits = student(step.images)
     if not name.startswith("kcfu"):
+        assert name in {"fedavg", "fedprox", "scaffold", "fednova", "chase_alignment"}, (
+            f"Write the loss of {name} here."
+        )
         loss = -logits.log_softmax(1)[torch.arange(len(logits)), step.labels].mean()
         if name == "fedprox":
             there = dict(begin.named_parameters())

@@ -1,7 +1,6 @@
-"""The table in docs/queries.md.
+"""The table in docs/queries.md, made by `COMMAND`.
 
-Made by ``python -m kafal_pipeline.query.table docs/queries.md benchmarks/results/queries.json``. What a query needs is
-not written down by hand: each query chooses from a small pool that takes note of what it asks for.
+What a query needs is not written down by hand: each chooses from a small pool that takes note of what it asks for.
 """
 
 from __future__ import annotations
@@ -16,13 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kafal_pipeline.documented import options_of
 from kafal_pipeline.files import write_text
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import ScoreQuery, summarises
 from kafal_pipeline.query.pool import Head, Outputs, PoolView, QueryModel
 from kafal_pipeline.registry import create
 
-BEGIN, END = "<!-- generated: python -m kafal_pipeline.query.table -->", "<!-- end -->"
+COMMAND = "python -m kafal_pipeline.query.table docs/queries.md benchmarks/results/queries.json"
+BEGIN, END = f"<!-- generated: {COMMAND} -->", "<!-- end -->"
 CLASSES, WIDTH, SAMPLES, LABELLED = 3, 4, 12, 6
 
 
@@ -55,17 +56,22 @@ def needs(query: Any) -> list[str]:
 def table(costs: dict[str, Any]) -> str:
     """Return the table in Markdown; `costs` is what ``benchmarks/queries.py`` measured."""
     lines = [
-        "| query | what it takes | needs | score | seconds | MB |",
-        "|---|---|---|---|---|---|",
+        "| query | what it takes | options | needs | score | seconds | MB |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, entry in QUERIES.items():
-        query = create("query", name, {"score": "random"} if name == "compose" else {}, QUERIES)
+        query = create("query", name, {}, QUERIES)
         asked = "what its parts need" if name == "compose" else ", ".join(needs(query)) or "nothing"
-        cost = costs["queries"].get(name, {})
         score = "yes" if isinstance(query, ScoreQuery) else ""
-        seconds, megabytes = (f"{cost[key]:.{digits}f}" for key, digits in (("seconds", 1), ("megabytes", 0)))
-        lines.append(f"| `{name}` | {entry.summary} | {asked} | {score} | {seconds} | {megabytes} |")
+        cells = [f"`{name}`", entry.summary, options_of(query), asked, score, *_cost(costs["queries"].get(name))]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cost(figures: dict[str, Any] | None) -> tuple[str, str]:
+    if figures is None:
+        return "not measured", "not measured"
+    return f"{figures['seconds']:.1f}", f"{figures['megabytes']:.0f}"
 
 
 def renewed(text: str, costs: dict[str, Any]) -> str:

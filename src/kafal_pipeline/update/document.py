@@ -1,34 +1,40 @@
-"""The tables of docs/updates.md, written from what the registered updates say of themselves.
+"""The tables of docs/updates.md, written from what the registered updates say of themselves and do.
 
-``python -m kafal_pipeline.update.document docs/updates.md`` brings the page up to date; a test holds it to that.
+`COMMAND` brings the page up to date; a test holds it to that.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
 
+from kafal_pipeline.documented import listed, options_of
 from kafal_pipeline.files import write_text
 from kafal_pipeline.registry import create
 from kafal_pipeline.update.base import Update
-from kafal_pipeline.update.losses import LOSSES, LabelledLoss
+from kafal_pipeline.update.cost import Cost, cost_of
+from kafal_pipeline.update.losses import LOSSES
 from kafal_pipeline.update.names import UPDATES
 
-GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+COMMAND = "python -m kafal_pipeline.update.document docs/updates.md"
+GENERATED = re.compile(r"<!-- generated: (\w+)[^>]*-->\n.*?<!-- end -->", re.DOTALL)
 
 
 def updates_table() -> str:
     """Return the table of the registered updates."""
-    rows = ["| `update` | what it does | options | reads | sends beside the model |", "|---|---|---|---|---|"]
+    rows = [
+        "| `update` | what it does | options | reads | a step | sent in a round | kept |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, entry in UPDATES.items():
         update: Update = create("update", name, {}, UPDATES)
-        cells = [f"`{name}`", entry.summary, _options(update), _reads(update), _sends(update)]
+        cost = cost_of(update)
+        sent = f"{_several(cost.up, 'model')} up, {cost.down:.3g} down"
+        kept = _several(cost.kept, "model") if cost.kept else "-"
+        cells = [f"`{name}`", entry.summary, options_of(update), _reads(update), _step(cost), sent, kept]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
@@ -43,7 +49,7 @@ def losses_table() -> str:
             for item in inspect.signature(function).parameters.values()
             if item.kind is item.KEYWORD_ONLY
         }
-        rows.append(f"| `{name}` | {_code(summary)} | {_listed(options)} |")
+        rows.append(f"| `{name}` | {_code(summary)} | {listed(options)} |")
     return "\n".join(rows)
 
 
@@ -51,21 +57,12 @@ TABLES: dict[str, Callable[[], str]] = {"updates": updates_table, "losses": loss
 
 
 def renewed(page: str) -> str:
-    """Return `page` with the text between ``<!-- generated: name -->`` and ``<!-- end -->`` written anew."""
-    return GENERATED.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}\n{match[3]}", page)
+    """Return `page` with the text from ``<!-- generated: name ... -->`` to ``<!-- end -->`` written anew."""
+    return GENERATED.sub(lambda match: _between(match[1], TABLES[match[1]]()), page)
 
 
-def _options(update: Update) -> str:
-    values = {}
-    for item in fields(cast(Any, update)):  # `create` has seen that it is a dataclass
-        value = getattr(update, item.name)
-        values[item.name] = value.name if isinstance(value, LabelledLoss) else value
-    return _listed(values)
-
-
-def _listed(options: dict[str, Any]) -> str:
-    written = {key: value if isinstance(value, str) else json.dumps(value) for key, value in options.items()}
-    return ", ".join(f"`{key}` {value}" for key, value in written.items()) or "-"
+def _between(name: str, table: str) -> str:
+    return f"<!-- generated: {name}, by {COMMAND} -->\n{table}\n<!-- end -->"
 
 
 def _reads(update: Update) -> str:
@@ -76,8 +73,13 @@ def _reads(update: Update) -> str:
     return ", ".join(parts) or "labelled images"
 
 
-def _sends(update: Update) -> str:
-    return "a control variate, both ways" if type(update).finish is not Update.finish else "-"
+def _step(cost: Cost) -> str:
+    parts = [_several(cost.forwards, "forward"), _several(cost.backwards, "backward")]
+    return ", ".join(parts + ["a term added to the gradient"] * cost.corrected)
+
+
+def _several(count: float, what: str) -> str:
+    return f"{count:.3g} {what}{'' if count == 1 else 's'}"
 
 
 def _code(text: str) -> str:
