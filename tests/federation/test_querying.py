@@ -182,7 +182,7 @@ def test_models_for_queries_learn_their_labels(images, trained, pools, make_conf
     assert (logits.argmax(dim=1).numpy() == pools[1].labels).mean() > 0.8
 
 
-def test_a_query_asks_the_finetuned_model(images, make_config, pools, start, trained):
+def test_a_query_asks_the_finetuned_model(images, make_config, pools, start):
     config = make_config(query={"name": "margin", "model": "finetuned"})
     state, results = trial(images, pools, start, config)
     assert results.bytes_down == 4 * size_in_bytes(state.global_state)
