@@ -19,6 +19,8 @@ from kafal_pipeline.federation.participants import participants
 from kafal_pipeline.federation.query_worker import QueryTask
 from kafal_pipeline.federation.states import initial_state
 from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.update.base import Correction
+from kafal_pipeline.update.fedavg import FedAvg
 
 
 def run(images, config, pools, start, cycle=0, on_round=None):
@@ -292,6 +294,55 @@ def test_local_batch_norms_stay_with_their_client_and_the_global_model_has_their
     for row in state.rows:
         assert row["bytes_up"] == model
         assert row["bytes_down"] == model - (own if row["round"] > first[row["client"]] else 0)
+
+
+def private(start):
+    """The names of the parameters of batch norms."""
+    return {name for name in start if (".bn" in name or name.startswith("bn.")) and name.endswith(("weight", "bias"))}
+
+
+def test_scaffold_has_no_controls_of_batch_norms_that_stay_local(images, make_config, pools, start, spy):
+    federation = {"batch_norm": "local", "participation": 1.0}
+    states = []
+    config = make_config(update="scaffold", federation=federation)
+    state = run(images, config, pools, start, on_round=lambda state: states.append(dict(state.server)))
+    own, parameters = private(start), spy[0]["result"].momentum.keys()
+    assert own
+    for control in (*states, *(client.kept for client in state.clients.values())):
+        assert set(control) == parameters - own
+    assert any(control.any() for control in state.server.values())
+    for call in spy:
+        shift = call["correction"].shift if call["round_"] else {}
+        assert not any(shift[name].any() for name in own & shift.keys())
+        assert call["round_"] == 0 or any(shift[name].any() for name in parameters - own)
+    model, controls = (sum(start[name].nbytes for name in names) for names in (start, parameters - own))
+    statistics = sum(tensor.nbytes for name, tensor in start.items() if "running" in name)
+    kept = statistics + sum(start[name].nbytes for name in own)
+    assert {row["bytes_up"] for row in state.rows} == {model + controls}
+    down = {row["round"]: row["bytes_down"] for row in state.rows}
+    assert down == {0: model, 1: model + controls - kept, 2: model + controls - kept}
+
+
+def test_no_update_shifts_batch_norms_that_stay_local(images, make_config, pools, start, monkeypatch):
+    """An update of one's own need not know which parameters are a client's own."""
+
+    def correction(self, client, server):
+        return Correction(shift={name: torch.full_like(start[name], 1e3) for name in names})
+
+    names = [name for name in start if name.endswith(("weight", "bias"))]
+    monkeypatch.setattr(FedAvg, "correction", correction)
+    training = {"lr": 1e-4, "momentum": 0.0}
+    for batch_norm, expected in (("local", private(start)), ("averaged", set())):
+        config = make_config(
+            update="fedavg", federation={"batch_norm": batch_norm, "rounds": 1, "participation": 1.0}, training=training
+        )
+        state = run(images, config, pools, start)
+        still = {
+            name
+            for name in names
+            if all((m[name] - start[name]).abs().max() < 0.1 for m in state.local_states.values())
+        }
+        assert still == expected
 
 
 def test_averaged_batch_norms_are_not_kept(images, make_config, pools, start):

@@ -7,18 +7,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import make_partition, open_store
 from kafal_pipeline.data.pools import client_pools, initial_pool
-from kafal_pipeline.federation import query_worker
+from kafal_pipeline.federation import query_models, query_worker
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.query_models import Distillation, QueryModelTrainer
 from kafal_pipeline.federation.query_worker import QueryTask
 from kafal_pipeline.federation.querying import query_cycle
 from kafal_pipeline.federation.states import initial_state, size_in_bytes, to_arrays
 from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.models import build
+from kafal_pipeline.randomness import Purpose, torch_generator
 from kafal_pipeline.update.base import StepView
+from kafal_pipeline.update.fedavg import FedAvg
 
 
 def trial(images, pools, start, config, memory=None):
@@ -70,6 +74,15 @@ def test_a_client_with_nothing_left_chooses_nothing_and_keeps_its_memory(images,
     assert all(len(results.selections[client].samples) == 4 for client in (0, 1, 3))
 
 
+def drawn(generator):
+    """Return weights as they are drawn for the tiny images."""
+    return build("resnet8", in_channels=1, num_classes=3, image_size=(6, 6), generator=generator).state_dict()
+
+
+def equal(first, second, names=None):
+    return all(torch.equal(first[name], second[name]) for name in names or first.keys() | second.keys())
+
+
 @pytest.fixture
 def trained(images, make_config, pools, start):
     """A function that returns the states of query models that a worker trained."""
@@ -78,7 +91,7 @@ def trained(images, make_config, pools, start):
         config = make_config(query="random", **changes)
         task = QueryTask(
             client, cycle, 3, pools[client].labelled, pools[client].labels, pools[client].unlabelled,
-            {"global": to_arrays(start), "local": to_arrays(start)},
+            {"global": to_arrays(start), "local": to_arrays(drawn(torch.Generator().manual_seed(5)))},
         )  # fmt: skip
         with Workers(images, config) as workers:
             models = workers._local._models(task)
@@ -101,13 +114,81 @@ def test_models_for_queries_do_not_depend_on_what_came_before(trained):
     assert not (trained(["local_only"], cycle=1)[0]["local_only"]["head.weight"] == weights[0]).all()
 
 
-def test_local_only_learns_its_labels_and_asks_for_no_global_model(images, trained, pools, make_config):
-    states, used = trained(["local_only"], query_training={"epochs": 30})
-    assert used == {"local_only"}
+@pytest.fixture
+def begun(trained, monkeypatch):
+    """A function that returns what the training of a query model of client 1 for cycle 2 begins with."""
+    original, seen = query_models.train_locally, []
+
+    def copied(network):
+        return None if network is None else {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    def train_locally(networks, update, pixels, samples, training, **options):
+        seen.append((copied(networks.student), copied(networks.teacher), update, samples))
+        return original(networks, update, pixels, samples, training, **options)
+
+    def begin(kind, **changes):
+        monkeypatch.setattr(query_models, "train_locally", train_locally)
+        seen.clear()
+        trained([kind], **changes)
+        (only,) = seen
+        return only
+
+    return begin
+
+
+def own_draw(kind):
+    """Return the weights that a query model draws, by its generator's key."""
+    which = {"local_only": 0, "distilled": 4}[kind]
+    return drawn(torch_generator(0, Purpose.QUERY_MODEL, 2, which, 1))
+
+
+@pytest.mark.parametrize("kind", ["local_only", "finetuned", "distilled"])
+def test_what_models_for_queries_begin_with(begun, start, pools, kind):
+    student, teacher, update, samples = begun(kind)
+    assert equal(student, start if kind == "finetuned" else own_draw(kind))
+    assert (teacher is not None) == (kind == "distilled")
+    assert teacher is None or equal(teacher, start)
+    assert update == (Distillation() if kind == "distilled" else FedAvg())
+    assert samples.labelled.tolist() == pools[1].labelled.tolist()
+    assert samples.labels.tolist() == pools[1].labels.tolist()
+    assert len(samples.unlabelled) == 0
+
+
+@pytest.mark.parametrize("head", ["theirs", "none"])
+@pytest.mark.parametrize("kind", ["local_only", "finetuned", "distilled"])
+def test_models_for_queries_begin_as_the_federation_does_with_pretrained_weights(begun, start, tmp_path, kind, head):
+    theirs = drawn(torch.Generator().manual_seed(9))
+    left = {name for name in theirs if head == "none" and name.startswith("head.")}
+    save_file(
+        {name: t.contiguous() for name, t in theirs.items() if name not in left}, tmp_path / "weights.safetensors"
+    )
+    student, teacher, *_ = begun(kind, model={"pretrained": str(tmp_path / "weights.safetensors")})
+    if kind == "finetuned":
+        assert equal(student, start)
+        return
+    assert equal(student, theirs, theirs.keys() - left)
+    assert not left or equal(student, own_draw(kind), left)
+    assert teacher is None or equal(teacher, start)
+
+
+@pytest.mark.parametrize("kind", ["local_only", "finetuned"])
+def test_models_for_queries_learn_their_labels(images, trained, pools, make_config, start, kind):
+    states, used = trained([kind], query_training={"epochs": 30})
+    assert used == {"local_only": {"local_only"}, "finetuned": {"finetuned", "global"}}[kind]
+    assert not (states[kind]["head.weight"] == start["head.weight"].numpy()).any()
     with Workers(images, make_config(query="random")) as workers:
         task = QueryTask(1, 1, 3, pools[1].labelled, pools[1].labels, pools[1].unlabelled, {"global": {}, **states})
-        logits = workers._local._models(task).forward("local_only", pools[1].labelled).logits
+        logits = workers._local._models(task).forward(kind, pools[1].labelled).logits
     assert (logits.argmax(dim=1).numpy() == pools[1].labels).mean() > 0.8
+
+
+def test_a_query_asks_the_finetuned_model(images, make_config, pools, start):
+    config = make_config(query={"name": "margin", "model": "finetuned"})
+    state, results = trial(images, pools, start, config)
+    assert results.bytes_down == 4 * size_in_bytes(state.global_state)
+    _, others = trial(images, pools, start, make_config(query={"name": "margin", "model": "global"}))
+    for client, selection in results.selections.items():
+        assert selection.scores.tolist() != others.selections[client].scores.tolist()
 
 
 def test_epochs_and_rate_of_query_models(make_config):

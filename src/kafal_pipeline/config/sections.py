@@ -143,7 +143,8 @@ class ModelConfig(Section):
 
     Written `model: cnn4`, or `model: {name: cnn4, width: 32}` with the network's own options beside the name.
     `normalisation: group` puts group norm in the place of every batch norm; `pretrained` is a safetensors file with the
-    weights that the first cycle begins with, and every one if they begin afresh.
+    weights that the first cycle begins with, and every one if they begin afresh; the query models `local_only` and
+    `distilled` begin with them too.
 
     Examples
     --------

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Generator, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from kafal_pipeline.federation.states import Arrays, to_arrays, to_state
+from kafal_pipeline.federation.states import Arrays, State, to_arrays, to_state
 from kafal_pipeline.federation.tasks import TrainResult, TrainTask
 from kafal_pipeline.federation.watching import Watch
 from kafal_pipeline.models.normalisation import batch_norm_names
@@ -27,7 +28,7 @@ from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import in_precision
 from kafal_pipeline.training.recording import Recordings, cuda_recorder
 from kafal_pipeline.training.step import Workspace
-from kafal_pipeline.update.base import LocalOutcome, Update
+from kafal_pipeline.update.base import Correction, LocalOutcome, Update
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
@@ -62,6 +63,7 @@ class Lane:
         self._frozen = lambda: new_network().to(self.device).requires_grad_(False)
         self.student = new_network().to(self.device)
         self.in_use = in_precision(self.student, config.training.precision)
+        self._local = batch_norm_names(self.student) if config.federation.batch_norm == "local" else []
         self._teacher: nn.Module | None = None
         self._previous: nn.Module | None = None
         self._workspace = Workspace.of(self.student, classes, config.training.momentum, self.device)
@@ -115,18 +117,17 @@ class Lane:
             epochs_done=task.epochs,
             momentum=None if task.momentum is None else to_state(task.momentum),
             draws=self._draws.seed(self.config.seed, task.cycle, task.round, task.client),
-            correction=self.update.correction(kept, server),
+            correction=self._correction(kept, server),
             steps_done=task.steps,
             after_epoch=None if watch is None else watch.after_epoch,
         )
         trained = to_arrays(self.student.state_dict())
-        end, names = to_state(trained), self._workspace.names
+        end, names = to_state(trained), [name for name in self._workspace.names if name not in self._local]
         kept, message = self.update.finish(
             LocalOutcome(
                 {name: begin[name] for name in names}, {name: end[name] for name in names}, kept, server, result.travel
             )
         )
-        local = batch_norm_names(self.student) if self.config.federation.batch_norm == "local" else []
         return TrainResult(
             task.client,
             trained,
@@ -136,12 +137,20 @@ class Lane:
             result.steps,
             time.perf_counter() - start,
             result.travel,
-            frozenset(names).difference(local),
+            frozenset(names),
             to_arrays(kept),
             to_arrays(message),
-            {name: trained[name] for name in local},
+            {name: trained[name] for name in self._local},
             None if watch is None else watch.arrays,
         )
+
+    def _correction(self, kept: State, server: State) -> Correction | None:
+        """Return what the update adds to gradients; nothing shifts those of batch norms that stay local."""
+        correction = self.update.correction(kept, server)
+        if correction is None or correction.shift is None:
+            return correction
+        still = {name: torch.zeros(()) for name in self._local}
+        return replace(correction, shift={**correction.shift, **still})
 
     def _loaded(self, which: str, arrays: Arrays | None) -> nn.Module | None:
         """Return a frozen network with a model; made when one is first wanted, since not every update does."""

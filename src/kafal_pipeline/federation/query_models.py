@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -61,7 +62,8 @@ class QueryModelTrainer:
     num_classes
         Number of classes.
     new_network
-        Makes a network with weights drawn from a generator.
+        Makes a network as a federation begins: with the weights of ``model.pretrained``, what these lack drawn from a
+        generator; without a file, all.
     """
 
     def __init__(
@@ -86,18 +88,21 @@ class QueryModelTrainer:
     ) -> None:
         """Make `network` the model `kind` of a client with labelled samples.
 
+        ``finetuned`` begins with the global model. ``local_only`` and ``distilled`` begin as the federation does: with
+        the pretrained weights, or those drawn for them alone.
+
         All randomness is of the seed, the kind, the cycle and the client, so that a model does not depend on which
         queries or clients came before.
         """
         which, device = TRAINED.index(kind), self.pixels.device
         start: Mapping[str, Tensor] = global_state
         if kind != "finetuned":
-            fresh = self.new_network(torch_generator(self.seed, Purpose.QUERY_MODEL, cycle, 2 * which, client))
-            start = fresh.state_dict()
+            first = self.new_network(torch_generator(self.seed, Purpose.QUERY_MODEL, cycle, 2 * which, client))
+            start = first.state_dict()
         network.load_state_dict(start)
         teacher, update = None, FedAvg()
         if kind == "distilled":
-            teacher = self.new_network(torch.Generator()).to(device).requires_grad_(False)
+            teacher = copy.deepcopy(network).requires_grad_(False)
             teacher.load_state_dict(global_state)
             teacher.eval()
             update = Distillation()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kafal_pipeline.models import build
-from kafal_pipeline.models.pretrained import load_pretrained
 from kafal_pipeline.randomness import Purpose, torch_generator
 
 if TYPE_CHECKING:
@@ -47,8 +45,6 @@ def initial_state(
     """
     generator = torch_generator(seed, Purpose.MODEL, cycle)
     network = build(model, in_channels=in_channels, num_classes=num_classes, image_size=image_size, generator=generator)
-    if not isinstance(model, str) and model.pretrained is not None:
-        load_pretrained(network, Path(model.pretrained))
     return to_state(to_arrays(network.state_dict()))
 
 

@@ -42,7 +42,7 @@ class TrainResult:
     """A trained client: its model, momentum, local epochs in this cycle, mean loss, steps and seconds.
 
     `travel`, `kept` and `message` are the update's (`kafal_pipeline.update.base`), `parameters` the names of those
-    entries of `state` that are parameters and began as broadcast, `batch_norm` what the client keeps of it where batch
+    entries of `state` that are parameters and not a client's own, `batch_norm` what the client keeps of it where batch
     norms stay local, `watched` what its task's became.
     """
 

@@ -100,11 +100,11 @@ class Worker:
         return query_worker.select(self.query, task, self.num_classes, self._models(task), self.config.seed)
 
     def _models(self, task: QueryTask) -> ClientModels:
-        trainer = QueryModelTrainer(self.config, self.train_pixels, self.num_classes, self._drawn_network)
+        trainer = QueryModelTrainer(self.config, self.train_pixels, self.num_classes, self._first_network)
         lane = self._lanes[0]
         return ClientModels(task, lane.student, lane.in_use, self.train_pixels, trainer)
 
-    def _drawn_network(self, generator: torch.Generator) -> nn.Module:
+    def _first_network(self, generator: torch.Generator) -> nn.Module:
         return self._new_network(generator=generator)
 
     def predict(self, task: PredictTask) -> NDArray[np.int64]:

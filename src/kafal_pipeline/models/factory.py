@@ -14,6 +14,7 @@ from kafal_pipeline.errors import UserError
 from kafal_pipeline.models.names import MODELS
 from kafal_pipeline.models.network import Network
 from kafal_pipeline.models.normalisation import replace_batch_norm, take_any_batch
+from kafal_pipeline.models.pretrained import load_pretrained
 from kafal_pipeline.registry import keyword_options, load
 
 if TYPE_CHECKING:
@@ -42,12 +43,13 @@ def build(
     image_size
         Height and width of the images, for networks whose layers depend on it; None leaves the network's default.
     generator
-        Source of the initial weights; None leaves arbitrary ones, to be replaced by a state that is loaded next.
+        Source of the initial weights: of all, or of those that the file of `model.pretrained` does not bring. None
+        leaves arbitrary ones, to be replaced by a state that is loaded next.
 
     Raises
     ------
     UserError
-        If the name is unknown, the class is no `Network`, or an option is not allowed.
+        If the name is unknown, the class is no `Network`, an option is not allowed, or the file is not of its weights.
     """
     if isinstance(model, str):
         from kafal_pipeline.config import ModelConfig  # noqa: PLC0415 - absent where the models run without a configuration
@@ -66,6 +68,8 @@ def build(
     take_any_batch(network)
     if generator is not None:
         cast(Network, network).initialise(generator)
+        if config.pretrained is not None:
+            load_pretrained(network, Path(config.pretrained))
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

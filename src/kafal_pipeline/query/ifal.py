@@ -33,7 +33,7 @@ class IFAL:
     `neighbours` nearest unlabelled samples (cosine of features, itself left out). A labelled sample votes its label, an
     unlabelled one the class that the global model predicts; for :math:`\pi'_l`, on the local model's features too, the
     one that the local model predicts. A sample's votes, one more for every class, are normalised. With g, l and the
-    distilled model :math:`\tilde l` (trained from scratch on the labels, 0.1 CE + 0.9 T^2 KL to g, T = 4):
+    distilled model :math:`\tilde l` (begins as local_only, trained on the labels, 0.1 CE + 0.9 T^2 KL to g, T = 4):
 
     .. math::
         D_1 = W(\pi_l, \pi_{\tilde l}), \; D_2 = W(\pi_g, \pi_{\tilde l}), \quad

@@ -17,8 +17,9 @@ QueryModel = Literal["global", "local", "downloaded", "local_only", "finetuned",
 """A model that a query may ask.
 
 ``global``: the aggregated one. ``local``: the client's own after its last training. ``downloaded``: the global one it
-last downloaded. Trained for the query alone, on the client's labelled samples: ``local_only`` from scratch,
-``finetuned`` from the global model, ``distilled`` from scratch with the global model as teacher (IFAL).
+last downloaded. Trained for the query alone, on the client's labelled samples: ``local_only`` from what a federation
+begins with (drawn weights, or those of ``model.pretrained``), ``finetuned`` from the global model, ``distilled`` as
+``local_only``, with the global model as teacher (IFAL).
 """
 
 Predictor = Literal[

@@ -65,12 +65,16 @@ class StepView:
 class Correction:
     """What is added to every gradient of a round: ``pull * (w - w_broadcast) + shift``.
 
+    Where batch norms stay local (FedBN), a client's own are pulled towards themselves as they were when the round
+    began, and are not shifted.
+
     Attributes
     ----------
     pull
         Strength of the pull towards the broadcast parameters.
     shift
-        One tensor for each parameter's name, or None.
+        One tensor for each parameter's name, or None. What it has for other names is not read, and it need not have
+        those of batch norms that stay local.
     """
 
     pull: float = 0.0
@@ -84,7 +88,7 @@ class LocalOutcome:
     Attributes
     ----------
     broadcast, trained
-        The parameters, without buffers, before and after.
+        The parameters, without buffers and without batch norms that stay local, before and after.
     client, server
         What the client kept, and what the server broadcast beside the model.
     travel
@@ -112,7 +116,8 @@ class ClientUpdate:
     travel
         See `LocalOutcome`.
     parameters
-        Which entries of the state are parameters that began as broadcast; the others are buffers, or a client's own.
+        Which entries of the state are parameters of everybody's, those of `LocalOutcome`; the others are buffers, or
+        batch norms that stay local.
     message
         What `Update.finish` made.
     """

@@ -40,7 +40,8 @@ class ChaseAlignment(FedAvg):
 
     On an unlabelled batch, the student's representation is drawn towards that of the global model of this round and
     away from that of the client's own model of its last round (`alignment_loss`); both are in evaluation mode. A
-    client's first round in a cycle has no last model, hence no alignment.
+    client's first round in a cycle has no last model, hence no alignment. It compares outputs and ties no parameter to
+    the global model's, so that batch norms that stay local (FedBN) stay free; the global model has their average.
 
     The paper draws samples of low epistemic variation towards the client's own model instead. Its public code sets the
     variations to 0 right before it compares them with their mean, so that every sample is drawn towards the global

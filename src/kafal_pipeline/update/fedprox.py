@@ -15,7 +15,8 @@ class FedProx(FedAvg):
     """FedAvg with ``mu / 2 |w - w_broadcast|^2`` added to the client's loss.
 
     The term enters as its gradient, ``mu (w - w_broadcast)``: exact, cheaper than a second backward, and the reported
-    loss stays comparable with that of other updates.
+    loss stays comparable with that of other updates. Batch norms that stay local (FedBN) are pulled to no one else's: a
+    client's own are held near what they were when its round began.
 
     Parameters
     ----------

@@ -15,7 +15,8 @@ from kafal_pipeline.update.fedavg import FedAvg
 class Scaffold(FedAvg):
     """FedAvg with control variates: every gradient g of client k becomes ``g - c_k + c``.
 
-    Controls begin at 0 and are of the parameters only. After a client's K steps (option II of the paper)::
+    Controls begin at 0 and are of the parameters only; batch norms that stay local (FedBN) have none. After a client's
+    K steps (option II of the paper)::
 
         c_k' = c_k - c + (w_broadcast - w_k) / (K lr)      c' = c + sum over participants of (c_k' - c_k) / clients
 
