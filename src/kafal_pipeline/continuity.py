@@ -106,6 +106,7 @@ _CHANGED = {
     "images": "the images are others",
     "split": "the split is another",
     "sources": "the code of query, update or federation is another",
+    "weights": "the weights of model.pretrained are others",
 }
 
 

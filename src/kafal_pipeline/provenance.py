@@ -67,7 +67,7 @@ def deciding(config: Config) -> dict[str, Any]:
 
 
 def fingerprint(root: Path, config: Config) -> dict[str, str]:
-    """Return what decides about the results of a run: digests of configuration, images, split and code.
+    """Return what decides about the results of a run: digests of configuration, images, split, code and first weights.
 
     Parameters
     ----------
@@ -77,13 +77,19 @@ def fingerprint(root: Path, config: Config) -> dict[str, str]:
     Raises
     ------
     Absent
-        If the split or the images are not there.
+        If the split, the images or the file of pretrained weights are not there.
     """
     store = root / "data/02_intermediate" / config.dataset.folder / "images/meta.json"
     split = root / "data/03_primary" / config.split_path / "splits.json"
     for path in (store, split):
         if not path.is_file():
             raise Absent(f"{path}: there is no such file. Have it made: kedro run --pipeline fal.")
+    weights = {}
+    if config.model.pretrained is not None:
+        file = Path(config.model.pretrained)
+        if not file.is_file():
+            raise Absent(f"model.pretrained: there is no file {str(file.absolute())!r}.")
+        weights = {"weights": file_digest(file)}
     meta = read_json(store, "Remove its folder and have it made again: kedro run --pipeline data.")
     images = {key: meta[key] for key in ("arrays", "classes", "mean", "std")}
     return {
@@ -91,6 +97,7 @@ def fingerprint(root: Path, config: Config) -> dict[str, str]:
         "images": _digest(json.dumps(images, sort_keys=True).encode()),
         "split": _digest(split.read_bytes()),
         "sources": sources_digest(config),
+        **weights,
     }
 
 

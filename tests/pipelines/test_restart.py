@@ -16,9 +16,11 @@ from kedro.io import DatasetError
 from kedro.runner import SequentialRunner
 from safetensors.torch import load_file, save_file
 
-from kafal_pipeline import continuity, project, saved_files, saved_run
+from kafal_pipeline import continuity, project, provenance, saved_files, saved_run
+from kafal_pipeline.config import resolve
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.checkpoints import Checkpoints
+from kafal_pipeline.models import build
 from kafal_pipeline.pipeline_registry import register_pipelines
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.pipelines.fal import nodes
@@ -75,7 +77,7 @@ def run(folder, part=None, **params):
         session.run(pipeline_names=["fal"], runner=ResumableSequentialRunner(), **(part or {}))
 
 
-def killed(folder, monkeypatch, saves=None, node=None):
+def killed(folder, monkeypatch, saves=None, node=None, **params):
     """Run until a number of rounds is written down, or a node begins."""
     with monkeypatch.context() as patch:
         if saves is not None:
@@ -96,7 +98,7 @@ def killed(folder, monkeypatch, saves=None, node=None):
 
             patch.setattr(nodes, node, begin)
         with pytest.raises(Killed):
-            run(folder)
+            run(folder, **params)
     runtime.close()
 
 
@@ -230,6 +232,22 @@ def test_other_code_is_refused_or_begins_anew_if_that_is_asked_for(folder, monke
         run(folder)
     run(folder, restart="if_changed")
     assert rounds_done[0] == (0, 1)
+
+
+def test_other_pretrained_weights_in_the_same_file_are_others(folder, monkeypatch):
+    file = folder / "weights.safetensors"
+    model = {"name": "resnet8", "pretrained": file.name}
+    start = build("resnet8", in_channels=1, num_classes=10).state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in start.items()}, file)
+    killed(folder, monkeypatch, saves=3, model=model)
+    save_file({name: tensor.contiguous() + 1 for name, tensor in start.items()}, file)
+    with pytest.raises(UserError, match="the weights of model.pretrained are others"):
+        run(folder, model=model)
+    file.unlink()
+    monkeypatch.chdir(folder)
+    config = json.loads((folder / "data/07_model_output" / RUN / "configuration.json").read_text())
+    with pytest.raises(provenance.Absent, match=r"model\.pretrained: there is no file"):
+        provenance.fingerprint(folder, resolve(config))
 
 
 def test_a_split_that_was_edited_is_refused(folder, monkeypatch, untouched, digests):
