@@ -12,6 +12,7 @@ from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import ScoreQuery
 from kafal_pipeline.query.compose import OPTIONS
 from kafal_pipeline.query.parts.quota import equal_quotas, mix_quotas
+from kafal_pipeline.query.pool import Outputs
 from kafal_pipeline.registry import create, load
 
 from .conftest import informed, make_query
@@ -65,12 +66,24 @@ def test_labels_are_readable_and_distinct():
 
 @pytest.mark.parametrize("score", SCORES)
 def test_without_other_parts_a_composition_is_its_score(make_pool, score):
-    pool = make_pool()
-    composed, plain = (query.select(pool, 6, RNG(0)) for query in (from_parameters(score=score), make_query(score)))
-    if score == "feal":  # which skips near copies itself
-        return
-    assert composed.samples.tolist() == plain.samples.tolist()
-    assert composed.scores.tolist() == plain.scores.tolist()
+    pool, query = make_pool(), make_query(score)
+    composed, best = from_parameters(score=score).select(pool, 6, RNG(0)), ScoreQuery.select(query, pool, 6, RNG(0))
+    assert composed.samples.tolist() == best.samples.tolist()
+    assert composed.scores.tolist() == best.scores.tolist()
+
+
+def test_feal_alone_skips_near_copies_and_as_a_score_leaves_them_to_the_diversity(make_pool):
+    pool = make_pool(samples=30, seed=4)
+    scores = make_query("feal").scores(pool, None)
+    best = np.argsort(-scores)[:5]
+    features = pool.features("local").clone()
+    features[best[1]] = 2 * features[best[0]]
+    pool._outputs["local", False] = Outputs(pool.logits("local"), features)
+    composed, alone = (query.select(pool, 5, RNG(0)) for query in (from_parameters(score="feal"), make_query("feal")))
+    assert composed.samples.tolist() == pool.samples[best].tolist()
+    assert composed.scores.tolist() == scores[best].tolist()
+    assert pool.samples[best[0]] in alone.samples
+    assert pool.samples[best[1]] not in alone.samples
 
 
 @pytest.mark.parametrize("quota", ["none", "global_prototypes", "towards_global_mix"])

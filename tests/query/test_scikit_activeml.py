@@ -1,16 +1,18 @@
-"""Queries against scikit-activeml's, where it has the same; run only where it is installed."""
+"""Queries against scikit-activeml's, where it has the same."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from skactiveml import pool as skactiveml
+from skactiveml.classifier import SklearnClassifier
+from sklearn.linear_model import LogisticRegression
 
 from kafal_pipeline.query.pool import Outputs
 
 from .conftest import make_query
 
-skactiveml = pytest.importorskip("skactiveml.pool")
 RNG = np.random.default_rng
 
 
@@ -48,9 +50,6 @@ def test_coreset(make_pool, seed):
 
 def test_badge(make_pool):
     """Embeddings far from the origin: scikit-activeml also keeps distances to it, as if it were a centre."""
-    from skactiveml.classifier import SklearnClassifier  # noqa: PLC0415
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - not without scikit-activeml
-
     weight = RNG(1).normal(size=(4, 6)) / 40
     weight[0] += 0.1  # all are predicted to be of one class
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import exp, log, sqrt
+from math import log, sqrt
 
 import numpy as np
 import pytest
@@ -11,20 +11,7 @@ from scipy import special, stats
 from kafal_pipeline.query.uncertainty import reciprocal_ranks
 
 from .conftest import make_query
-
-
-def softmax(z):
-    shift = max(z)
-    mass = [exp(v - shift) for v in z]
-    return [m / sum(mass) for m in mass]
-
-
-def entropy(p):
-    return -sum(v * log(v) for v in p if v > 0)
-
-
-def rows(tensor):
-    return tensor.numpy().tolist()
+from .plain import entropy, rows, softmax
 
 
 def margin(pool):

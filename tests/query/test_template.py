@@ -70,16 +70,36 @@ def test_the_order_of_the_pool_does_not_matter(name, make_pool, seed):
 
 @every_query
 @pytest.mark.parametrize("scale", [0.0, 1e4, 1e30])
-def test_extreme_logits_and_equal_samples_are_finite(name, make_pool, scale):
+def test_extreme_outputs_beside_ordinary_ones_are_finite(name, make_pool, scale):
+    """Every other sample's are that much larger; in single precision, as networks give them."""
+    plain = make_pool()
+
+    def outputs(kind, wanted):
+        factor = torch.where(torch.as_tensor(wanted) % 2 == 0, scale, 1.0).unsqueeze(1)
+        return Outputs(*((factor * part).float() for part in plain.forward(kind, wanted)))
+
+    pool = make_pool(outputs=outputs, watch=False)
+    assert 0 < (pool.samples % 2).sum() < 20
+    for budget in (1, 5, 20):
+        check(select(name, pool, budget), pool, budget)
+
+
+@every_query
+@pytest.mark.parametrize("scale", [0.0, 1e30])
+def test_of_equal_samples_the_seed_decides_for_each_as_often(name, make_pool, scale):
     def outputs(kind, wanted):
         logits = torch.zeros(len(wanted), 4)
         logits[:, 1 if kind == "local" else 2] = scale
         return Outputs(logits, torch.zeros(len(wanted), 6))
 
     pool = make_pool(outputs=outputs, watch=False)
-    check(select(name, pool, 5), pool, 5)
-    choices = {tuple(select(name, pool, 5, seed).samples.tolist()) for seed in range(4)}
-    assert len(choices) == 4  # all samples are equal, so that the seed decides
+    choices = [select(name, pool, 5, seed) for seed in range(30)]
+    for choice in choices:
+        check(choice, pool, 5)
+        assert name == "random" or len(set(choice.scores.tolist())) == 1
+    times = [sum(sample in choice.samples for choice in choices) for sample in pool.samples]
+    assert min(times) > 0
+    assert max(times) < 20  # of 30, at 7.5 on average
 
 
 @every_query

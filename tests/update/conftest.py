@@ -46,9 +46,12 @@ def make_pools(images):
 
 @pytest.fixture(scope="session")
 def train(images):
-    """Train a cycle; `federation` and `training` change those sections, `on_round` sees the state after every round."""
+    """Train cycles, each from the start; `federation` and `training` change those sections.
 
-    def run(pools, update, *, federation=(), training=(), model="resnet8", on_round=None, start=None):
+    `on_round` sees the state after every round; the last cycle's is returned.
+    """
+
+    def run(pools, update, *, federation=(), training=(), model="resnet8", on_round=None, start=None, cycles=1):
         config = resolve(
             {
                 "update": update,
@@ -68,6 +71,8 @@ def train(images):
             config.model, in_channels=1, num_classes=3, seed=0, cycle=0, image_size=images.train_images.shape[1:3]
         )
         with Workers(images, config) as workers:
-            return config, start, train_cycle(config, pools, start, 0, workers, on_round)
+            for cycle in range(cycles):
+                done = train_cycle(config, pools, start, cycle, workers, on_round)
+        return config, start, done
 
     return run

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
@@ -19,6 +21,9 @@ from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.update import UPDATES
 from kafal_pipeline.update.base import ClientUpdate, StepView
 from kafal_pipeline.update.kcfu import KCFU
+
+WITH_STATE = {"scaffold"}
+"""Updates that keep something of their own for a client."""
 
 
 def make(name):
@@ -241,29 +246,46 @@ def test_nobody_with_labels_leaves_the_global_model(name):
     assert equal(make(name).aggregate(model, {}, nobody, 2)[0], model)
 
 
+def same(first, second):
+    """Compare arrays by name; nothing is no array."""
+    first, second = first or {}, second or {}
+    return first.keys() == second.keys() and all((first[key] == second[key]).all() for key in first)
+
+
 @pytest.mark.parametrize("name", UPDATES)
 def test_what_a_client_keeps_survives_rounds_without_it_and_ends_with_the_cycle(name, make_pools, train, monkeypatch):
     seen = []
     original = Worker.train
 
     def spy(self, task):
+        given = copy.deepcopy(task)  # what is kept may lie in the same memory
         result = original(self, task)
-        seen.append((task, result))
+        seen.append((given, copy.deepcopy(result)))
         return result
 
     monkeypatch.setattr(Worker, "train", spy)
-    for _ in range(2):
-        options = {"federation": {"rounds": 4, "participation": 0.5}, "training": {"local_epochs": 1}}
-        train(make_pools([6, 5, 7, 4]), name, model={"name": "cnn4", "width": 8}, **options)
-        kept, waited = {}, 0
-        for task, result in sorted(seen, key=lambda item: item[0].round):
-            before, last = kept.get(task.client, ({}, None))
-            assert task.kept.keys() == before.keys()
-            assert all((task.kept[key] == before[key]).all() for key in before)
-            waited += last is not None and task.round - last > 1
-            kept[task.client] = (result.kept, task.round)
-        assert waited
-        seen.clear()
+    options = {"federation": {"rounds": 4, "participation": 0.5}, "training": {"local_epochs": 1}}
+    train(make_pools([6, 5, 7, 4]), name, model={"name": "cnn4", "width": 8}, cycles=2, **options)
+    last, steps, waited = {}, Counter(), Counter()
+    for task, result in sorted(seen, key=lambda item: (item[0].cycle, item[0].round)):
+        key = task.cycle, task.client
+        round_, before = last.get(key, (task.round - 1, None))
+        assert same(task.kept, before and before.kept)
+        assert same(task.momentum, before and before.momentum)
+        assert same(task.previous, before and make(name).uses_previous() and before.state)
+        assert task.epochs == (before.epochs if before else 0) == result.epochs - 1
+        assert task.steps == steps[key]
+        waited[task.cycle] += task.round - round_ > 1
+        last[key] = task.round, result
+        steps[key] += result.steps
+        # without these, the comparisons above would be of nothing with nothing
+        assert result.steps > 0
+        assert any(array.any() for array in result.momentum.values())
+        assert any(array.any() for array in result.kept.values()) == (name in WITH_STATE)
+        if name == "scaffold":  # what is handed over is also gone on from: a control moves by what is sent
+            for parameter, control in result.kept.items():
+                np.testing.assert_allclose(control, task.kept.get(parameter, 0) + result.message[parameter], rtol=1e-5)
+    assert min(waited[0], waited[1]) > 0
 
 
 @pytest.mark.parametrize("name", UPDATES)
