@@ -4,8 +4,8 @@
     python benchmarks/matrix.py --updates kcfu fedavg --seeds 0 1 2 3 4 5 6 7 8 9
 
 Runs the nodes of the pipeline without Kedro, in memory, one run a core; nothing is written but
-benchmarks/results/matrix_<env>.csv, a row a run. Runs that stand there already are not repeated (delete the file to
-begin anew). The embedded digits are the data.
+benchmarks/results/matrix_<env>.csv, a row a run. Runs that succeeded there are not repeated (delete the file to begin
+anew). The exit code is 1 if a pair fails. The embedded digits are the data.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _measured(values: dict[str, Any]) -> dict[str, Any]:
             queried = cost = None
             if trained is not None:
                 queried, cost, memory = nodes.query(cycle, pool, *trained, images, values, *memory_of(memory))
-                pool = nodes.annotate_queried(cycle, pool, queried, images)
+                pool = nodes.annotate_queried(cycle, pool, queried, images, values)
             model, local, rounds, seconds = nodes.train(
                 cycle, pool, images, values, None if trained is None else trained[0]
             )
@@ -89,7 +89,7 @@ def memory_of(memory: Any) -> tuple[Any, ...]:
     return () if memory is None else (memory,)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="base")
     parser.add_argument("--queries", nargs="+", default=sorted(QUERIES))
@@ -98,27 +98,30 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=cores())
     options = parser.parse_args()
     file = Path(__file__).parent / "results" / f"matrix_{options.env}.csv"
-    done = set()
+    rows = []
     if file.exists():
         with file.open() as stream:
-            done = {(row["query"], row["update"], int(row["seed"])) for row in csv.DictReader(stream)}
+            rows = [row for row in csv.DictReader(stream) if not row["error"]]
+    done = {(row["query"], row["update"], int(row["seed"])) for row in rows}
     wanted = itertools.product(options.seeds, options.queries, options.updates)
     left = [(query, update, seed) for seed, query, update in wanted if (query, update, seed) not in done]
-    new = not file.exists()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["kafal_pipeline.federation.worker", "kafal_pipeline.pipelines.fal.nodes"])
-    with file.open("a", newline="") as stream, ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+    failed = 0
+    with file.open("w", newline="") as stream, ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
         table = csv.DictWriter(stream, FIELDS)
-        if new:
-            table.writeheader()
+        table.writeheader()
+        table.writerows(rows)
         futures = [pool.submit(trial, options.env, *run) for run in left]
         for number, future in enumerate(as_completed(futures), 1):
             row = future.result()
+            failed += "error" in row
             table.writerow(row)
             stream.flush()
             text = row.get("error") or f"AULC {100 * row['aulc']:.2f}, final {100 * row['final_accuracy']:.2f}"
             print(f"{number}/{len(left)} {row['query']}-{row['update']} seed {row['seed']}: {text}", flush=True)
-    print(f"Written to {os.path.relpath(file)}")
+    print(f"Written to {os.path.relpath(file)}{f'; {failed} failed' if failed else ''}")
+    return bool(failed)
 
 
 if __name__ == "__main__":
