@@ -42,6 +42,12 @@ def test_options_beside_the_parts_are_the_scores():
     )
 
 
+def test_a_composition_without_a_score_takes_the_default_and_its_options():
+    assert from_parameters(quota="global_prototypes").score_part == make_query("entropy")
+    assert from_parameters(name="compose", model="local").score_part == make_query("entropy", model="local")
+    assert from_parameters(diversity="k_means", model="local").diversity == "k_means"
+
+
 def test_labels_are_readable_and_distinct():
     options = [
         {"score": "ksas"},
@@ -131,6 +137,8 @@ def test_published_compositions_are_made_of_the_same_parts(make_pool):
         ({"score": "ksas", "weighted": True}, "query.weighted"),
         ({"score": {"prior_smoothing": 1}}, "must be a name, or a mapping with the key `name`"),
         ({"score": "ksas", "candidates": 0}, "query.candidates: found 0"),
+        ({"name": "compose", "quota": "none", "foo": 1}, "query.foo: unknown option"),
+        ({"score": "qbc", "committee": ["local", "local"]}, "a member may stand there once"),
     ],
 )
 def test_mistakes_are_told(options, message):

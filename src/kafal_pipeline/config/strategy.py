@@ -12,7 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from kafal_pipeline.config.sections import FOLDER_NAME
 
 COMPOSE = "compose"
-"""The query that is meant where options have a `score` and no `name`."""
+"""The query that is meant where options have a `score`, `quota` or `diversity` and no `name`."""
+
+SCORE = "entropy"
+"""The score of a composition that names none."""
 
 PARTS = ("score", "quota", "diversity", "space", "space_model", "candidates", "weighted")
 """The options of a composition itself, those of `kafal_pipeline.query.compose.Compose`; others are its score's."""
@@ -46,7 +49,7 @@ class Strategy(BaseModel):
     def _from_name_or_mapping(cls, value: Any) -> Any:
         if isinstance(value, str):
             value = {"name": value}
-        if isinstance(value, dict) and "score" in value and "name" not in value:
+        if isinstance(value, dict) and "name" not in value and {"score", "quota", "diversity"} & value.keys():
             value = {"name": COMPOSE, **value}
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             raise ValueError("must be a name, or a mapping with the key `name` and options beside it")
@@ -64,7 +67,7 @@ def _with_score_options(options: dict[str, Any]) -> dict[str, Any]:
     """Move what is not an option of the composition to its score: ``{score: {name: ..., option: ...}}``."""
     own = {key: value for key, value in options.items() if key in PARTS}
     scores = {key: value for key, value in options.items() if key not in PARTS}
-    score = own.get("score")
+    score = own.get("score", SCORE)
     if scores and isinstance(score, str):
         own["score"] = {"name": score, **scores}
     elif scores and isinstance(score, dict):

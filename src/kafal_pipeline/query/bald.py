@@ -32,7 +32,7 @@ class BALD(ScoreQuery):
     rate
         Chance of a feature to be dropped.
     model
-        The model whose features and head are taken.
+        The model whose features and head are taken; an ensemble has none.
 
     References
     ----------

@@ -74,7 +74,7 @@ class Compose:
     candidates
         The diversity step chooses among the best ``candidates x quota`` of each group.
     weighted
-        Whether scores weigh samples in ``k_means``.
+        Whether scores weigh samples in ``k_means``; negative ones weigh nothing.
     """
 
     score: str | dict[str, JsonValue] = "entropy"

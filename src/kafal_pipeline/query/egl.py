@@ -23,7 +23,7 @@ class EGL(ScoreQuery):
     Parameters
     ----------
     model
-        The model that predicts and whose features are taken.
+        The model that predicts and whose features are taken; an ensemble has none.
 
     References
     ----------

@@ -29,8 +29,8 @@ class FairFAL:
 
     with :math:`\pi` the mean prediction on the class-balanced labelled set, of the global model (g) and of one trained
     on the client's labels alone (l). ``s_k > threshold``: the global model's entropy decides, else that of the
-    local_only one. s_k is computed at the first query and kept. The rest is the composition ``{score: entropy, quota:
-    global_prototypes, diversity: k_centre}``.
+    local_only one. s_k, with d_k as well as gamma, is computed at the first query and kept. The rest is the composition
+    ``{score: entropy, quota: global_prototypes, diversity: k_centre}``.
 
     The server learns the ratio of the client's smallest and largest share, label counts and sums of features by class.
     Instead of subsampling the labelled set to class balance, which takes luck in, samples are weighed by 1 / n_k[y]. A

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import numpy as np
 
+from kafal_pipeline.errors import UserError
 from kafal_pipeline.options import Field
 from kafal_pipeline.query.base import ScoreQuery, Scores
 from kafal_pipeline.query.disagreement import mutual_information
@@ -22,7 +23,7 @@ class QBC(ScoreQuery):
     Parameters
     ----------
     committee
-        Its members, at least two.
+        Its members, at least two, all different.
 
     References
     ----------
@@ -30,6 +31,11 @@ class QBC(ScoreQuery):
     """
 
     committee: Annotated[tuple[QueryModel, ...], Field(min_length=2)] = ("global", "local")
+
+    def __post_init__(self) -> None:
+        """Refuse members who agree by being the same."""
+        if len(set(self.committee)) < len(self.committee):
+            raise UserError(f"query.committee: found {', '.join(self.committee)}; a member may stand there once.")
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
         """Return the committee's disagreement on each sample."""
