@@ -163,7 +163,7 @@ PROTOCOLS = {
         **FASHION_MNIST,
         **SMALL_TRAINING,
         "partition.samples_per_client": 1000,
-        "federation.rounds": 20,
+        "federation.rounds": 14,
         "training.local_epochs": 2,
         "training.batch_size": 32,
     },
