@@ -124,7 +124,6 @@ def test_summaries_hold_neither_samples_nor_anything_of_their_number(name, make_
 
 MODEL_OPTIONS = [
     *((name, "model", {}) for name in sorted(QUERIES) if hasattr(make_query(name), "model")),
-    ("probcover", "model", {"delta": 0.7}),  # labelled samples cover others
     *(("compose", "space_model", {"score": "random", "quota": "none", "diversity": part}) for part in DIVERSITIES),
 ]
 
