@@ -297,13 +297,15 @@ def test_quotas_over_global_prototypes_without_diversity(make_pool, name):
     assert sorted(chosen.samples.tolist()) == best_within(pool.samples, scores, groups, quotas)
 
 
-@pytest.mark.parametrize(("name", "options"), [("coverage", {}), ("fairfal", {"threshold": 1})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("coverage", {}), ("coverage", {"prior_smoothing": 30.0}), ("fairfal", {"threshold": 1})]
+)
 def test_greedy_k_centre_among_the_best_of_each_class(make_pool, name, options):
     """FairFAL's entropy is the local_only model's here; gradient embeddings are the global one's all the same."""
     pools, query = federation(make_pool, samples=60), make_query(name, **options)
     pool = informed(query, pools[1], [pools[0], pools[2]])
     groups = nearest_prototype(pools, pool)
-    scores = make_query("rank_sum").scores(pool, None) if name == "coverage" else doubt(pool, "local_only")
+    scores = make_query("rank_sum", **options).scores(pool, None) if name == "coverage" else doubt(pool, "local_only")
     quotas = plain_equal_quotas(np.bincount(groups, minlength=4).tolist(), 8)
     rows, known = embed(pool), embed(pool, labelled=True)
     expected = []
