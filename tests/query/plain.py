@@ -40,7 +40,11 @@ def unit(a):
 
 
 def mean(vectors):
-    return [sum(column) / len(vectors) for column in zip(*vectors, strict=True)]
+    return weighted_mean(vectors, [1.0] * len(vectors))
+
+
+def weighted_mean(vectors, weights):
+    return [dot(weights, column) / sum(weights) for column in zip(*vectors, strict=True)]
 
 
 def by_size(values, rng):
@@ -48,11 +52,13 @@ def by_size(values, rng):
     return sorted(rng.permutation(len(values)).tolist(), key=lambda i: -values[i])
 
 
-def k_means_pp(vectors, count, rng, *, longest):
+def k_means_pp(vectors, count, rng, *, longest, weights=None):
     """Return distinct positions drawn by D^2 sampling, and the distance of each to the nearest before (or its length).
 
-    The generator gives a permutation, in whose order chances are added up, and then one number a draw.
+    The generator gives a permutation, in whose order chances are added up, and then one number a draw. Weights multiply
+    the chances.
     """
+    weights = weights or [1.0] * len(vectors)
     order = rng.permutation(len(vectors)).tolist()
     taken, gaps = [], []
 
@@ -61,7 +67,7 @@ def k_means_pp(vectors, count, rng, *, longest):
 
     while len(taken) < count:
         left = [i for i in order if i not in taken]
-        chances = [gap(i) ** 2 if taken else 1.0 for i in left]
+        chances = [weights[i] * (gap(i) ** 2 if taken else 1.0) for i in left]
         if longest and not taken:
             new = max(left, key=gap)
         elif sum(chances) == 0:
@@ -77,9 +83,10 @@ def k_means_pp(vectors, count, rng, *, longest):
     return taken, gaps
 
 
-def k_means(vectors, clusters, rng):
+def k_means(vectors, clusters, rng, weights=None):
     """Return the groups of Lloyd's algorithm, lists of positions, and each group's mean; a group may be empty."""
-    means = [vectors[i] for i in k_means_pp(vectors, clusters, rng, longest=False)[0]]
+    weights = weights or [1.0] * len(vectors)
+    means = [vectors[i] for i in k_means_pp(vectors, clusters, rng, longest=False, weights=weights)[0]]
     groups = None
     while True:
         before, groups = groups, [[] for _ in means]
@@ -87,15 +94,18 @@ def k_means(vectors, clusters, rng):
             groups[argmax([-norm(minus(vector, centre)) for centre in means])].append(i)
         if groups == before:
             return groups, means
-        means = [mean([vectors[i] for i in group]) if group else old for group, old in zip(groups, means, strict=True)]
+        means = [
+            weighted_mean([vectors[i] for i in group], [weights[i] for i in group]) if group else old
+            for group, old in zip(groups, means, strict=True)
+        ]
 
 
-def nearest_to_means(vectors, clusters, rng, liked):
+def nearest_to_means(vectors, clusters, rng, liked, weights=None):
     """Return of each group that is not empty the position nearest to its mean.
 
     Both of a pair are equally near, and rounding decides between them; here `liked` ones come first.
     """
-    groups, means = k_means(vectors, clusters, rng)
+    groups, means = k_means(vectors, clusters, rng, weights)
     return [
         min(group, key=lambda i: (round(norm(minus(vectors[i], centre)), 9), i not in liked))
         for group, centre in zip(groups, means, strict=True)

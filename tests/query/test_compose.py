@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import ScoreQuery
 from kafal_pipeline.query.compose import OPTIONS
 from kafal_pipeline.query.parts.quota import equal_quotas, mix_quotas
+from kafal_pipeline.query.points import points_of
 from kafal_pipeline.query.pool import Outputs
 from kafal_pipeline.registry import create, load
 
@@ -101,6 +103,25 @@ def test_every_combination_gives_the_budget(make_pool, quota, diversity, space):
     for budget in (1, 7, 30, 40):
         chosen = query.select(pool, budget, RNG(0)).samples
         assert len(set(chosen.tolist())) == min(budget, 30)
+
+
+def test_d2_sampling_begins_with_the_longest_embedding(make_pool):
+    pool = make_pool(samples=30)
+    longest = pool.samples[points_of(pool, "gradients", "global").dense().norm(dim=1).argmax()]
+    query = make_query("compose", quota="none", diversity="k_means_pp", candidates=30)
+    for seed in range(5):
+        assert query.select(pool, 1, RNG(seed)).samples.tolist() == [longest]
+
+
+def test_the_best_left_make_up_for_empty_clusters(make_pool):
+    """All samples lie at one place: its cluster may give any of the candidates, the others are empty."""
+    plain = make_pool()
+    pool = make_pool(
+        outputs=lambda kind, wanted: Outputs(plain.forward(kind, wanted).logits, torch.ones(len(wanted), 6))
+    )
+    query = make_query("compose", quota="none", diversity="k_means", space="features", candidates=3)
+    best = make_query("margin").select(pool, 4, RNG(0)).samples.tolist()
+    assert set(best) <= set(query.select(pool, 5, RNG(0)).samples.tolist())
 
 
 def test_published_compositions_are_made_of_the_same_parts(make_pool):

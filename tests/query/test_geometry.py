@@ -62,16 +62,17 @@ def test_k_centre_always_takes_the_farthest_and_is_a_2_approximation(seed, count
     assert len(set(positions.tolist())) == count
 
 
-def test_coreset_agrees_with_a_plain_greedy_choice(make_pool):
+@pytest.mark.parametrize("space", ["features", "normalised", "gradients"])
+def test_coreset_agrees_with_a_plain_greedy_choice(make_pool, space):
     pool = make_pool(samples=30, seed=2)
-    rows = pool.features("global").numpy()
-    covered = list(pool.features("global", labelled=True).numpy())
+    rows, known = (points_of(pool, space, "global", labelled=flag).dense().numpy() for flag in (False, True))
+    covered = list(known)
     expected = []
     for _ in range(6):
         farthest = max(range(30), key=lambda i: min(np.linalg.norm(rows[i] - c) for c in covered))
         expected.append(int(pool.samples[farthest]))
         covered.append(rows[farthest])
-    assert make_query("coreset").select(pool, 6, np.random.default_rng(0)).samples.tolist() == expected
+    assert make_query("coreset", space=space).select(pool, 6, np.random.default_rng(0)).samples.tolist() == expected
 
 
 def test_k_means_pp_begins_with_the_longest_and_never_draws_twice():

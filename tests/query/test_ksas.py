@@ -92,6 +92,14 @@ def test_selects_the_largest_scores_against_the_model_asked_for(make_pool):
         assert chosen.samples.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("smoothing", [0.5, 3.0])
+def test_smoothing_is_added_to_every_count(make_pool, smoothing):
+    pool = make_pool(samples=30, classes=4, seed=1)
+    local, global_ = (pool.logits(kind).numpy() for kind in ("local", "global"))
+    scores = KSAS(prior_smoothing=smoothing).scores(pool, np.random.default_rng(0))
+    np.testing.assert_allclose(scores, brute_force(local, global_, pool.label_counts + smoothing), rtol=1e-9)
+
+
 def test_smoothing_lets_absent_classes_count(make_pool):
     pool = make_pool(samples=30, classes=4, seed=1, label_classes=(1,))
     smoothed = KSAS(prior_smoothing=1.0).select(pool, 30, np.random.default_rng(0))

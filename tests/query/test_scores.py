@@ -11,7 +11,7 @@ from scipy import special, stats
 from kafal_pipeline.query.uncertainty import reciprocal_ranks
 
 from .conftest import make_query
-from .plain import entropy, rows, softmax
+from .plain import entropy, mean, rows, softmax
 
 
 def margin(pool):
@@ -34,12 +34,12 @@ def egl(pool):
     return scores
 
 
-def qbc(pool):
+def qbc(pool, committee=("global", "local")):
     scores = []
-    for first, second in zip(rows(pool.logits("global")), rows(pool.logits("local")), strict=True):
-        p, q = softmax(first), softmax(second)
-        mean = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
-        scores.append(float(stats.entropy(p, mean) + stats.entropy(q, mean)) / 2)
+    for logits in zip(*(rows(pool.logits(member)) for member in committee), strict=True):
+        predicted = [softmax(z) for z in logits]
+        middle = mean(predicted)
+        scores.append(sum(float(stats.entropy(p, middle)) for p in predicted) / len(committee))
     return scores
 
 
@@ -62,8 +62,8 @@ def chase(pool):
     return [watched.get(sample, -1) for sample in pool.samples.tolist()]
 
 
-def rank_sum(pool):
-    counts = [int(n) + 1 for n in pool.label_counts]
+def rank_sum(pool, smoothing=1.0):
+    counts = [int(n) + smoothing for n in pool.label_counts]
 
     def weighed(z):
         return softmax([v + log(n) for v, n in zip(z, counts, strict=True)])
@@ -98,6 +98,20 @@ def test_agrees_with_brute_force(name, seed, make_pool):
     expected = TWINS[name](pool)
     scores = make_query(name).scores(pool, np.random.default_rng(0))
     np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_every_member_of_a_committee_counts(make_pool):
+    pool, committee = make_pool(), ("global", "local", "finetuned")
+    scores = make_query("qbc", committee=committee).scores(pool, None)
+    np.testing.assert_allclose(scores, qbc(pool, committee), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", [0.01, 30.0])
+def test_rank_sum_smooths_as_much_as_it_is_told(make_pool, smoothing):
+    pool = make_pool()
+    expected = rank_sum(pool, smoothing)
+    assert expected != pytest.approx(rank_sum(pool))
+    np.testing.assert_allclose(make_query("rank_sum", prior_smoothing=smoothing).scores(pool, None), expected)
 
 
 def test_bald_agrees_with_brute_force_over_the_masks_it_draws(make_pool):

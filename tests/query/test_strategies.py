@@ -162,10 +162,14 @@ def test_typiclust_takes_the_most_typical_of_the_largest_clusters_without_labels
         k = min(20, len(mine) // 2)
         spread = [np.sort(np.linalg.norm(rows[mine] - rows[s], axis=1))[1 : k + 1].mean() for s in mine]
         expected.append(int(mine[np.argmin(spread)]))
-    query = make_query("typiclust", clusters=4, smallest=1)
-    for budget in (1, 2, 3, 4):
-        chosen = query.select(pool, budget, RNG(0))
-        assert sorted(chosen.samples.tolist()) == sorted(expected[:budget])
+    limit = sorted(sizes.tolist())[1]
+    assert sizes.min() < limit
+    large = [sample for sample, cluster in zip(expected, order, strict=True) if sizes[cluster] >= limit]
+    for smallest, samples in ((1, expected), (limit, large)):
+        query = make_query("typiclust", clusters=4, smallest=smallest)
+        for budget in range(1, len(samples) + 1):
+            chosen = query.select(pool, budget, RNG(0))
+            assert sorted(chosen.samples.tolist()) == sorted(samples[:budget])
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -293,10 +297,15 @@ def test_quotas_over_global_prototypes_without_diversity(make_pool, name):
     assert sorted(chosen.samples.tolist()) == best_within(pool.samples, scores, groups, quotas)
 
 
-def test_coverage_is_greedy_k_centre_among_the_best_of_each_class(make_pool):
-    pools = federation(make_pool, samples=60)
-    pool = informed(make_query("coverage"), pools[1], [pools[0], pools[2]])
-    groups, scores = nearest_prototype(pools, pool), make_query("rank_sum").scores(pool, None)
+@pytest.mark.parametrize(
+    ("name", "options"), [("coverage", {}), ("coverage", {"prior_smoothing": 30.0}), ("fairfal", {"threshold": 1})]
+)
+def test_greedy_k_centre_among_the_best_of_each_class(make_pool, name, options):
+    """FairFAL's entropy is the local_only model's here; gradient embeddings are the global one's all the same."""
+    pools, query = federation(make_pool, samples=60), make_query(name, **options)
+    pool = informed(query, pools[1], [pools[0], pools[2]])
+    groups = nearest_prototype(pools, pool)
+    scores = make_query("rank_sum", **options).scores(pool, None) if name == "coverage" else doubt(pool, "local_only")
     quotas = plain_equal_quotas(np.bincount(groups, minlength=4).tolist(), 8)
     rows, known = embed(pool), embed(pool, labelled=True)
     expected = []
@@ -311,7 +320,7 @@ def test_coverage_is_greedy_k_centre_among_the_best_of_each_class(make_pool):
             farthest = max(best, key=lambda i: min(np.linalg.norm(rows[i] - k) for k in covered))
             expected.append(farthest)
             covered.append(rows[farthest])
-    chosen = make_query("coverage").select(pool, 8, RNG(0))
+    chosen = query.select(pool, 8, RNG(0))
     assert sorted(chosen.samples.tolist()) == sorted(pool.samples[expected].tolist())
 
 
@@ -364,10 +373,12 @@ def test_ahfal_moves_the_labels_towards_those_of_all_clients(make_pool):
     assert len(low) == 2
 
 
-def test_feal_skips_near_copies(make_pool):
-    pool = make_pool(samples=30, seed=4)
+@pytest.mark.parametrize(("neighbours", "similarity"), [(5, 0.85), (5, 0.0), (2, 0.0)])
+def test_feal_skips_near_copies(make_pool, neighbours, similarity):
+    """At a low similarity, how many neighbours are looked at decides."""
+    pool, query = make_pool(samples=30, seed=4), make_query("feal", neighbours=neighbours, similarity=similarity)
     copies = pool.features("local").clone()
-    scores = make_query("feal").scores(pool, None)
+    scores = query.scores(pool, None)
     first, second, third = np.argsort(-scores)[:3]
     copies[second] = 2 * copies[first]
     pool._outputs["local", False] = Outputs(pool.logits("local"), copies)
@@ -375,13 +386,14 @@ def test_feal_skips_near_copies(make_pool):
     cosines = rows @ rows.T - 2 * np.eye(30)
     expected = []
     for i in np.argsort(-scores):
-        near = [j for j in np.argsort(-cosines[i])[:5] if cosines[i, j] > 0.85]
+        near = [j for j in np.argsort(-cosines[i])[:neighbours] if cosines[i, j] > similarity]
         if not set(near) & set(expected):
             expected.append(int(i))
-    chosen = make_query("feal").select(pool, 5, RNG(0))
+    assert len(expected) >= 5
+    chosen = query.select(pool, 5, RNG(0))
     assert chosen.samples.tolist() == pool.samples[expected[:5]].tolist()
     assert pool.samples[second] not in chosen.samples
-    assert len(make_query("feal").select(pool, 30, RNG(0)).samples) == 30
+    assert len(query.select(pool, 30, RNG(0)).samples) == 30
 
 
 def test_chase_takes_unwatched_samples_last(make_pool):

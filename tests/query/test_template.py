@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,10 @@ from hypothesis import strategies as st
 
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import largest
+from kafal_pipeline.query.compose import DIVERSITIES
 from kafal_pipeline.query.pool import Outputs
 
-from .conftest import informed, make_query
+from .conftest import KINDS, informed, make_query
 
 every_query = pytest.mark.parametrize("name", sorted(QUERIES))
 
@@ -117,6 +120,37 @@ def test_summaries_hold_neither_samples_nor_anything_of_their_number(name, make_
         return
     few, many = (dict(summary(make_pool(samples=size, labelled=size, seed=1))) for size in (7, 300))
     assert {key: array.shape for key, array in few.items()} == {key: array.shape for key, array in many.items()}
+
+
+MODEL_OPTIONS = [
+    *((name, "model", {}) for name in sorted(QUERIES) if hasattr(make_query(name), "model")),
+    *(("compose", "space_model", {"score": "random", "quota": "none", "diversity": part}) for part in DIVERSITIES),
+]
+
+
+@pytest.mark.parametrize("model", KINDS)
+@pytest.mark.parametrize(("name", "option", "others"), MODEL_OPTIONS)
+def test_a_model_decides_as_the_default_would_if_it_said_the_same(name, option, others, model, make_pool):
+    pool = make_pool(samples=30)
+    default = getattr(make_query(name), option)
+
+    def choices(chosen, speaks_for):
+        asked = set()
+
+        def speaker(kind):
+            asked.add(speaks_for.get(kind, kind))
+            return speaks_for.get(kind, kind)
+
+        view = replace(
+            pool,
+            forward=lambda kind, wanted: pool.forward(speaker(kind), wanted),
+            head_of=lambda kind: pool.head_of(speaker(kind)),
+        )
+        query = make_query(name, **others, **{option: chosen})
+        made = [query.select(view, budget, np.random.default_rng(0)) for budget in (1, 6, 13)]
+        return [(choice.samples.tolist(), choice.scores.tolist()) for choice in made], asked
+
+    assert choices(model, {}) == choices(default, {default: model})
 
 
 def test_not_a_number_is_refused_rather_than_sorted():

@@ -55,10 +55,11 @@ def with_twins(make_pool, kinds, places=5, **options):
     return make_pool(outputs=outputs, **options)
 
 
-def lying_apart(candidates, features, budget, rng, choice):
-    """Return the candidates nearest to the k-means of normalised features; of a pair, the one that was chosen."""
+def lying_apart(candidates, vectors, budget, rng, choice, scores=None):
+    """Return the candidates nearest to the k-means, weighted by scores; of a pair, the one that was chosen."""
     liked = [spot for spot, i in enumerate(candidates) if i in choice[1]]
-    spots = nearest_to_means([unit(features[i]) for i in candidates], budget, rng, liked)
+    weights = scores and [scores[i] for i in candidates]
+    spots = nearest_to_means([vectors[i] for i in candidates], budget, rng, liked, weights)
     return [candidates[spot] for spot in spots]
 
 
@@ -97,12 +98,28 @@ def test_logo(make_pool, seed, places):
         check(select(make_query("logo"), pool, budget, seed), taken, scores)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_cluster_margin(make_pool, seed):
+    pool = make_pool(samples=40, seed=seed)
+    scores, features = [], rows(pool.features("global"))
+    for z in rows(pool.logits("global")):
+        *_, second, first = sorted(softmax(z))
+        scores.append(1 - (first - second))
+    for budget in (1, 2, 4, 7, 13, 40):
+        choice, rng = select(make_query("cluster_margin", candidates=3), pool, budget, seed), RNG(seed)
+        best = by_size(scores, rng)[: 3 * budget]
+        taken = lying_apart(best, features, budget, rng, choice, scores)
+        taken += [i for i in best if i not in taken][: budget - len(taken)]
+        check(choice, taken, scores)
+
+
 @pytest.mark.parametrize("seed", [1, 7, 9])
 def test_alfa_mix(make_pool, seed):
     pool = make_pool(samples=18, seed=seed, label_classes=(0, 1, 3))
     weight, known = rows(pool.head("global").weight), rows(pool.features("global", labelled=True))
     anchors = [mean([h for h, y in zip(known, pool.labels, strict=True) if y == c]) for c in sorted(set(pool.labels))]
     logits, features = rows(pool.logits("global")), rows(pool.features("global"))
+    directions = [unit(h) for h in features]
 
     def flips(i, epsilon):
         z, h = logits[i], features[i]
@@ -134,7 +151,7 @@ def test_alfa_mix(make_pool, seed):
                 taken = [i for i in range(18) if flips(i, cap / sqrt(6))]
             ways.add((cap > step, int(np.sign(len(taken) - budget))))
             if len(taken) > budget:
-                taken = lying_apart(taken, features, budget, rng, choice)
+                taken = lying_apart(taken, directions, budget, rng, choice)
             rest = [i for i in rng.permutation(18).tolist() if i not in taken]
             check(choice, (taken + rest)[:budget], scores)
     assert ways >= {(False, 1), (True, 1), (True, -1)}, "not every way through was taken"
@@ -178,7 +195,7 @@ def test_ifal(make_pool, seed, distance):
         d1, d2 = w(of["local"][i], of["distilled"][i]), w(of["global"][i], of["distilled"][i])
         first.append(max((d1 + 1e-5) / (d2 + 1e-5), (d2 + 1e-5) / (d1 + 1e-5)) * (d1 + d2))
         whole.append(first[i] * w(own[i], p[i]))
-    features = rows(pool.features("local"))
+    directions = [unit(h) for h in rows(pool.features("local"))]
     ways = set()
     for budget in range(1, 25):
         choice = select(make_query("ifal", distance=distance, neighbours=6), pool, budget, seed)
@@ -187,7 +204,7 @@ def test_ifal(make_pool, seed, distance):
         above = [[i for i in range(24) if values[i] > otsu(values)] for values in (whole, first)]
         enough = [candidates for candidates in above if len(candidates) >= budget]
         if enough:
-            taken = lying_apart(enough[0], features, budget, rng, choice)
+            taken = lying_apart(enough[0], directions, budget, rng, choice)
         ways.add(above.index(enough[0]) if enough else None)
         taken += [i for i in order if i not in taken][: budget - len(taken)]
         check(choice, taken, whole)
