@@ -95,10 +95,18 @@ def test_feal_alone_skips_near_copies_and_as_a_score_leaves_them_to_the_diversit
 
 
 @pytest.mark.parametrize("quota", ["none", "global_prototypes", "towards_global_mix"])
-@pytest.mark.parametrize("diversity", ["none", "k_means", "k_centre", "k_means_pp"])
-@pytest.mark.parametrize("space", ["features", "normalised", "gradients"])
-def test_every_combination_gives_the_budget(make_pool, quota, diversity, space):
-    query = from_parameters(score="entropy", quota=quota, diversity=diversity, space=space)
+@pytest.mark.parametrize(
+    "diversity",
+    [{}]
+    + [
+        {"diversity": name, "space": space}
+        for name in ("k_means", "k_centre", "k_means_pp")
+        for space in ("features", "normalised", "gradients")
+    ],
+    ids=lambda options: "-".join(options.values()) or "none",
+)
+def test_every_combination_gives_the_budget(make_pool, quota, diversity):
+    query = from_parameters(score="entropy", quota=quota, **diversity)
     pool = informed(query, make_pool(samples=30), [make_pool(seed=1, client=1, label_classes=(2, 3))])
     for budget in (1, 7, 30, 40):
         chosen = query.select(pool, budget, RNG(0)).samples
@@ -156,6 +164,9 @@ def test_published_compositions_are_made_of_the_same_parts(make_pool):
         ({"score": "ksas", "smoothing": 1}, "query.smoothing: unknown option. Did you mean 'prior_smoothing'"),
         ({"score": "ksas", "quota": "fair"}, "query.quota: found 'fair'"),
         ({"score": "ksas", "weighted": True}, "query.weighted"),
+        ({"score": "ksas", "space": "features"}, "query.space: found 'features', which changes nothing"),
+        ({"score": "ksas", "space_model": "local", "diversity": "none"}, "query.space_model: found 'local'"),
+        ({"score": "ksas", "quota": "global_prototypes", "candidates": 8}, "query.candidates: found 8"),
         ({"score": {"prior_smoothing": 1}}, "must be a name, or a mapping with the key `name`"),
         ({"score": "ksas", "candidates": 0}, "query.candidates: found 0"),
         ({"name": "compose", "quota": "none", "foo": 1}, "query.foo: unknown option"),
