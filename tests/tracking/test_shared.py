@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partialmethod
 
 import mlflow
@@ -11,14 +12,14 @@ from kafal_pipeline.config import resolve
 from kafal_pipeline.config.compare import CompareConfig
 from kafal_pipeline.tracking import Tracker, deliver, shared
 from kafal_pipeline.tracking.comparison import record_comparison
-from kafal_pipeline.tracking.deliver import Addresses, Delivery
+from kafal_pipeline.tracking.delivery import Addresses, Delivery
 from kafal_pipeline.tracking.journal import read
 from kafal_pipeline.tracking.progress import Progress
 from kafal_pipeline.tracking.shared import SharedDelivery
 from kafal_pipeline.tracking.store import Store
 
 
-def test_one_process_delivers_finished_and_killed_runs_and_the_report(store, tmp_path, caplog):
+def test_one_process_delivers_finished_and_killed_runs_and_the_report(store, tmp_path, caplog, gives_way):
     client, project, uri = store
     config = resolve({"tracking": {"uri": uri, "system_metrics": False}})
     delivery = SharedDelivery(config.tracking, project)
@@ -26,6 +27,8 @@ def test_one_process_delivers_finished_and_killed_runs_and_the_report(store, tmp
     for run in runs:
         delivery.follow(run.journal)
         run.metrics({"accuracy": 0.5}, step=10)
+    if hasattr(os, "nice"):
+        assert gives_way(delivery._helpers[0].process.pid) == min(deliver.COURTESY, 19 - os.nice(0))
     runs[0].finish("FINISHED")
     runs[1].abort()
     for run in runs:

@@ -135,6 +135,14 @@ def test_what_is_delivered_is_not_looked_at_again(finished, run_python):
     assert run_python(code, folder).returncode == 0
 
 
+@pytest.mark.skipif(not hasattr(os, "nice"), reason="processes cannot say so here")
+def test_the_helper_lets_the_run_come_first(store, tmp_path, gives_way):
+    _, project, uri = store
+    tracker = Tracker.start(config(uri), tmp_path, project)
+    assert gives_way(tracker._helper.pid) == min(deliver.COURTESY, 19 - os.nice(0))
+    tracker.finish("FINISHED")
+
+
 def test_a_killed_process_leaves_a_killed_run(store, tmp_path):
     client, project, uri = store
     code = (
