@@ -1,22 +1,24 @@
 """What a whole, tracked run takes beyond the engine, what tracking costs of it, and the memory of all its processes.
 
-    python benchmarks/overhead.py [--env cifar10_small] [--params dataset.path=data/01_raw/cifar10.npz] [--turns 1]
+    python benchmarks/overhead.py [--env cifar10_small] [--params dataset.path=data/01_raw/cifar10.npz] [--turns 2]
 
 Runs `kedro run --pipeline fal` with seed 987, so that it is in nobody's way: first the preset `smoke`, which brings all
-packages into memory, then in each turn the given preset with `tracking=off` and with tracking.
+packages into memory, then in each turn the given preset with `tracking=off` and with tracking, the first time in this
+order, then in the other. Needs Linux, which counts for how long threads wait for a core.
 
-*Beyond the engine* is the tracked command's wall time less the seconds of queries, training and evaluations, and of the
-engine's own import (PyTorch): Kedro's start, MLflow, tables and figures.
+*Outside the engine* is a command's wall time less the seconds of queries, training and evaluations: Kedro's start,
+PyTorch's import, tables, figures, and the wait for MLflow at the end. *Displaced* are the seconds in which the tracked
+run's own threads were ready and had to wait for a core (/proc/<process>/task/*/schedstat) beyond those of the untracked
+run: MLflow's helper has taken the core. All of them count, as if no two threads had ever waited at once.
 
-*Logging* costs wall time in two ways: the command starts later and ends later, and MLflow's helper takes cores from
-the training. The first is the difference of both commands' seconds outside the engine. The second is the difference of
-the seconds in which the run's own threads were ready and had to wait for a core, as Linux counts them
-(/proc/<process>/task/*/schedstat); all of them are taken for lost, as if no two threads had ever waited at once. Their
-sum, as a share of the untracked command's seconds, is `logging_share`. It leaves out how fast the training itself was,
-which differs by more from one run to the next than tracking costs: `tracked_over_untracked` has that in it.
+- `overhead_share`: outside the engine, less the engine's own import, and displaced: everything that the tracked run has
+  around the engine, as a share of its seconds; `overhead_share_with_imports` has that import in it.
+- `logging_share`: what is outside the engine in the tracked run beyond the untracked one, and displaced, as a share of
+  the untracked run's seconds. How fast training itself was is left out of it, since that differs by more from one run
+  to the next than tracking costs: `tracked_over_untracked` has it.
 
-Memory is the largest sum over all processes, pages that they share counted once. Writes
-benchmarks/results/overhead.json.
+Memory is the largest sum over all processes, pages that they share counted once; while training goes on, which a look
+at it disturbs, it is looked at every ten seconds. Writes benchmarks/results/overhead.json.
 """
 
 from __future__ import annotations
@@ -38,13 +40,13 @@ from measure import spread, write
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "overhead.json"
-TRACKING = "tracking"
-KINDS = {"kafal_pipeline.tracking": TRACKING, "resource_tracker": "workers", "forkserver": "workers"}
+TRACKING, WORKERS = "tracking", "workers"
+KINDS = {"kafal_pipeline.tracking": TRACKING, "resource_tracker": WORKERS, "forkserver": WORKERS}
 """What processes are, by what stands in their command lines."""
 
 ENGINE = ["train_seconds", "query_seconds", "evaluate_seconds"]
-PAUSE = 0.5
-"""Seconds between two looks at the processes."""
+PAUSE, LOOKS = 0.5, 20
+"""Seconds between two looks at what threads waited for, and how many of these there are between two at the memory."""
 
 
 @dataclass
@@ -56,20 +58,32 @@ class Run:
     fullest: Counter[str] = field(default_factory=Counter)
     helper: float = 0.0
     waits: dict[str, float] = field(default_factory=dict)
+    trained: bool = False
 
     @property
     def waited(self) -> float:
         """Seconds in which threads of the run, not of its helper, were ready and had no core."""
         return sum(self.waits.values())
 
-    def look(self, program: psutil.Popen) -> None:
-        """Look at all processes."""
-        now: Counter[str] = Counter()
+    @property
+    def outside(self) -> float:
+        """Seconds outside the engine."""
+        return self.seconds - self.engine
+
+    def look(self, program: psutil.Popen, memory: bool) -> None:
+        """Look at all processes; at their `memory` too if asked, or once training has ended."""
+        kinds = {}
         for process in [program, *program.children(recursive=True)]:
             with contextlib.suppress(psutil.Error, OSError):
                 line = " ".join(process.cmdline())
-                kind = next((kind for mark, kind in KINDS.items() if mark in line), "main")
-                now[kind] += process.memory_full_info().pss / 1e6
+                kinds[process] = next((kind for mark, kind in KINDS.items() if mark in line), "main")
+        trains = WORKERS in kinds.values()
+        self.trained |= trains
+        now: Counter[str] = Counter()
+        for process, kind in kinds.items():
+            with contextlib.suppress(psutil.Error, OSError):
+                if memory or (self.trained and not trains):
+                    now[kind] += process.memory_full_info().pss / 1e6
                 if kind == TRACKING:
                     times = process.cpu_times()
                     self.helper = max(self.helper, times.user + times.system)
@@ -79,7 +93,7 @@ class Run:
 
 
 def waits(pid: int) -> dict[str, float]:
-    """Return the seconds in which each thread of a process was ready and had no core; none where no one counts them."""
+    """Return the seconds in which each thread of a process was ready and had no core."""
     found = {}
     for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         with contextlib.suppress(OSError):  # the thread has ended
@@ -90,16 +104,18 @@ def waits(pid: int) -> dict[str, float]:
 def run(env: str, params: str) -> Run:
     """Run a preset and look at its processes meanwhile."""
     params = ",".join(filter(None, [params, "seed=987,restart=true"]))
-    done, start = Run(), time.perf_counter()
+    done, start, began, looks = Run(), time.perf_counter(), time.time(), 0
     command = [sys.executable, "-m", "kedro", "run", "--pipeline", "fal", "--env", env, "--params", params]
     program = psutil.Popen(command, cwd=ROOT)
     while program.poll() is None:
-        done.look(program)
+        done.look(program, looks % LOOKS == LOOKS - 1)
+        looks += 1
         time.sleep(PAUSE)
     if program.returncode:
         raise SystemExit(program.returncode)
     done.seconds = time.perf_counter() - start
-    curve = ROOT / "data/08_reporting" / env / "ksas-kcfu/seed_987/learning_curve.csv"
+    curves = (ROOT / "data/08_reporting").glob("*/*/seed_987/learning_curve.csv")
+    (curve,) = (path for path in curves if path.stat().st_mtime >= began)
     done.engine = float(pd.read_csv(curve)[ENGINE].sum().sum())
     return done
 
@@ -113,44 +129,53 @@ def import_seconds() -> float:
     return float(done.stdout)
 
 
+def displaced(off: Run, on: Run) -> float:
+    """Return the seconds in which threads of the tracked run waited for a core beyond those of the untracked one."""
+    return on.waited - off.waited
+
+
 def logging_share(off: Run, on: Run) -> float:
-    """Return what tracking costs, as a share of an untracked command's seconds."""
-    outside = (on.seconds - on.engine) - (off.seconds - off.engine)
-    return (outside + on.waited - off.waited) / off.seconds
+    """Return what tracking costs, as a share of the untracked command's seconds."""
+    return (on.outside - off.outside + displaced(off, on)) / off.seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="cifar10_small")
     parser.add_argument("--params", default="", help="as `kedro run` takes them")
-    parser.add_argument("--turns", type=int, default=1)
+    parser.add_argument("--turns", type=int, default=2)
     given = parser.parse_args()
+    if not Path("/proc/self/schedstat").exists():
+        raise SystemExit("This system does not say for how long threads wait for a core (/proc/self/schedstat).")
     run("smoke", "")  # warm: packages read from the disk
-    off, on = [], []
-    for _ in range(given.turns):
-        off.append(run(given.env, ",".join(filter(None, [given.params, "tracking=off"]))))
-        on.append(run(given.env, given.params))
-    last = on[-1]
+    untracked = ",".join(filter(None, [given.params, "tracking=off"]))
+    pairs = []
+    for turn in range(given.turns):
+        order = (untracked, given.params) if turn % 2 == 0 else (given.params, untracked)
+        both = {params: run(given.env, params) for params in order}
+        pairs.append((both[untracked], both[given.params]))
+    imports = import_seconds()
+    on = [pair[1] for pair in pairs]
+    fullest = max((one.fullest for one in on), key=Counter.total)
     write(
         RESULTS,
         {
             "env": given.env,
             "turns": given.turns,
-            "seconds": last.seconds,
-            "engine_seconds": last.engine,
-            "import_seconds": (imports := import_seconds()),
-            "overhead_share": 1 - (last.engine + imports) / last.seconds,
-            "overhead_share_with_imports": 1 - last.engine / last.seconds,
-            "logging_share": spread([logging_share(*pair) for pair in zip(off, on, strict=True)]),
-            "tracked_over_untracked": spread([b.seconds / a.seconds for a, b in zip(off, on, strict=True)]),
-            "seconds_outside_engine_untracked": spread([one.seconds - one.engine for one in off]),
-            "seconds_outside_engine_tracked": spread([one.seconds - one.engine for one in on]),
-            "seconds_without_a_core_untracked": spread([one.waited for one in off]),
-            "seconds_without_a_core_tracked": spread([one.waited for one in on]),
-            "helper_share_of_cores": last.helper / (last.seconds * (os.cpu_count() or 1)),
-            "helper_cpu_seconds": last.helper,
-            "peak_memory_mb": last.fullest.total(),
-            **{f"peak_memory_mb_{kind}": value for kind, value in sorted(last.fullest.items())},
+            "seconds": spread([one.seconds for one in on]),
+            "engine_seconds": spread([one.engine for one in on]),
+            "import_seconds": imports,
+            "overhead_share": spread([(b.outside - imports + displaced(a, b)) / b.seconds for a, b in pairs]),
+            "overhead_share_with_imports": spread([(b.outside + displaced(a, b)) / b.seconds for a, b in pairs]),
+            "logging_share": spread([logging_share(*pair) for pair in pairs]),
+            "tracked_over_untracked": spread([b.seconds / a.seconds for a, b in pairs]),
+            "outside_seconds_untracked": spread([a.outside for a, _ in pairs]),
+            "outside_seconds_tracked": spread([one.outside for one in on]),
+            "displaced_seconds": spread([displaced(*pair) for pair in pairs]),
+            "helper_cpu_seconds": spread([one.helper for one in on]),
+            "helper_share_of_cores": spread([one.helper / (one.seconds * (os.cpu_count() or 1)) for one in on]),
+            "peak_memory_mb": fullest.total(),
+            **{f"peak_memory_mb_{kind}": value for kind, value in sorted(fullest.items())},
         },
     )
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.machine import give_way
 from kafal_pipeline.tracking.delivery import Addresses, Delivery
 from kafal_pipeline.tracking.journal import COMPARISONS, JOURNAL, read
 from kafal_pipeline.tracking.model import prepare
@@ -41,8 +40,8 @@ HTTP = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "
 SETTLE = 2.5
 """Seconds in which a run that begins has the machine for itself: importing MLflow would slow down its own imports."""
 
-COURTESY = 10
-"""What the helper adds to its `nice` value: the run comes first. Beside it on all cores, a tenth of one."""
+COURTESY = 5
+"""What the helper adds to its `nice` value: the processes of its run come first."""
 
 
 def follow(journal: Path, addresses: Addresses, gone: threading.Event, patience: float, pause: float = 0.5) -> bool:
@@ -84,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         journals = _journals(options.paths)
         if options.follow:
-            give_way(COURTESY)
+            give_way()
             with FileLock(journals[0].with_name(LOCK)):
                 return 0 if follow(journals[0], addresses, _end_of_input(), options.patience) else TRY_LATER
         delivered = [_deliver_late(journal, addresses) for journal in journals]
@@ -99,6 +98,12 @@ def set_environment() -> None:
     os.environ.update(NO_TELEMETRY)
     for name, value in HTTP.items():
         os.environ.setdefault(name, value)
+
+
+def give_way() -> None:
+    """Let the run's own processes have the cores first."""
+    if hasattr(os, "nice"):
+        os.nice(COURTESY)
 
 
 def _deliver_late(journal: Path, addresses: Addresses) -> bool:

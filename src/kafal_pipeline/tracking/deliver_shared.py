@@ -19,8 +19,7 @@ from queue import SimpleQueue
 from filelock import FileLock, Timeout
 
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.machine import give_way
-from kafal_pipeline.tracking.deliver import COURTESY, LOCK, TRY_LATER, set_environment
+from kafal_pipeline.tracking.deliver import LOCK, TRY_LATER, give_way, set_environment
 from kafal_pipeline.tracking.delivery import Addresses, Delivery
 from kafal_pipeline.tracking.journal import read
 from kafal_pipeline.tracking.system import SYSTEM, SystemSampler
@@ -91,7 +90,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     addresses = Addresses(None, os.environ.get("MLFLOW_TRACKING_URI"))
     set_environment()
-    give_way(COURTESY)
+    give_way()
     messages: SimpleQueue[dict[str, str] | None] = SimpleQueue()
 
     def listen() -> None:

@@ -41,7 +41,7 @@ def start_process(command: list[str], log: Path, project: Path, uri: str | None)
             stderr=file,
             env=environment,
             cwd=project,  # where a bare `mlflow ui` is started, and where MLflow makes its default store
-            start_new_session=True,
+            process_group=0,  # out of reach of Ctrl-C; in the run's session, within which `nice` values count
         )
 
 
