@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from pathlib import Path
+from typing import Any
 
 from kafal_pipeline.files import CannotWrite
 from kafal_pipeline.tracking.journal import Journal, read
@@ -27,12 +28,7 @@ class SystemSampler:
     """
 
     def __init__(self, path: Path, interval: float = 5.0) -> None:
-        from mlflow.system_metrics.system_metrics_monitor import (  # noqa: PLC0415 - only the helper imports mlflow
-            SystemMetricsMonitor,
-        )
-
-        # Only its choice of monitors is used: its own thread drops what it sampled when the tracker does not answer.
-        self._monitors = SystemMetricsMonitor(run_id="", tracking_uri="").monitors
+        self._monitors = _monitors()
         self._journal = Journal(path)
         self._step = len(read(path))
         self._interval = interval
@@ -65,3 +61,24 @@ class SystemSampler:
             values |= monitor.aggregate_metrics()
             monitor.clear_metrics()
         return values
+
+
+def _monitors() -> list[Any]:
+    """Return MLflow's monitors of this machine.
+
+    Those that its `SystemMetricsMonitor` chooses: making one of these connects to the tracker, and begins a store where
+    there is none, step by step; besides, its thread drops what it has sampled when the tracker does not answer.
+    """
+    # Only the helper imports mlflow: seconds.
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor  # noqa: PLC0415
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor  # noqa: PLC0415
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor  # noqa: PLC0415
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor  # noqa: PLC0415
+    from mlflow.system_metrics.metrics.rocm_monitor import ROCMMonitor  # noqa: PLC0415
+
+    monitors: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    for kind in (GPUMonitor, ROCMMonitor):
+        with contextlib.suppress(Exception):  # its package is not there, or there is no such GPU
+            monitors.append(kind())
+            break
+    return monitors
