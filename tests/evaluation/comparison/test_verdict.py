@@ -253,6 +253,13 @@ def test_equal_means_have_no_winner(compare_scores, scores, title, sentence):
     assert sentence in found.sentences[0]
 
 
+def test_equal_means_of_other_seeds_are_not_said_to_be_equal_on_every_seed(compare_scores):
+    nan = float("nan")
+    found = verdict(compare_scores({"random": [0.5, nan], "ksas": [nan, 0.5]}))
+    assert found.title.startswith("No difference: both strategies share the mean AULC")
+    assert found.sentences == ("Not all of them share a finished seed.",)
+
+
 def test_a_report_of_equal_results_has_no_winner(make_tables, tmp_path):
     tables = make_tables(cycles=1, finished=1)
     folder = tmp_path / "report"

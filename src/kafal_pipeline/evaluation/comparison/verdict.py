@@ -102,7 +102,9 @@ def _no_difference(comparison: Comparison) -> Verdict:
     score = f", {scores.pop()}" if len(scores) == 1 else ""  # seeds that some of them failed may part them
     table = comparison.pairs
     table = table[table["strategy"].isin(names) & table["against"].isin(names)]
-    if not table["wins"].any():
+    if not table["n"].all():
+        seeds = "Not all of them share a finished seed."
+    elif not table["wins"].any():
         seeds = "Their results are equal on every seed."
     elif len(names) == 2:
         row = table.iloc[0]
