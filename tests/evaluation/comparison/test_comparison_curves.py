@@ -87,3 +87,19 @@ def test_the_baselines_accuracy_is_that_of_the_same_seed(cycles):
     one_seed = labels_table(cycles[cycles["seed"] == 0], [], {"ksas": "random"}).iloc[0]
     assert one_seed["labels"] == pytest.approx(166.6667)
     assert one_seed["share"] == pytest.approx(166.6667 / 300)
+
+
+def test_what_the_initial_pool_reaches_costs_at_most_its_labels(cycles):
+    table = labels_table(cycles, [0.4, 0.45, 0.5], {"ksas": "random"}).set_index(["strategy", "target"])
+    found = table.loc["random"]
+    # Seed 0 begins with 0.5, seed 1 with 0.4: the median of a bound and a number is a bound.
+    assert found["at_most"].tolist() == [True, True, True]
+    assert found["labels"].tolist() == [100, pytest.approx(125), 150]
+    one_seed = labels_table(cycles[cycles["seed"] == 1], [0.4, 0.45], {})
+    assert one_seed["at_most"].tolist() == [True, False] * 2
+    assert not table.loc[("ksas", REFERENCE), "at_most"]
+    three = pd.concat([cycles, cycles[cycles["seed"] == 1].assign(seed=2)])
+    assert labels_table(three, [0.45, 0.95], {})["at_most"].tolist() == [False] * 4  # the median is not the bound
+    begun = cycles.assign(accuracy=cycles["accuracy"].where(cycles["strategy"] == "random", 1.0))
+    row = labels_table(begun, [], {"ksas": "random"}).iloc[0]
+    assert (row["labels"], row["share"], row["at_most"]) == (100, pytest.approx(1 / 3), True)

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -182,3 +183,39 @@ def test_the_page_says_how_often_clients_were_skipped(write_run, tmp_path):
     assert cells == {"ksas-kcfu": "12", "random-kcfu": "0"}
     assert "under ksas-kcfu" in page
     assert pd.read_csv(tmp_path / "comparison/costs.csv")["skipped_client_rounds"].sum() == 12
+
+
+def test_classes_of_the_names_of_other_columns_keep_their_own(make_tables, tmp_path):
+    classes = ("strategy", "balance", "balance_")
+    write_report(make_tables(queries=("ksas",), seeds=1, classes=classes), tmp_path / "report")
+    for name, others in (("queried_classes", ["balance__"]), ("class_accuracy", [])):
+        header, row = (tmp_path / f"report/{name}.csv").read_text().splitlines()
+        assert header.split(",") == ["strategy_", *classes, *others]
+        assert row.startswith("ksas-kcfu,")
+    shares = [63 / 143, 40 / 143, 40 / 143]  # 31 and 32 of the first, 20 and 20 of the others
+    queried = pd.read_csv(tmp_path / "report/queried_classes.csv").iloc[0, 1:].tolist()
+    assert queried == pytest.approx([*shares, -sum(share * math.log(share, 3) for share in shares)], rel=1e-5)
+
+
+def test_the_page_counts_the_tests_that_were_made(write_run, tmp_path):
+    """Of three strategies with the same update, one shares no seed with the others."""
+    folders = [write_run(query, seed=seed) for query in ("random", "ksas", "badge") for seed in range(2)]
+    folders += [write_run("entropy", seed=2), *(tmp_path / f"toy/entropy-kcfu/seed_{seed}" for seed in range(2))]
+    page = write_report(load_runs(folders), tmp_path / "report")[0].read_text(encoding="utf-8")
+    assert "<small>Holm, 2 tests</small>" in page
+    assert "correction for all 6 tests." in page
+    assert "adjusted for 2 tests" in page
+
+
+def test_the_page_says_at_most_where_the_initial_pool_reaches_an_accuracy(make_tables, tmp_path):
+    page = write_report(make_tables(seeds=1), tmp_path / "report", targets=[0.4, 0.6])[0].read_text(encoding="utf-8")
+    rows = page.partition('<section id="labels">')[2].partition("<tbody>")[2].partition("</tbody>")[0]
+    cells = [re.findall(r"<td>(.*?)</td>", row) for row in rows.split("</tr>")[:-1]]
+    assert [row[0] for row in cells] == ["≤&nbsp;100"] * 3
+    assert all(re.fullmatch(r"1\d\d", row[1]) for row in cells)
+
+
+def test_the_baselines_accuracy_is_at_most_the_initial_pool_too(make_tables, tmp_path):
+    tables = make_tables(queries=("random", "ksas"), seeds=1, cycles=1, finished=1)
+    page = write_report(tables, tmp_path / "report")[0].read_text(encoding="utf-8")
+    assert "<td>≤&nbsp;100\N{NO-BREAK SPACE}%</td>" in page

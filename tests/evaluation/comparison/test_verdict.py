@@ -1,3 +1,6 @@
+import json
+from dataclasses import replace
+
 import pytest
 
 from kafal_pipeline.errors import UserError
@@ -10,6 +13,22 @@ from kafal_pipeline.evaluation.comparison.verdict import verdict
 
 def words(text):
     return text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+@pytest.fixture
+def compare_scores(write_run_below, tmp_path_factory):
+    """Return a function that compares queries by the AULC they are given, a number a seed."""
+
+    def make(scores, **options):
+        root = tmp_path_factory.mktemp("runs")
+        tables = load_runs(
+            write_run_below(root, name, seed=seed) for name in scores for seed in range(len(scores[name]))
+        )
+        names = tables.cycles["strategy"].str.removesuffix("-kcfu")
+        aulc = [scores[name][seed] for name, seed in zip(names, tables.cycles["seed"], strict=True)]
+        return compare(replace(tables, cycles=tables.cycles.assign(aulc=aulc)), **options)
+
+    return make
 
 
 def test_a_large_gap_on_enough_seeds_is_more_than_luck(make_tables):
@@ -142,3 +161,122 @@ def test_what_is_shown_is_said_whoever_leads(make_tables):
         .sentences[-1]
         .endswith("none.")
     )
+
+
+STEADY = [0.5 + 0.01 * seed for seed in range(12)]
+LUCKY = [score - 0.024 - 0.0004 * seed for seed, score in enumerate(STEADY[:-1])] + [STEADY[-1] + 0.5]
+"""Far above on one seed, and 2.4 to 2.8 points below on each of the others."""
+
+
+def test_a_mean_that_one_lucky_seed_makes_is_not_called_a_lead(compare_scores):
+    comparison = compare_scores({"random": STEADY, "ksas": LUCKY})
+    found = verdict(comparison)
+    assert (found.winner, found.measured_by, found.strength) == ("ksas-kcfu", "random-kcfu", "behind")
+    assert words(found.title) == (
+        "ksas-kcfu leads on average: AULC 57.3 %, but 2.6 points below random-kcfu on a typical seed"
+    )
+    assert found.badge == "Highest mean, but below random-kcfu by more than luck"
+    assert "it is better on 1 of 12 seeds" in found.sentences[0]
+    assert "(interval −2.7 to −2.4)" in found.sentences[0]
+    assert found.sentences[1:] == ("On the single seeds, above it by more than luck: random-kcfu.",)
+
+
+def test_a_reverse_that_may_be_luck_is_no_lead_either(compare_scores):
+    found = verdict(compare_scores({"random": STEADY[-4:], "ksas": LUCKY[-4:]}))
+    assert found.strength == "too few seeds"
+    assert words(found.title).startswith("ksas-kcfu leads on average: AULC ")
+    assert words(found.title).endswith(" points below random-kcfu on a typical seed")
+    assert len(found.sentences) == 1
+
+
+def test_a_baseline_or_no_baseline_with_one_lucky_seed_is_not_said_to_lead_either(compare_scores):
+    for queries, title in (("entropy", "random"), "random-kcfu, the baseline,"), (("badge", "ksas"), "ksas-kcfu"):
+        found = verdict(compare_scores(dict(zip(queries, (STEADY, LUCKY), strict=True))))
+        assert words(found.title) == f"{title} leads on average: AULC 57.3 %"
+        assert found.strength == "behind"
+        closest, reverse = found.sentences[-2:]
+        assert f"The runner-up {queries[0]}-kcfu is 2.6 points ahead on a typical seed" in words(closest)
+        assert "(interval +2.4 to +2.7)" in closest
+        assert closest.endswith("The reverse is more than luck.")
+        assert reverse.endswith(f"by more than luck: {queries[0]}-kcfu.")
+
+
+def test_a_third_strategy_that_is_above_the_winner_is_named(compare_scores):
+    scores = {"random": [score - 0.4 for score in STEADY], "entropy": STEADY, "ksas": LUCKY}
+    found = verdict(compare_scores(scores, alpha=0.15))
+    assert words(found.title) == "ksas-kcfu leads on average: AULC 57.3 %, 37.4 points above random-kcfu"
+    assert (found.measured_by, found.strength) == ("random-kcfu", "shown")
+    assert found.sentences[2] == "On the single seeds, above it by more than luck: entropy-kcfu."
+
+
+def test_level_is_said_of_a_difference_of_zero_alone(compare_scores):
+    few = [score + 0.1 * (seed == 0) for seed, score in enumerate(STEADY)]
+    found = verdict(compare_scores({"random": STEADY, "entropy": few}))
+    assert words(found.title).endswith(", level with random-kcfu on a typical seed")
+    found = verdict(compare_scores({"badge": STEADY, "entropy": few}))
+    assert words(found.sentences[0]).startswith("The runner-up badge-kcfu is level on a typical seed (interval 0.0 to")
+    small = [score + 0.0001 for score in STEADY]
+    found = verdict(compare_scores({"random": STEADY, "entropy": small}))
+    assert words(found.title).endswith(", less than 0.1 points above random-kcfu")
+    found = verdict(compare_scores({"badge": STEADY, "entropy": small}))
+    assert "The runner-up badge-kcfu is less than 0.1 points behind" in words(found.sentences[0])
+
+
+@pytest.mark.parametrize(
+    ("scores", "title", "sentence"),
+    [
+        ({"random": [0.5, 0.6], "ksas": [0.5, 0.6]}, "both strategies share the mean", "equal on every seed"),
+        (
+            {"random": [0.5, 0.6], "ksas": [0.6, 0.5]},
+            "both strategies share the mean",
+            "1 of 2 seeds, random-kcfu on 1.",
+        ),
+        (
+            {"random": [0.5, 0.6], "ksas": [0.6, 0.5], "entropy": [0.5, 0.5]},
+            "ksas-kcfu and random-kcfu share the best mean",
+            "1 of 2 seeds",
+        ),
+        ({name: [0.55, 0.55] for name in ("a", "b", "c", "d")}, "all 4 strategies share the mean", "equal on every"),
+        (
+            {"random": [0.1, 0.1], **{name: [0.55, 0.55] for name in "abcd"}},
+            "4 of 5 strategies share the best mean",
+            "equal on every seed",
+        ),
+    ],
+)
+def test_equal_means_have_no_winner(compare_scores, scores, title, sentence):
+    errors = {name: 1e-15 * place for place, name in enumerate(scores)}  # of rounding, which make no winner
+    found = verdict(compare_scores({name: [a + errors[name], b] for name, (a, b) in scores.items()}))
+    assert (found.winner, found.measured_by, found.strength) == (None, None, "level")
+    assert words(found.title).startswith(f"No difference: {title} AULC, ")
+    assert found.badge == "No winner"
+    assert sentence in found.sentences[0]
+
+
+def test_equal_means_of_other_seeds_are_not_said_to_be_equal_on_every_seed(compare_scores):
+    nan = float("nan")
+    found = verdict(compare_scores({"random": [0.5, nan], "ksas": [nan, 0.5]}))
+    assert found.title.startswith("No difference: both strategies share the mean AULC")
+    assert found.sentences == ("Not all of them share a finished seed.",)
+
+
+def test_a_report_of_equal_results_has_no_winner(make_tables, tmp_path):
+    tables = make_tables(cycles=1, finished=1)
+    folder = tmp_path / "report"
+    page = write_report(tables, folder)[0].read_text(encoding="utf-8")
+    assert "<h1>No difference: all 3 strategies share the mean AULC, 53.0\N{NO-BREAK SPACE}%</h1>" in page
+    assert 'class="top"' not in page
+    scalars = json.loads((folder / "comparison.json").read_text())
+    assert "winner" not in scalars
+    assert scalars["verdict"] == "level"
+
+
+def test_a_baseline_lost_under_one_update_is_named_with_what_it_leaves_unmeasured(write_run, tmp_path):
+    whole = [write_run(query, seed=seed) for query in ("random", "ksas") for seed in range(2)]
+    whole += [write_run(query, "fedavg", seed) for query in ("ksas", "badge") for seed in range(2)]
+    lost = [tmp_path / f"toy/random-fedavg/seed_{seed}" for seed in range(2)]
+    comparison = compare(load_runs([*whole, *lost]))
+    assert comparison.lost_baseline is None
+    sentence = "The baseline random-fedavg has no finished run. Measured by no baseline are: "
+    (found,) = (warning for warning in warnings(comparison) if warning.startswith(sentence))
+    assert set(found.removeprefix(sentence).removesuffix(".").split(", ")) == {"ksas-fedavg", "badge-fedavg"}

@@ -10,7 +10,7 @@ from kafal_pipeline.errors import UserError, did_you_mean
 from kafal_pipeline.evaluation.comparison import classes, curves, pairs
 from kafal_pipeline.evaluation.comparison.ranking import Ranking, rank
 from kafal_pipeline.evaluation.comparison.runs import FAILED, RunTables
-from kafal_pipeline.evaluation.comparison.signed_rank import pairs_needed
+from kafal_pipeline.evaluation.comparison.signed_rank import DECIMALS, pairs_needed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +33,8 @@ class Comparison:
     summary
         One row a strategy, best mean AULC first: `n` finished runs, `failed` ones, `aulc`, `aulc_std`, `aulc_low`,
         `aulc_high`, `final_accuracy`, `final_accuracy_std`, `mean_rank`.
+    leaders
+        The strategies with the best mean AULC, as `best_first` takes it: several if they are equal.
     against_baseline, pairs, wins
         See `against_baselines`, `all_pairs` and `win_matrix`.
     ranking
@@ -49,12 +51,15 @@ class Comparison:
         Strategies none of whose runs finished, and how many runs that is; they are in no table.
     lost_baseline
         The baseline's query, if it was to be run and none of its runs finished.
+    unmeasured
+        By baseline none of whose runs finished, the strategies of its update, which nothing measures.
     """
 
     alpha: float
     baselines: dict[str, str]
     scores: pd.DataFrame
     summary: pd.DataFrame
+    leaders: tuple[str, ...]
     against_baseline: pd.DataFrame
     pairs: pd.DataFrame
     wins: pd.DataFrame
@@ -68,6 +73,7 @@ class Comparison:
     costs: pd.DataFrame
     absent: dict[str, int]
     lost_baseline: str | None
+    unmeasured: dict[str, tuple[str, ...]]
 
     @property
     def strategies(self) -> list[str]:
@@ -112,6 +118,7 @@ def compare(
         baselines=baselines,
         scores=scores,
         summary=_summary(tables, scores, last, ranking, confidence),
+        leaders=leaders(scores),
         against_baseline=pairs.against_baselines(scores, baselines, confidence),
         pairs=table,
         wins=pairs.win_matrix(table, order),
@@ -125,6 +132,7 @@ def compare(
         costs=cycles.groupby(["strategy", "seed"])[list(COSTS)].sum().groupby("strategy").mean().loc[order],
         absent={str(name): int(count) for name, count in tables.runs[~finished].groupby("strategy").size().items()},
         lost_baseline=baseline if baseline in set(tables.runs["query"]) - set(tables.runs["query"][finished]) else None,
+        unmeasured=_unmeasured(tables, baseline, order),
     )
 
 
@@ -132,13 +140,26 @@ def best_first(scores: pd.DataFrame) -> list[str]:
     """Order strategies by their mean over the seeds that they share: seeds differ by more than strategies do.
 
     A strategy with less than half of the seeds that another has would leave too few, and comes last; so do all but the
-    most complete ones where they share none. Names decide between equals.
+    most complete ones where they share none. Names decide between means that are equal to `DECIMALS` decimals.
 
     Parameters
     ----------
     scores
         Seeds by strategies, larger is better, NaN for a failed run.
     """
+    means, enough = _means(scores)
+    return sorted(map(str, scores.columns), key=lambda name: (name not in enough, -means[name], name))
+
+
+def leaders(scores: pd.DataFrame) -> tuple[str, ...]:
+    """Return the first strategy of `best_first`, and those whose mean over the same seeds equals its."""
+    means, enough = _means(scores)
+    order = best_first(scores)
+    return tuple(name for name in order if name in enough and means[name] == means[order[0]])
+
+
+def _means(scores: pd.DataFrame) -> tuple[pd.Series, list[str]]:
+    """Return the rounded means that strategies are ordered by, and which strategies have seeds enough for that."""
     n = scores.count()
     means = scores.mean()
     for least in (n.max() / 2, n.max()):
@@ -147,7 +168,7 @@ def best_first(scores: pd.DataFrame) -> list[str]:
         if len(shared):
             means = means.where(~means.index.isin(enough), shared.mean())
             break
-    return sorted(map(str, scores.columns), key=lambda name: (name not in enough, -means[name], name))
+    return means.round(DECIMALS), enough
 
 
 def warnings(comparison: Comparison) -> list[str]:
@@ -165,6 +186,11 @@ def warnings(comparison: Comparison) -> list[str]:
         found.append(f"None of the runs finished, and no table shows anything, of: {names}.")
     if comparison.lost_baseline is not None:
         found.append(f"The baseline {comparison.lost_baseline} has no finished run: nothing is measured by a baseline.")
+    else:
+        found += [
+            f"The baseline {lost} has no finished run. Measured by no baseline are: {', '.join(names)}."
+            for lost, names in comparison.unmeasured.items()
+        ]
     skipped = comparison.costs["skipped_client_rounds"]
     if skipped.any():
         names = ", ".join(str(name) for name in skipped.index[skipped > 0])
@@ -174,7 +200,7 @@ def warnings(comparison: Comparison) -> list[str]:
         )
     families = [(comparison.against_baseline, "tests against the baseline"), (comparison.pairs, "tests of all pairs")]
     for tests, name in families:
-        count, seeds = int(tests["p"].notna().sum()), int(tests["n"].max()) if len(tests) else 0
+        count, seeds = pairs.tests_made(tests), int(tests["n"].max()) if len(tests) else 0
         needed = pairs_needed(count, comparison.alpha)
         if count and seeds < needed:
             found.append(
@@ -204,6 +230,16 @@ def _baselines(tables: RunTables, baseline: str) -> dict[str, str]:
         str(strategy): str(by_update[update])
         for strategy, update in zip(others["strategy"], others["update"], strict=True)
     }
+
+
+def _unmeasured(tables: RunTables, baseline: str, strategies: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the baselines that were to be run and never finished, each with the finished strategies of its update."""
+    runs = tables.runs.drop_duplicates("strategy").set_index("strategy")
+    lost = runs[(runs["query"] == baseline) & ~runs.index.isin(list(strategies))]["update"]
+    found = {
+        str(name): tuple(other for other in strategies if runs["update"][other] == lost[name]) for name in lost.index
+    }
+    return {name: others for name, others in found.items() if others}
 
 
 def _summary(

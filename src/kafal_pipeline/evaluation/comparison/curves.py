@@ -127,8 +127,9 @@ def labels_table(cycles: pd.DataFrame, targets: Sequence[float], baselines: Mapp
     -------
     pandas.DataFrame
         One row a strategy and target: `strategy`, `target` (a fraction as text, or `REFERENCE`), `n` seeds, how many of
-        them `reached` it, the median of `labels` over the seeds, and the median of their `share` of the labels that the
-        baseline bought. A seed that did not reach the target counts as more labels than any other; the median is NaN,
+        them `reached` it, the median of `labels` over the seeds, the median of their `share` of the labels that the
+        baseline bought, and whether these medians are `at_most`, because they fall on seeds whose initial pool reaches
+        the target. A seed that did not reach the target counts as more labels than any other; the median is NaN,
         "not reached", if it falls on such seeds.
     """
     import pandas as pd  # noqa: PLC0415 - half a second to import
@@ -139,22 +140,31 @@ def labels_table(cycles: pd.DataFrame, targets: Sequence[float], baselines: Mapp
         seeds = [seed for name, seed in runs if name == strategy]
         for target in targets:
             found = [_reach(runs[strategy, seed], target) for seed in seeds]
-            rows.append((strategy, f"{target:g}", *_median(found), math.nan))
+            n, reached, labels, at_most = _median(found)
+            rows.append((strategy, f"{target:g}", n, reached, labels, math.nan, at_most))
         baseline = baselines.get(strategy)
         pairs = [(runs[strategy, seed], runs[baseline, seed].iloc[-1]) for seed in seeds if (baseline, seed) in runs]
         if pairs:
             found = [_reach(run, last["accuracy"]) for run, last in pairs]
-            shares = [count / last["labels"] for count, (_, last) in zip(found, pairs, strict=True)]
-            rows.append((strategy, REFERENCE, *_median(found), _median(shares)[2]))
-    return pd.DataFrame(rows, columns=["strategy", "target", "n", "reached", "labels", "share"])
+            shares = [(count / last["labels"], begun) for (count, begun), (_, last) in zip(found, pairs, strict=True)]
+            n, reached, labels, at_most = _median(found)
+            _, _, share, share_at_most = _median(shares)
+            rows.append((strategy, REFERENCE, n, reached, labels, share, at_most or share_at_most))
+    return pd.DataFrame(rows, columns=["strategy", "target", "n", "reached", "labels", "share", "at_most"])
 
 
-def _reach(run: pd.DataFrame, target: float) -> float:
-    return labels_to_reach(run["labels"], run["accuracy"], target)
+def _reach(run: pd.DataFrame, target: float) -> tuple[float, bool]:
+    """Return `labels_to_reach`, and whether the curve begins at the target or above, so that this is a bound."""
+    return labels_to_reach(run["labels"], run["accuracy"], target), bool(run["accuracy"].iloc[0] >= target)
 
 
-def _median(found: Sequence[float]) -> tuple[int, int, float]:
-    """Return how many values there are, how many of them are numbers, and the median with NaN above all numbers."""
-    values = np.asarray(found, dtype=np.float64)
-    median = float(np.median(np.where(np.isnan(values), np.inf, values)))
-    return len(values), int(np.isfinite(values).sum()), median if math.isfinite(median) else math.nan
+def _median(found: Sequence[tuple[float, bool]]) -> tuple[int, int, float, bool]:
+    """Return how many values there are, how many are numbers, the median with NaN above all, and whether it is a bound.
+
+    It is one if it would be less with less in place of the values that are bounds themselves.
+    """
+    values, bounds = np.array([value for value, _ in found]), np.array([bound for _, bound in found])
+    values = np.where(np.isnan(values), np.inf, values)
+    median, least = float(np.median(values)), float(np.median(np.where(bounds, 0.0, values)))
+    n, reached = len(values), int(np.isfinite(values).sum())
+    return (n, reached, median, least < median) if math.isfinite(median) else (n, reached, math.nan, False)

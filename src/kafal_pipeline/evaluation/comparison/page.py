@@ -12,6 +12,7 @@ from kafal_pipeline.evaluation.comparison.analysis import Comparison, warnings
 from kafal_pipeline.evaluation.comparison.classes import balance, client_spread
 from kafal_pipeline.evaluation.comparison.curves import REFERENCE
 from kafal_pipeline.evaluation.comparison.figures import FEWEST_SEEDS, MOST_BANDS
+from kafal_pipeline.evaluation.comparison.pairs import tests_made
 from kafal_pipeline.evaluation.comparison.panels import HEIGHT, WIDTH, panels
 from kafal_pipeline.evaluation.comparison.runs import FAILED, RunTables
 
@@ -71,6 +72,8 @@ def render(
         bands=comparison.curves["n"].max() >= FEWEST_SEEDS,
         many_bands=sum(look.highlighted for look in looks.values()) > MOST_BANDS,
         rows=_rows(comparison),
+        baseline_tests=tests_made(comparison.against_baseline),
+        pair_tests=tests_made(comparison.pairs),
         targets=_targets(comparison.labels, comparison.strategies),
         panels=panels(comparison, looks) if len(looks) > appearance.HIGHLIGHTED + 1 else [],
         panel_size=(WIDTH, HEIGHT),

@@ -25,7 +25,8 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """Return the p-values adjusted for their number by Holm's step-down method (1979).
 
     The k-th smallest of m is multiplied by m - k + 1; none gets smaller than one before it, none larger than 1. NaNs
-    stay and do not count.
+    stay and do not count. Written out here because SciPy has no Holm and statsmodels would be a dependency for one
+    line; the tests check it against values of R's ``p.adjust``.
 
     Examples
     --------
@@ -59,6 +60,11 @@ def against_baselines(scores: pd.DataFrame, baselines: Mapping[str, str], confid
     """
     pairs = [(strategy, baselines[strategy]) for strategy in scores.columns if strategy in baselines]
     return _compare(scores, pairs, confidence)
+
+
+def tests_made(table: pd.DataFrame) -> int:
+    """Return how many tests a table of pairs has: those of strategies that share a seed. Holm counts no others."""
+    return int(table["p"].notna().sum())
 
 
 def win_matrix(pairs: pd.DataFrame, strategies: Sequence[str]) -> pd.DataFrame:

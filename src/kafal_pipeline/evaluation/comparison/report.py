@@ -153,7 +153,9 @@ def _classes_figure(shares: pd.DataFrame, class_names: Sequence[str], title: str
 def csv_tables(tables: RunTables, comparison: Comparison) -> dict[str, tuple[pd.DataFrame, bool]]:
     """Return every table by the name of its file, and whether its index belongs into it."""
     names = dict(enumerate(tables.class_names))
-    queried = comparison.queried.rename(columns=names)
+    strategy, evenness = _unlike("strategy", tables.class_names), _unlike("balance", tables.class_names)
+    queried = comparison.queried.rename(columns=names).rename_axis(strategy)
+    accuracy = comparison.class_accuracy.rename(columns=names).rename_axis(strategy)
     ranks = comparison.summary[["mean_rank"]].sort_values("mean_rank")
     return {
         "ranking": (comparison.summary, True),
@@ -165,16 +167,23 @@ def csv_tables(tables: RunTables, comparison: Comparison) -> dict[str, tuple[pd.
         "learning_curves": (comparison.curves, False),
         "gains": (comparison.gains, False),
         "labels_to_reach": (comparison.labels, False),
-        "queried_classes": (queried.assign(balance=balance(comparison.queried)), True),
-        "class_accuracy": (comparison.class_accuracy.rename(columns=names), True),
+        "queried_classes": (queried.assign(**{evenness: balance(comparison.queried)}), True),
+        "class_accuracy": (accuracy, True),
         "client_accuracy": (comparison.clients, False),
         "costs": (comparison.costs, True),
         "runs": (tables.runs, False),
     }
 
 
+def _unlike(column: str, class_names: Sequence[str]) -> str:
+    """Return the name of a column that stands beside those of the classes: with a ``_`` where a class is called so."""
+    while column in class_names:
+        column += "_"
+    return column
+
+
 def scalars(comparison: Comparison) -> dict[str, Any]:
-    """Return what sums a comparison up, ready for JSON; values that are not numbers are left out."""
+    """Return what sums a comparison up, ready for JSON, without values that are not numbers, or a winner if none is."""
     found = verdict(comparison)
     ranking = comparison.ranking
     values = {
@@ -183,7 +192,7 @@ def scalars(comparison: Comparison) -> dict[str, Any]:
         "critical_difference": ranking.critical_difference,
     }
     return {
-        "winner": found.winner,
+        **({} if found.winner is None else {"winner": found.winner}),
         "verdict": found.strength,
         "title": found.title,
         "seeds": len(comparison.scores),
