@@ -315,6 +315,17 @@ def test_mistakes_are_found_before_any_work(compared, section, part):
     assert finished_at(folder) == before
 
 
+def test_parameters_of_one_run_are_none_of_a_comparison(compared):
+    folder, _ = compared
+    with pytest.raises(UserError) as raised:
+        run(folder, query="badge", seed=5, compare={"queries": ["random"], "seeds": [0]})
+    lines = str(raised.value).splitlines()
+    assert [line.partition(", which")[0] for line in lines] == [
+        "--params: query: found 'badge'", "--params: seed: found 5"
+    ]  # fmt: skip
+    assert "Write compare.seeds=... instead" in lines[1]
+
+
 def test_the_report_of_a_saved_run_is_made_again_with_its_own_parameters(compared):
     folder, _ = compared
     name = "smoke/entropy-kcfu/seed_1"
@@ -357,7 +368,7 @@ def test_mistakes_about_saved_runs(compared, params, pipeline, part):
 def test_ctrl_c_ends_every_process(compared):
     folder, _ = compared
     section = "compare.name=long,compare.queries=[random,entropy],compare.seeds=[0]"
-    params = f"{section},tracking=off,seed=0,federation.rounds=100000"
+    params = f"{section},tracking=off,federation.rounds=100000"
     process = subprocess.Popen(
         [sys.executable, "-m", "kafal_pipeline", "--pipeline", "compare", "--env", "smoke", "--params", params],
         cwd=folder,
