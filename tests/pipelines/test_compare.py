@@ -215,13 +215,13 @@ def test_finished_runs_that_others_replace_are_counted_first(compared, monkeypat
     monkeypatch.setattr(execute, "run_beside_others", lambda *arguments: [])
     execute.execute(plan_of(folder, config, config.model_copy(update={"seed": 0})), session)
     assert "will be replaced" not in caplog.text
-    assert "GB of memory" not in caplog.text
+    assert "Memory, " not in caplog.text
     execute.execute(plan_of(folder, config.model_copy(update={"cycles": 1})), session)
     assert "1 was finished with other parameters, data or code and will be replaced" in caplog.text
     assert "dataset.label=" in caplog.text
     tight = plan_of(folder, config, config.model_copy(update={"seed": 0}), jobs=2, memory_limit=3)
     execute.execute(tight, session)
-    assert "3.0 GB of memory let 1 begin beside each other" in caplog.text
+    assert "Memory, 3.0 GB, allows 1 side by side" in caplog.text
 
 
 def test_code_that_is_no_longer_on_disk_is_not_run(compared, tmp_path, monkeypatch):

@@ -46,7 +46,7 @@ def execute(plan: Plan, session: project.Session) -> dict[str, str]:
     _warn_of_replaced(configs.values(), session.root)
     logger.info("%d runs to go, %d side by side, logs in %s", len(configs), jobs, LOG)
     if (first := first_runs(limit)) < min(jobs, len(configs)):
-        logger.info("%.1f GB of memory let %d begin beside each other until one has evaluated a cycle", limit, first)
+        logger.info("Memory, %.1f GB, allows %d side by side until it is known what a run needs", limit, first)
     failures: dict[str, str] = {}
     journals: dict[str, Path] = {}
     delivery = runtime.delivery(plan.runs[0].config, session.root)
