@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from dataclasses import fields
 
 import pytest
 
 from kafal_pipeline import sources
 from kafal_pipeline.config import resolve
 from kafal_pipeline.query import QUERIES
-from kafal_pipeline.registry import Entry
+from kafal_pipeline.registry import Entry, load
 from kafal_pipeline.sources import closure, query_digest, sources_digest
+from kafal_pipeline.update import UPDATES
 
 
 def digest(query, **changes):
@@ -33,10 +35,12 @@ def package(tmp_path, monkeypatch):
         path.write_text(text)
         os.utime(path, (now := next(clock), now))
         sources._file.cache_clear()
+        sources._is_users.cache_clear()
         importlib.invalidate_caches()
 
     yield write
     sources._file.cache_clear()
+    sources._is_users.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "own_queries"]:
         del sys.modules[name]  # looking for a module imports its package
 
@@ -67,6 +71,47 @@ def test_update_model_and_the_parts_of_a_composition_count():
     assert digest("random", model="cnn4") != plain
     composed = resolve({"query": {"score": "ksas", "diversity": "k_centre"}})
     assert {"query.compose", "query.ksas"} <= set(sources._entries(composed))
+
+
+def test_so_does_a_part_that_stands_there_by_default_and_only_where_it_does(package):
+    by_default = resolve({"query": {"quota": "global_prototypes"}})
+    assert {"query.compose", "query.entropy"} <= set(sources._entries(by_default))
+    written = resolve({"query": {"score": "ksas", "quota": "global_prototypes"}})
+    assert "query.entropy" not in sources._entries(written)
+    package("part", "class Part:\n    x = 1\n")
+    package("base", 'PART = "own_queries.part.Part"\n\nclass Base:\n    part: str = PART\n')
+    package("query", "from own_queries import base\n\nclass Mine(base.Base):\n    other: int = 1\n")
+    config = resolve({"query": "own_queries.query.Mine"})
+    before = sources.code_parts(config)
+    package("part", "class Part:\n    x = 2\n")
+    assert sources.edited(config, before) == ["own_queries.part"]
+    assert digest({"name": "own_queries.query.Mine", "part": "random"}) != sources_digest(config)
+
+
+@pytest.mark.parametrize("entries", [QUERIES, UPDATES], ids=["queries", "updates"])
+def test_a_default_is_read_as_it_is(entries):
+    """Where a registered strategy's own default names another, the digest of the strategy has that one, too."""
+    for name, entry in entries.items():
+        cls = load("query", name, entries)
+        strings = {item.name: item.default for item in fields(cls) if isinstance(item.default, str)}
+        read = sources._defaults(*entry.target.split(":"))
+        assert {key: found[0] for key, found in read.items() if key in strings} == strings
+
+
+def test_modules_beside_a_users_own_count_and_installed_ones_do_not(package, tmp_path, monkeypatch):
+    beside, installed = tmp_path / "own_utils.py", tmp_path / "site-packages" / "own_installed.py"
+    installed.parent.mkdir()
+    monkeypatch.syspath_prepend(installed.parent)
+    installed.write_text("y = 1\n")
+    beside.write_text("import json\nimport own_installed\n\nx = 1\n")
+    package("query", "import numpy\nfrom own_utils import x\n\nclass Mine:\n    pass\n")
+    assert set(closure(["own_queries.query"])) == {"own_queries.query", "own_utils"}
+    config = resolve({"query": "own_queries.query.Mine"})
+    before = sources.code_parts(config)
+    assert not sources.edited(config, before)
+    beside.write_text("import json\nimport own_installed\n\nx = 2222\n")
+    os.utime(beside, (2, 2))
+    assert sources.edited(config, before) == ["own_utils"]
 
 
 def test_code_counts_and_its_comments_do_not(package):

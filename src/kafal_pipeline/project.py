@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from kafal_pipeline import parameter_files, saved_run
 from kafal_pipeline.config import Config, ModelConfig, resolve
-from kafal_pipeline.config.compare import CompareConfig, resolve_comparison
+from kafal_pipeline.config.compare import CompareConfig, instead_of, resolve_comparison
 from kafal_pipeline.config.resolve import ConfigError
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.models import MODELS
@@ -91,6 +91,8 @@ def comparison(config_loader: Any) -> tuple[CompareConfig, list[Config]]:
 
     def checked() -> tuple[CompareConfig, list[Config]]:
         compare, runs = resolve_comparison(parameter_files.merged(config_loader))
+        if unheeded := instead_of(config_loader.runtime_params or {}, compare):
+            raise ConfigError(unheeded)
         strategies = {(config.query.label, config.update.label): config for config in runs}
         problems: dict[tuple[str, str], None] = {}
         for config in strategies.values():

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,12 @@ IGNORED = (
     f"{PACKAGE}.models.names",
 )
 """Modules that no result depends on, with all below them."""
+
+INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Folders of installed packages: of these, the versions are noted."""
+
+_STANDARD = tuple(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib"))
+"""Folders of Python's own library."""
 
 
 def sources_digest(config: Config) -> str:
@@ -77,8 +84,9 @@ def edited(config: Config, before: Iterable[str]) -> list[str]:
 
 
 def closure(roots: list[str]) -> dict[str, Path]:
-    """Return the modules that `roots` import, directly or not, and their files; only those of the roots' packages.
+    """Return the modules that `roots` import, directly or not, and their files.
 
+    Those of the roots' packages, and of what a user's own modules import, all that is neither installed nor Python's.
     A name that a package re-exports leads to the module that defines it: the rest of the package does not count.
     """
     packages = {root.partition(".")[0] for root in roots}
@@ -87,7 +95,7 @@ def closure(roots: list[str]) -> dict[str, Path]:
     while waiting:
         name = waiting.pop()
         ignored = any(name == other or name.startswith(f"{other}.") for other in IGNORED)
-        path = None if ignored or name in found or name.partition(".")[0] not in packages else _file(name)
+        path = None if ignored or name in found else _file(name)
         if path is not None:
             found[name] = path
             waiting += _imports(name, path, packages)
@@ -111,16 +119,95 @@ def _entries(config: Config) -> dict[str, Entry]:
 
 
 def _named(kind: str, name: str, options: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, Entry]:
-    """Return the registry entries, or what stands for them, of a strategy and of those that its options name."""
-    used = {}
-    for item in [name, *_strings(options)]:
-        if item in entries:  # an option may name another strategy, such as a composition's score
-            used[f"{kind}.{item}"] = entries[item]
-        elif item == name or ("." in item and item.isascii()):
-            module = item.rpartition(".")[0]
-            if _file(module) is not None:
-                used[f"{kind}.{item}"] = Entry(f"{module}:{item.rpartition('.')[2]}", "")
+    """Return the registry entries, or what stands for them, of a strategy and of those that its options name.
+
+    An option may name another strategy, such as a composition's score; so may its default, where it is not written.
+    """
+    used: dict[str, Entry] = {}
+    waiting: list[tuple[str, Mapping[str, Any]]] = [(name, options)]
+    while waiting:
+        item, written = waiting.pop()
+        key, module = f"{kind}.{item}", item.rpartition(".")[0]
+        if key in used:
+            continue
+        if item in entries:
+            used[key] = entries[item]
+        elif (item == name or ("." in item and item.isascii())) and _file(module) is not None:
+            used[key] = Entry(f"{module}:{item.rpartition('.')[2]}", "")
+        else:
+            continue
+        values = {**_defaults(*used[key].target.split(":")), **used[key].options, **written}
+        waiting += [(other, {}) for other in _strings(list(values.values()))]
     return used
+
+
+def _defaults(module: str, name: str) -> dict[str, list[str]]:
+    """Return, for each field of a dataclass, the strings in its default; read, since importing may take seconds."""
+    home, found = _definition(module, name)
+    if not isinstance(found, ast.ClassDef):
+        return {}
+    fields: dict[str, list[str]] = {}
+    for base in reversed(found.bases):
+        if isinstance(base, ast.Name):
+            fields |= _defaults(home, base.id)
+        elif isinstance(base, ast.Attribute) and isinstance(base.value, ast.Name):
+            other, _ = _definition(home, base.value.id)
+            fields |= _defaults(other, base.attr) if _reaches(home, other) else {}
+    for item in found.body:
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+            fields[item.target.id] = _constants(item.value, home)
+    return fields
+
+
+def _constants(value: ast.AST | None, module: str) -> list[str]:
+    """Return the strings in an expression, and in what the names in it stand for."""
+    found = []
+    for node in ast.walk(value) if value is not None else ():
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(node.value)
+        elif isinstance(node, ast.Name):
+            _, other = _definition(module, node.id)
+            if isinstance(other, ast.Constant) and isinstance(other.value, str):
+                found.append(other.value)
+    return found
+
+
+def _definition(module: str, name: str, seen: tuple[str, ...] = ()) -> tuple[str, ast.AST | None]:
+    """Return the module that defines a name of a module, and the class or value; None if unknown.
+
+    A name that stands for a module leads to that module, and None.
+    """
+    path = None if module in seen else _file(module)
+    if path is None:
+        return module, None
+    found = _bound(_tree(path, path.stat().st_mtime_ns), name)
+    if not isinstance(found, tuple):
+        return module, found
+    statement, original = found
+    if isinstance(statement, ast.Import):
+        return original, None
+    origin = _origin(statement, module, path)
+    if not _reaches(module, origin):
+        return origin, None
+    if _file(f"{origin}.{original}") is not None:
+        return f"{origin}.{original}", None
+    return _definition(origin, original, (*seen, module))
+
+
+def _bound(tree: ast.Module, name: str) -> ast.AST | tuple[ast.Import | ast.ImportFrom, str] | None:
+    """Return the class or value that a name stands for, or the statement that imports it and its name there."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return node
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+                return node.value
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            original = next((alias.name for alias in node.names if (alias.asname or alias.name) == name), None)
+            if original is not None:
+                return node, original
+    return None
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -137,7 +224,7 @@ def _strings(value: Any) -> Iterator[str]:
 @functools.cache
 def _file(name: str) -> Path | None:
     """Return the file of a module of Python code; None if there is none."""
-    if name == PACKAGE or name.startswith(f"{PACKAGE}."):
+    if _is_ours(name):
         stem = Path(__file__).parent.joinpath(*name.split(".")[1:])
         return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
     try:
@@ -149,16 +236,53 @@ def _file(name: str) -> Path | None:
 
 
 def _imports(name: str, path: Path, packages: set[str]) -> list[str]:
-    """Return the modules that a module imports anywhere, except for type checkers only; of `packages` only."""
+    """Return the modules that a module imports anywhere, except for type checkers only.
+
+    Of `packages` only or, where the module is a user's own, of others that are neither installed nor Python's as well.
+    """
+    users = not _is_ours(name)
+
+    def counts(module: str) -> bool:
+        return module.partition(".")[0] in packages or (users and _followed(module))
+
     imported = []
     for node in _executed(_tree(path, path.stat().st_mtime_ns)):
         if isinstance(node, ast.Import):
-            imported += [alias.name for alias in node.names if alias.name.partition(".")[0] in packages]
+            imported += [alias.name for alias in node.names if counts(alias.name)]
         elif isinstance(node, ast.ImportFrom):
             origin = _origin(node, name, path)
-            own = origin.partition(".")[0] in packages
-            imported += [_definer(origin, alias.name) for alias in node.names] if own else []
+            imported += [_definer(origin, alias.name) for alias in node.names] if counts(origin) else []
     return imported
+
+
+def _is_ours(name: str) -> bool:
+    return name == PACKAGE or name.startswith(f"{PACKAGE}.")
+
+
+def _followed(name: str) -> bool:
+    """Tell whether a module is this package's or lies where neither Python nor an installer puts any."""
+    return _is_ours(name) or _is_users(name.partition(".")[0])
+
+
+def _reaches(module: str, other: str) -> bool:
+    """Tell whether a module that `module` imports is followed, or of its own package, wherever that lies."""
+    return _followed(other) or other.partition(".")[0] == module.partition(".")[0]
+
+
+@functools.cache
+def _is_users(package: str) -> bool:
+    """Tell whether a package or a module of the top level is a user's own: nothing is imported to find out."""
+    try:
+        spec = importlib.util.find_spec(package) if package else None
+    except (ImportError, ValueError, AttributeError):
+        return False
+    if spec is None:
+        return False
+    places = [Path(place) for place in (*(spec.submodule_search_locations or ()), spec.origin) if place is not None]
+    files = [place for place in places if place.exists()]  # not "built-in" or "frozen"
+    return bool(files) and not any(
+        INSTALLED.intersection(file.parts) or file.is_relative_to(folder) for file in files for folder in _STANDARD
+    )
 
 
 def _definer(package: str, item: str) -> str:

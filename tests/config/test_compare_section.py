@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kafal_pipeline.config import resolve
-from kafal_pipeline.config.compare import resolve_comparison
+from kafal_pipeline.config.compare import instead_of, resolve_comparison
 from kafal_pipeline.config.resolve import ConfigError
 
 
@@ -54,6 +54,14 @@ def test_the_section_is_no_matter_of_other_runs():
         ({"queries": ["ksas"], "jobs": 0}, "compare.jobs", "greater than or equal to 1"),
         ({"queries": ["ksas"], "job": 1}, "compare.job", "Did you mean 'jobs'"),
         ({"queries": ["ksas"], "baseline": "badge"}, "compare.baseline", "none of compare.queries"),
+        (
+            {
+                "queries": ["random", {"name": "ksas", "label": "random-a"}],
+                "updates": [{"name": "kcfu", "label": "a-b"}, {"name": "fedavg", "label": "b"}],
+            },
+            "compare.queries",
+            "found 'random' with 'a-b' and 'random-a' with 'b', whose results would have the one name 'random-a-b'",
+        ),
         ({"queries": ["ksas"], "targets": [90]}, "compare.targets.0", "less than or equal to 1"),
         ({"queries": ["ksas"], "name": "a/b"}, "compare.name", "'a/b'"),
     ],
@@ -63,3 +71,18 @@ def test_mistakes_name_their_key(section, key, part):
         resolve_comparison({"compare": section})
     assert key in dict(raised.value.problems)
     assert part in dict(raised.value.problems)[key]
+
+
+@pytest.mark.parametrize(
+    ("given", "updates", "keys"),
+    [
+        ({"query": "badge", "update": "fedavg", "seed": 5}, ["kcfu"], ["query", "update", "seed"]),
+        ({"query": {"score": "ksas"}, "update": "fedavg"}, None, ["query"]),
+        ({"query": None, "cycles": 3, "compare": {"seeds": [1]}}, ["kcfu"], []),
+    ],
+)
+def test_what_a_comparison_does_not_heed_is_not_given(given, updates, keys):
+    compare, _ = resolve_comparison({"compare": {"queries": "random", "updates": updates}})
+    problems = dict(instead_of(given, compare))
+    assert list(problems) == keys
+    assert all(f"found {given[key]!r}" in said and "Write compare." in said for key, said in problems.items())

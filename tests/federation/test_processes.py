@@ -16,6 +16,7 @@ from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import make_partition, open_store
 from kafal_pipeline.data.pools import client_pools, initial_pool
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.federation import processes
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.prediction import predict_test
 from kafal_pipeline.federation.processes import end_server
@@ -138,6 +139,14 @@ def test_the_process_that_others_are_forked_off_is_begun_before_it_is_needed(
             workers.map("predict", [task])
             assert servers() == before
     end_server()
+
+
+@pytest.mark.parametrize(("asked", "count"), [("auto", 1), (2, 2)])
+def test_a_container_has_no_more_processes_than_cores_unless_asked(digits, make_config, monkeypatch, asked, count):
+    monkeypatch.setattr(runtime, "cores", lambda: 1)
+    monkeypatch.setattr(processes, "cores", lambda: 8)
+    assert runtime.workers(digits, make_config(training={"processes": asked, "device": "cpu"})).count == count
+    runtime.close()
 
 
 def test_no_process_is_begun_for_a_single_core(make_config, monkeypatch):

@@ -5,11 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
+from typing import NamedTuple
+
+
+class SmallTask(NamedTuple):
+    """What to do, for how many seconds, and the log that messages name."""
+
+    kind: str
+    seconds: float
+    log: Path = Path("small.log")
 
 
 def small_task(task, messages):
     """Do what a task says, and say when."""
-    kind, seconds = task
+    kind, seconds, _ = task
     messages.send(("began", time.monotonic()))
     if kind == "cycle":
         messages.send(("cycle", 0))

@@ -26,6 +26,7 @@ from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines.compare import child, execute, nodes
 from kafal_pipeline.pipelines.compare.plan import Plan, Planned
 from kafal_pipeline.sources import code_parts
+from kafal_pipeline.tracking import Tracker
 
 ROOT = Path(__file__).parents[2]
 BRIEF = {"tracking": "off", "federation": {"rounds": 1}, "cycles": 2}
@@ -214,9 +215,13 @@ def test_finished_runs_that_others_replace_are_counted_first(compared, monkeypat
     monkeypatch.setattr(execute, "run_beside_others", lambda *arguments: [])
     execute.execute(plan_of(folder, config, config.model_copy(update={"seed": 0})), session)
     assert "will be replaced" not in caplog.text
+    assert "Memory, " not in caplog.text
     execute.execute(plan_of(folder, config.model_copy(update={"cycles": 1})), session)
     assert "1 was finished with other parameters, data or code and will be replaced" in caplog.text
     assert "dataset.label=" in caplog.text
+    tight = plan_of(folder, config, config.model_copy(update={"seed": 0}), jobs=2, memory_limit=3)
+    execute.execute(tight, session)
+    assert "Memory, 3.0 GB, allows 1 side by side" in caplog.text
 
 
 def test_code_that_is_no_longer_on_disk_is_not_run(compared, tmp_path, monkeypatch):
@@ -278,7 +283,25 @@ def test_without_running_what_is_not_there_is_shown(compared):
         compare(folder, ["badge"], seeds=[9], baseline="badge", run_missing=False)
 
 
-def test_only_the_runs_that_a_report_shows_get_its_tag(compared, monkeypatch):
+def test_a_seed_whose_split_cannot_be_made_ends_no_other(compared, caplog):
+    folder, _ = compared
+    partition = {"clients": 10, "min_size": 106}
+    section = {"queries": ["random"], "updates": ["kcfu"], "name": "split"}
+    own = {"partition": partition, "dataset": {"label": "tight"}}
+    reason = r"the split tight/seed_0 could not be made: partition\.min_size"
+    with pytest.raises(UserError, match=rf"1 of 2 runs failed(?s:.)*tight/random-kcfu/seed_0: {reason}"):
+        run(folder, **own, compare={**section, "seeds": [0, 4]})
+    table = pd.read_csv(folder / "data/08_reporting/tight/comparison/split/runs.csv").set_index("seed")
+    assert table["status"].to_dict() == {0: "failed", 4: "finished"}
+    assert "could not be made" in table["reason"][0]
+    found = provenance.read(folder / "data/07_model_output/tight/random-kcfu/seed_0")
+    assert found is not None
+    assert "could not be made" in str(found.error)
+    with pytest.raises(UserError, match=rf"There is no finished run to compare: {reason}"):
+        run(folder, **own, compare={**section, "seeds": [0]})
+
+
+def test_only_the_runs_that_a_report_shows_get_its_tag(compared, monkeypatch, caplog):
     """Where a run is missing, one of other parameters may lie, with a name of its own in the tracker."""
     folder, _ = compared
     tracked = [
@@ -295,6 +318,13 @@ def test_only_the_runs_that_a_report_shows_get_its_tag(compared, monkeypatch):
     nodes.report(plan, nodes.load(plan, nodes.run(plan, session), session), session)
     assert given == [provenance.execution(folder, used)]
     assert provenance.execution(folder, other)
+    said = "1 of 1 runs were made without tracking"
+    assert said in caplog.text
+    assert "They are smoke/random-kcfu/seed_0" in caplog.text
+    caplog.clear()
+    Tracker.start(used, folder / "data/09_tracking" / used.run_path, folder, comparison="tags", execution=given[0])
+    nodes.report(plan, nodes.load(plan, nodes.run(plan, session), session), session)
+    assert said not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -313,6 +343,17 @@ def test_mistakes_are_found_before_any_work(compared, section, part):
         run(folder, compare=section)
     assert part in str(raised.value)
     assert finished_at(folder) == before
+
+
+def test_parameters_of_one_run_are_none_of_a_comparison(compared):
+    folder, _ = compared
+    with pytest.raises(UserError) as raised:
+        run(folder, query="badge", seed=5, compare={"queries": ["random"], "seeds": [0]})
+    lines = str(raised.value).splitlines()
+    assert [line.partition(", which")[0] for line in lines] == [
+        "--params: query: found 'badge'", "--params: seed: found 5"
+    ]  # fmt: skip
+    assert "Write compare.seeds=... instead" in lines[1]
 
 
 def test_the_report_of_a_saved_run_is_made_again_with_its_own_parameters(compared):
@@ -357,7 +398,7 @@ def test_mistakes_about_saved_runs(compared, params, pipeline, part):
 def test_ctrl_c_ends_every_process(compared):
     folder, _ = compared
     section = "compare.name=long,compare.queries=[random,entropy],compare.seeds=[0]"
-    params = f"{section},tracking=off,seed=0,federation.rounds=100000"
+    params = f"{section},tracking=off,federation.rounds=100000"
     process = subprocess.Popen(
         [sys.executable, "-m", "kafal_pipeline", "--pipeline", "compare", "--env", "smoke", "--params", params],
         cwd=folder,

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -25,11 +26,15 @@ def small_tasks(monkeypatch):
     monkeypatch.setattr(launch, "PRELOADED", [])
 
 
+def small(kind, seconds):
+    return importlib.import_module("small_tasks").SmallTask(kind, seconds)
+
+
 def run(tasks, jobs=2, limit=100.0):
     """Return how each task ended, and the most of them at any one time."""
     times = []
     launcher = launch.Launcher(jobs, limit, lambda key, message: times.append((message[1], message[0], key)))
-    ended = dict(launcher.run(tasks.items()))
+    ended = dict(launcher.run((key, small(*task)) for key, task in tasks.items()))
     going, most = 0, 0
     for _, kind, _ in sorted(times):
         going += {"began": 1, "ended": -1}.get(kind, 0)
@@ -51,8 +56,8 @@ def test_each_task_ends_in_its_own_way_and_none_ends_the_others():
     assert ended == {
         "a": None,
         "b": "out of ideas",
-        "c": "The process was ended by signal 9, perhaps for want of memory.",
-        "d": "The process ended with 3.",
+        "c": "The process was ended by signal 9, perhaps for want of memory (see small.log).",
+        "d": "The process ended with 3 (see small.log).",
         "e": None,
     }
 
@@ -76,7 +81,7 @@ def test_as_many_side_by_side_as_jobs_and_memory_allow(jobs, limit, expected):
 def test_memory_is_learnt_from_runs_that_got_somewhere(monkeypatch, first, needs, before, after):
     monkeypatch.setattr(launch, "_memory", lambda pid: needs)
     launcher = launch.Launcher(16, 8.0, lambda key, message: None)
-    ends = launcher.run([("first", (first, 1.0)), *((number, ("do", 60.0)) for number in range(15))])
+    ends = launcher.run([("first", small(first, 1.0)), *((number, small("do", 60.0)) for number in range(15))])
     most = []
     monkeypatch.setattr(launch, "_start", lambda *task, start=launch._start: (most.append(task[1]), start(*task))[1])
     monkeypatch.setattr(launcher, "_wait", lambda wait=launcher._wait: (most.append(None), wait())[1])
@@ -95,6 +100,19 @@ def test_the_usual_limit_of_a_small_machine_lets_two_runs_begin():
     assert launcher._has_room()
 
 
+def test_the_usual_limit_is_of_what_the_container_has_left(tmp_path, monkeypatch):
+    for name, content in (("proc/self/cgroup", "0::/"), ("sys/fs/cgroup/memory.max", "6" + "0" * 9)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{content}\n")
+    (tmp_path / "sys/fs/cgroup/memory.current").write_text("1000000000\n")
+    monkeypatch.setattr(launch.psutil, "virtual_memory", lambda: SimpleNamespace(available=24e9))
+    assert launch.memory_limit(None, tmp_path) == 4.0
+    assert launch.first_runs(4.0) == 2
+    assert launch.memory_limit(None, tmp_path / "none") == pytest.approx(0.8 * 24)
+    assert launch.memory_limit(7.0, tmp_path) == 7.0
+    assert launch.first_runs(0.5) == 1
+
+
 def test_nothing_to_run():
     assert run({}) == ({}, 0)
 
@@ -102,7 +120,7 @@ def test_nothing_to_run():
 def test_no_process_is_left_when_the_iteration_is_given_up():
     heard = []
     launcher = launch.Launcher(2, 100.0, lambda key, message: heard.append((key, message[0])))
-    ends = launcher.run([("quick", ("do", 1.0)), ("deaf", ("deaf", 0.0)), ("never", ("do", 0.0))])
+    ends = launcher.run([("quick", small("do", 1.0)), ("deaf", small("deaf", 0.0)), ("never", small("do", 0.0))])
     assert next(ends) == ("quick", None)
     assert ("deaf", "deaf") in heard
     processes = own_processes()
@@ -127,7 +145,7 @@ def test_what_another_command_works_on_is_waited_for_and_run_only_if_it_was_left
 
     def tasks(paths):
         asked.append(list(paths))
-        return [(path, ("taken" if active.held(tmp_path, configs[path]) else "do", 0.0)) for path in paths]
+        return [(path, small("taken" if active.held(tmp_path, configs[path]) else "do", 0.0)) for path in paths]
 
     def look(root, config, held=active.held):
         if found := held(root, config):

@@ -11,7 +11,7 @@ import pytest
 from kafal_pipeline.config import resolve
 from kafal_pipeline.config.compare import CompareConfig
 from kafal_pipeline.tracking import Tracker, deliver, shared
-from kafal_pipeline.tracking.comparison import record_comparison
+from kafal_pipeline.tracking.comparison import record_comparison, untracked
 from kafal_pipeline.tracking.delivery import Addresses, Delivery
 from kafal_pipeline.tracking.journal import read
 from kafal_pipeline.tracking.progress import Progress
@@ -116,6 +116,23 @@ def test_what_is_delivered_late_gives_a_comparison_its_runs_first(store, tmp_pat
     record_comparison(compare, config, tmp_path, [tmp_path / "taken_away.png"], {}, ["member"])
     assert deliver.main([str(folder)]) == 0
     assert client.get_run(Progress.load(run.journal.parent).run_id).data.tags["comparison.mine"] == "yes"
+
+
+def test_runs_whose_journals_are_for_another_tracker_or_experiment_are_told(tmp_path, monkeypatch):
+    config = resolve({"tracking": {"uri": "http://here.example"}})
+    others = [{"uri": "http://there.example"}, {"uri": "http://here.example", "experiment": "other"}]
+    for name, tracking in zip(("made", "there", "other"), (config.tracking.model_dump(), *others), strict=True):
+        made = resolve({"tracking": tracking})
+        folder = tmp_path / "data/09_tracking" / name
+        Tracker.start(made, folder, tmp_path, comparison="mine", execution=name).finish("FINISHED")
+    damaged = tmp_path / "data/09_tracking/damaged/20260101/journal.jsonl"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("[]\nnothing\n")
+    members = {name: name for name in ("made", "there", "other", "damaged", "never")}
+    assert untracked(members, config, tmp_path) == ["there", "other", "damaged", "never"]
+    assert untracked({"made": "done again"}, config, tmp_path) == ["made"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there.example")
+    assert untracked({"there": "there"}, resolve({}), tmp_path) == []
 
 
 def test_nothing_is_started_where_nothing_is_tracked(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
@@ -60,7 +60,8 @@ def resolve_comparison(parameters: Mapping[str, Any]) -> tuple[CompareConfig, li
     Raises
     ------
     ConfigError
-        With every problem found, strategies and seeds named twice among them.
+        With every problem found, strategies and seeds named twice among them, and strategies whose results would have
+        one name.
     """
     try:
         compare = CompareConfig.model_validate(parameters.get("compare", {}))
@@ -90,7 +91,31 @@ def resolve_comparison(parameters: Mapping[str, Any]) -> tuple[CompareConfig, li
         for update in updates
         for query in compare.queries
     ]
+    if problems := _same_names(runs):
+        raise ConfigError(problems)
     return compare, runs
+
+
+def instead_of(parameters: Mapping[str, Any], compare: CompareConfig) -> list[tuple[str, str]]:
+    """Return a problem for each of these parameters that a comparison would not heed, and what to write instead.
+
+    Parameters
+    ----------
+    parameters
+        Those that were given for this comparison alone: files have values for other runs.
+    compare
+        The section; without updates of its own, it takes the parameter `update`.
+    """
+    matrix = {"query": "queries", "seed": "seeds"} | ({} if compare.updates is None else {"update": "updates"})
+    return [
+        (
+            key,
+            f"found {parameters[key]!r}, which a comparison does not use: it is made of compare.queries, "
+            f"compare.updates and compare.seeds. Write compare.{matrix[key]}=... instead.",
+        )
+        for key in ("query", "update", "seed")
+        if key in matrix and parameters.get(key) is not None
+    ]
 
 
 _LABEL = "Leave one out, or give settings of one method different labels: {name: ..., label: ..., ...}."
@@ -98,6 +123,24 @@ _LABEL = "Leave one out, or give settings of one method different labels: {name:
 
 def _written(strategy: Strategy) -> dict[str, Any]:
     return strategy.model_dump(mode="json")
+
+
+def _same_names(runs: Iterable[Config]) -> list[tuple[str, str]]:
+    """Return a problem for each name ``<query>-<update>`` that two strategies have, which would share a folder."""
+    pairs: dict[str, dict[tuple[str, str], None]] = {}
+    for run in runs:
+        query, update = run.query.label, run.update.label
+        pairs.setdefault(f"{query}-{update}", {})[query, update] = None
+    return [
+        (
+            "compare.queries",
+            f"found {' and '.join(f'{query!r} with {update!r}' for query, update in same)}, whose results would have "
+            f"the one name {name!r}; allowed: one name a strategy. Give a query or an update another label: "
+            "{name: ..., label: ..., ...}.",
+        )
+        for name, same in pairs.items()
+        if len(same) > 1
+    ]
 
 
 def _twice(key: str, names: list[str], advice: str) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kafal_pipeline.containers import cores
 from kafal_pipeline.pipelines.cycles import cycle_name
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Runtime:
         """Return the workers for this data and configuration; other ones end first."""
         from kafal_pipeline.federation.workers import Workers  # noqa: PLC0415 - torch takes seconds to import
 
+        config = _within_container(config)
         key = (str(images.folder) if images.folder else id(images), config.model_dump_json())
         if self._workers is None or self._made_for != key:
             self.close_workers()
@@ -153,6 +155,16 @@ class Runtime:
         if self._delivery is not None:
             self._delivery.close(patience)
             self._delivery = None
+
+
+def _within_container(config: Config) -> Config:
+    """Return the configuration with no more processes than the container has cores, where they are left to the run."""
+    from kafal_pipeline.training.devices import choose_device  # noqa: PLC0415 - torch takes seconds to import
+
+    if config.training.processes != "auto" or choose_device(config.training.device).type != "cpu":
+        return config
+    processes = max(1, min(cores(), config.partition.clients))
+    return config.model_copy(update={"training": config.training.model_copy(update={"processes": processes})})
 
 
 _current = Runtime()

@@ -6,13 +6,14 @@ import contextlib
 import datetime
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kafal_pipeline.errors import masked
 from kafal_pipeline.tracking.describe import comparison_tags, flatten, run_tags
 from kafal_pipeline.tracking.journal import COMPARISONS, JOURNAL, Journal
+from kafal_pipeline.tracking.reachable import address
 from kafal_pipeline.tracking.record import FOLDERS, finite_numbers
 from kafal_pipeline.tracking.tracker import NullTracker, Tracker
 
@@ -80,6 +81,39 @@ def record_comparison(
     journal.append("members", comparison=compare.name, executions=sorted(members))
     tracker.finish("FINISHED")
     return journal.path
+
+
+def untracked(members: Mapping[str, str], config: Config, project: Path) -> list[str]:
+    """Return which runs of a comparison have no journal for its tracker and experiment; MLflow is not asked.
+
+    Parameters
+    ----------
+    members
+        By the path of each run, its execution.
+    config
+        Of any of the runs: its tracker and experiment are the comparison's.
+    project
+        The project's folder.
+    """
+    uri = address(config.tracking)
+    place = (config.tracking.experiment or config.dataset.folder, uri if uri == masked(uri or "") else None)
+    return [
+        path
+        for path, execution in members.items()
+        if not any(
+            execution == start.get("execution") and place == (start.get("experiment"), start.get("uri"))
+            for start in _starts(project / "data" / "09_tracking" / path)
+        )
+    ]
+
+
+def _starts(folder: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the first event of each journal of a run."""
+    for path in folder.glob(f"*/{JOURNAL}"):
+        with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
+            event = json.loads(file.readline())
+            if isinstance(event, dict):
+                yield event
 
 
 def _matrix(compare: CompareConfig, config: Config) -> dict[str, str]:

@@ -109,7 +109,7 @@ def load_runs(
         except _Unfinished as error:
             failed.append({**_name_of(folder), **(keys or {}).get(folder, {}), "status": FAILED, "reason": str(error)})
     if not runs:
-        reasons = "; ".join(sorted({row["reason"] for row in failed})) or "no folder was given"
+        reasons = "; ".join(sorted({row["reason"].rstrip(".") for row in failed})) or "no folder was given"
         raise UserError(
             f"There is no finished run to compare: {reasons}. kedro run --pipeline compare does what is "
             "missing or has failed."

@@ -10,12 +10,11 @@ from typing import Any
 
 from kafal_pipeline import project, provenance
 from kafal_pipeline.config import Config
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.machine import cores
+from kafal_pipeline.containers import cores
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.pipelines.compare.child import Message, Task, is_finished
 from kafal_pipeline.pipelines.compare.display import Display
-from kafal_pipeline.pipelines.compare.launch import Launcher, memory_limit
+from kafal_pipeline.pipelines.compare.launch import Launcher, first_runs, memory_limit
 from kafal_pipeline.pipelines.compare.others import run_beside_others
 from kafal_pipeline.pipelines.compare.plan import Plan
 from kafal_pipeline.sources import code_parts
@@ -40,12 +39,14 @@ def execute(plan: Plan, session: project.Session) -> dict[str, str]:
     def splitting(paths: list[str]) -> list[tuple[str, Task]]:
         return _split_tasks([splits[path] for path in paths], session)
 
-    for path, error in run_beside_others(launcher, splits, splitting, session.root):
-        if error is not None:
-            raise UserError(f"The split {path} could not be made: {error}")
-    _warn_of_replaced(plan, session.root)
-    logger.info("%d runs to go, %d side by side, logs in %s", len(plan.missing), jobs, LOG)
-    configs = {run.config.run_path: run.config for run in plan.missing}
+    unsplit = {
+        path: error for path, error in run_beside_others(launcher, splits, splitting, session.root) if error is not None
+    }
+    configs = {run.config.run_path: run.config for run in plan.missing if run.config.split_path not in unsplit}
+    _warn_of_replaced(configs.values(), session.root)
+    logger.info("%d runs to go, %d side by side, logs in %s", len(configs), jobs, LOG)
+    if (first := first_runs(limit)) < min(jobs, len(configs)):
+        logger.info("Memory, %.1f GB, allows %d side by side until it is known what a run needs", limit, first)
     failures: dict[str, str] = {}
     journals: dict[str, Path] = {}
     delivery = runtime.delivery(plan.runs[0].config, session.root)
@@ -69,14 +70,21 @@ def execute(plan: Plan, session: project.Session) -> dict[str, str]:
         def finished(config: Config) -> bool:
             return is_finished(session.root, config)
 
+        def fail(config: Config, error: str) -> None:
+            failures[config.run_path] = error
+            provenance.fail(session.root, config, error)
+
+        for run in plan.missing:
+            if (error := unsplit.get(run.config.split_path)) is not None:
+                fail(run.config, f"the split {run.config.split_path} could not be made: {error}")
+                display.end(run.config.run_path, failures[run.config.run_path])
         launcher = Launcher(jobs, limit, hear)
         for path, reason in run_beside_others(launcher, configs, training, session.root, finished):
             if path in journals:
                 delivery.over(journals[path])
             error = CHANGED if reason is None and not finished(configs[path]) else reason
             if error is not None:
-                failures[path] = error
-                provenance.fail(session.root, configs[path], error)
+                fail(configs[path], error)
             display.end(path, error)
     return failures
 
@@ -108,12 +116,12 @@ def shares(runs: int, jobs: int, processes: int | None) -> list[int | None]:
     return [processes] * (runs - left) + ([max(1, cores() // left)] * left if left else [])
 
 
-def _warn_of_replaced(plan: Plan, root: Path) -> None:
+def _warn_of_replaced(configs: Iterable[Config], root: Path) -> None:
     """Say how many finished runs lie where others are to be made, once the splits are there that they depend on."""
     replaced = 0
-    for run in plan.missing:
-        found = provenance.read(run.folder(root))
-        replaced += bool(found and found.finished) and provenance.state(root, run.config) == "absent"
+    for config in configs:
+        found = provenance.read(root / provenance.OUTPUTS / config.run_path)
+        replaced += bool(found and found.finished) and provenance.state(root, config) == "absent"
     if replaced:
         logger.warning(
             "Of what is to be run, %d was finished with other parameters, data or code and will be replaced; to keep "

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import psutil
 
+from kafal_pipeline import containers
 from kafal_pipeline.federation.processes import start_context, starting_processes
 from kafal_pipeline.pipelines.compare.child import PRELOADED, Message, Task, main
 
@@ -34,6 +36,7 @@ class _Child(Generic[K]):
     key: K
     process: Any
     messages: Connection
+    log: Path
     ended: Message | None = None
 
 
@@ -126,9 +129,17 @@ class Launcher(Generic[K]):
         self._children.clear()
 
 
-def memory_limit(given: float | None) -> float:
-    """Return the limit in GB: the one given, or four fifths of what is free now."""
-    return given if given is not None else 0.8 * psutil.virtual_memory().available / 1e9
+def memory_limit(given: float | None, root: Path = containers.ROOT) -> float:
+    """Return the limit in GB: the one given, or four fifths of what is free now, and in the container."""
+    if given is not None:
+        return given
+    free, left = psutil.virtual_memory().available, containers.memory_left(root)
+    return 0.8 * (free if left is None else min(free, left)) / 1e9
+
+
+def first_runs(limit: float) -> int:
+    """Return how many runs a limit in GB lets begin side by side, before it is known what one needs."""
+    return max(1, int(limit / ASSUMED_GB))
 
 
 def _start(context: BaseContext, key: K, task: Task) -> _Child[K]:
@@ -137,7 +148,7 @@ def _start(context: BaseContext, key: K, task: Task) -> _Child[K]:
     with starting_processes():
         process.start()
     there.close()
-    return _Child(key, process, here)
+    return _Child(key, process, here, task.log)
 
 
 def _memory(pid: int) -> float:
@@ -156,5 +167,5 @@ def _reason(child: _Child[Any]) -> str | None:
     if child.ended is None:
         code = child.process.exitcode
         how = f"was ended by signal {-code}, perhaps for want of memory" if code and code < 0 else f"ended with {code}"
-        return f"The process {how}."
+        return f"The process {how} (see {child.log})."
     return str(child.ended[1]) if child.ended[0] == "failed" else None

@@ -16,11 +16,14 @@ from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.pipelines.annotations import Parameters, RunTables
 from kafal_pipeline.pipelines.compare.plan import SPLITS, Plan, Planned, make_plan
-from kafal_pipeline.tracking.comparison import record_comparison
+from kafal_pipeline.tracking.comparison import record_comparison, untracked
 
 logger = logging.getLogger(__name__)
 
 REPORTING = Path("data/08_reporting")
+
+NAMED = 5
+"""Runs that a warning names; of more it gives the number."""
 
 
 def plan(parameters: Parameters, images: ImageData, session: project.Session) -> Plan:
@@ -88,15 +91,26 @@ def report(plan: Plan, tables: RunTables, session: project.Session) -> list[str]
         finished = tables.runs[tables.runs["status"] == FINISHED]
         used = set(zip(finished["query"], finished["update"], finished["seed"], strict=True))
         # Where a run failed, or is missing, there may lie one of other parameters, which the report does not use.
-        members = (
-            provenance.execution(session.root, item.config)
+        members = {
+            item.config.run_path: provenance.execution(session.root, item.config)
             for item in plan.runs
             if (item.config.query.label, item.config.update.label, item.config.seed) in used
-        )
-        journal = record_comparison(compare, config, session.root, files, scalars, filter(None, members))
+        }
+        journal = record_comparison(compare, config, session.root, files, scalars, filter(None, members.values()))
         delivery = runtime.delivery(config, session.root)
         delivery.follow(journal)
         delivery.over(journal)
+        if paths := untracked(members, config, session.root):
+            logger.warning(
+                "%d of %d runs were made without tracking, or have no journal for this tracker and experiment, and may "
+                "not be in MLflow. To have them there, delete their folders in %s: the same command does them again. "
+                "They are %s%s",
+                len(paths),
+                len(members),
+                provenance.OUTPUTS,
+                ", ".join(paths[:NAMED]),
+                f" and {len(paths) - NAMED} more" if len(paths) > NAMED else "",
+            )
     return [str(file) for file in files]
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kafal_pipeline.containers import cores
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.machine import cores
 from kafal_pipeline.pipelines.doctor.workload import labelled_sizes, participants_of, steps_an_epoch
 
 if TYPE_CHECKING:

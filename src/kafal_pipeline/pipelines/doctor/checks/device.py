@@ -51,7 +51,7 @@ def _gpu(device: torch.device) -> Finding:
 
 
 def _cpu(config: Config) -> Finding:
-    from kafal_pipeline.machine import cores  # noqa: PLC0415
+    from kafal_pipeline.containers import cores  # noqa: PLC0415
 
     hardware, training = hardware_tags(), config.training
     found = f"{hardware['hardware.cpu']}, {cores()} cores, {hardware['hardware.memory_gb']} GB of memory"
