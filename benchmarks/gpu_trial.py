@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 import cifar_parts
-from kafal_pipeline.data import ImageData, client_pools, initial_pool, make_partition
+from kafal_pipeline.data import ImageData, client_pools, initial_pool, make_partition, split_table
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.states import initial_state, to_arrays
 from kafal_pipeline.federation.tasks import TrainTask
@@ -37,6 +37,9 @@ from kafal_pipeline.files import write_json
 from kafal_pipeline.training.devices import choose_device
 from protocol import CIFAR10, Section, configuration, merged
 from trial import Trial, samples_of
+
+LABEL = "cifar10_gpu_trial"
+"""A data set's name of its own, so that a trial is never taken for a run of the machine that reports on it."""
 
 
 def window(values: dict[str, Any], data: ImageData, split: list[np.ndarray]) -> dict[str, float]:
@@ -109,6 +112,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--split", type=Path, help="JSON with each client's training indices; without: one drawn anew")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".")))
+    parser.add_argument("--label", default=LABEL, help="what the report calls the data set")
     parser.add_argument("--pack", action="store_true", help="write --data in parts into --out, and end")
     parser.add_argument("--query", default=CIFAR10["query"]["name"])
     parser.add_argument("--update", default=CIFAR10["update"]["name"])
@@ -154,7 +158,8 @@ def main(arguments: list[str] | None = None) -> int:
         values = trial_values(options)
         data, config = cifar_parts.load(options.data), configuration(values)
         split = make_partition(data.train_labels, config.partition, config.seed)
-        results |= {"values": values, "finished": False}
+        table = split_table(split, data.train_labels, data.num_classes).to_dict("records")
+        results |= {"dataset": options.label, "values": values, "split_table": table, "finished": False}
         if options.window and "window" not in results:
             results["window"] = window(values, data, split)
             print(results["window"], flush=True)
