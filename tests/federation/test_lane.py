@@ -75,7 +75,7 @@ class Recorder:
 
 
 def two_cycles(images, config, pools, record):
-    """Train two cycles of two rounds in one lane; return models, tables of rounds and the number of replayed steps."""
+    """Train two cycles in one lane; return models, tables of rounds and the number of replayed steps."""
     start = initial_state("resnet8", in_channels=1, num_classes=3, seed=0, cycle=0)
     with Workers(images, config) as workers:
         lane = workers._local._lanes[0]
@@ -120,6 +120,23 @@ def tasks(images, count):
 def lanes_of(images, config, count):
     worker = Worker(images, config)
     return [worker._new_lane() for _ in range(count)]
+
+
+def test_a_clients_first_round_is_not_replayed_in_its_later_ones(images, make_config, two_pools):
+    """In a round after the first, one client has a model of its own to align with, and another none."""
+    config = make_config(
+        update="chase_alignment",
+        partition={"clients": 2},
+        federation={"rounds": 5, "participation": 0.5, "all_clients_last_round": True},
+        training={"local_epochs": 2},
+    )
+    plain, plain_rows, _ = two_cycles(images, config, two_pools, record=False)
+    recorded, rows, _ = two_cycles(images, config, two_pools, record=True)
+    firsts = [{row["client"]: row["round"] for row in reversed(table)} for table in rows]
+    assert any(0 < max(first.values()) for first in firsts)
+    assert rows == plain_rows
+    for one, other in zip(plain, recorded, strict=True):
+        assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def test_three_lanes_give_the_bits_of_one_after_another(images, make_config):
