@@ -233,7 +233,48 @@ def test_another_trials_state_is_refused(gpu_trial, files, tmp_path, capsys):
 def test_the_window_compares_the_engine_with_the_published_way(files, tmp_path):
     subprocess.run(bare(*files, "--no-trial", "--out", str(tmp_path)), check=True, timeout=120)
     window = json.loads((tmp_path / "trial.json").read_text())["window"]
-    assert window["ratio"] == window["engine_samples_per_second"] / window["published_samples_per_second"] > 0
+    assert window["turns"] == 3
+    for name in ("engine_samples_per_second", "published_samples_per_second", "ratio"):
+        assert 0 < window[name]["min"] <= window[name]["median"] <= window[name]["max"], name
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_both_contestants_are_warm_and_only_the_engines_cudnn_searches(gpu_trial, files, monkeypatch, switch):
+    import torch
+
+    import cifar_parts
+    import published
+
+    calls = []
+
+    def note(name, work):
+        calls.append((name, len(work), torch.backends.cudnn.benchmark))
+        return []
+
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
+    monkeypatch.setattr(gpu_trial.Workers, "map", lambda _, method, tasks: note(method, tasks))
+    monkeypatch.setattr(published, "as_written", lambda _, __, clients, ___: len(note("published", clients)) + 1)
+    monkeypatch.setattr(gpu_trial, "samples_of", lambda *_: 1)
+    monkeypatch.setattr(gpu_trial.measure, "rate", lambda work: work() + 1.0)
+    options = gpu_trial.parse([*files, *([] if switch else ["--no-cudnn-benchmark"])])
+    values, data = gpu_trial.trial_values(options), cifar_parts.load(options.data)
+    split = [np.arange(client, 300, 10) for client in range(10)]
+    gpu_trial.window(values, data, split, cudnn_benchmark=options.cudnn_benchmark)
+    engine, other = ("train", 10, switch), ("published", 2, False)
+    assert calls == [engine, other, engine, other, other, engine, engine, other]
+    assert torch.backends.cudnn.benchmark is switch
+
+
+def test_the_window_leaves_no_memory_to_the_trial(gpu_trial, monkeypatch):
+    import torch
+
+    done = []
+    monkeypatch.setattr(gpu_trial.gc, "collect", lambda: done.append("collect"))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("empty"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: done.append("reset"))
+    gpu_trial.forget(torch.device("cuda:0"))
+    gpu_trial.forget(torch.device("cpu"))
+    assert done == ["collect", "empty", "reset", "collect"]
 
 
 def test_packed_parts_are_the_same_images(gpu_trial, files, tmp_path):
