@@ -7,8 +7,8 @@ list`, and a run with a wrong parameter; prints a table and writes benchmarks/re
 
 Tracking's helper process starts before the first training step and imports MLflow after it, so that the import, which
 takes seconds, is in no figure of the first step: `helper_tracking_on` is the processor time of the helper alone, from
-its start until MLflow knows of the interrupted run, import included. The next command is not begun before
-it has ended. Needs Linux, where an orphan is handed to the process that asked for it.
+its start until MLflow knows of the interrupted run, import included. The next command is not begun before it has ended.
+Needs Linux, where a process can have orphans handed to it.
 """
 
 from __future__ import annotations
