@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -28,7 +29,8 @@ import numpy as np
 import torch
 
 import cifar_parts
-from kafal_pipeline.data import ImageData, client_pools, initial_pool, make_partition
+import measure
+from kafal_pipeline.data import ImageData, client_pools, initial_pool, make_partition, split_table
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.states import initial_state, to_arrays
 from kafal_pipeline.federation.tasks import TrainTask
@@ -38,9 +40,20 @@ from kafal_pipeline.training.devices import choose_device
 from protocol import CIFAR10, Section, configuration, merged
 from trial import Trial, samples_of
 
+LABEL = "cifar10_gpu_trial"
+"""A data set's name of its own, so that a trial is never taken for a run of the machine that reports on it."""
 
-def window(values: dict[str, Any], data: ImageData, split: list[np.ndarray]) -> dict[str, float]:
-    """Samples a second of the engine and of the published way of working, on clients of the first cycle."""
+
+def window(
+    values: dict[str, Any], data: ImageData, split: list[np.ndarray], *, cudnn_benchmark: bool = True, turns: int = 3
+) -> dict[str, Any]:
+    """Samples a second of the engine and of the published way of working, on clients of the first cycle, in turns.
+
+    The order changes from turn to turn, and ratios are taken within one. Both have done all their work once before, so
+    that neither makes its first calls in the time that is taken. The published code leaves cuDNN's search for the
+    fastest algorithm off, as PyTorch does, and so it is off in its turns, whatever the engine's workers have set for
+    the process; the precision is the engine's.
+    """
     import published
 
     config = configuration({**values, "update": CIFAR10["update"]})
@@ -51,25 +64,49 @@ def window(values: dict[str, Any], data: ImageData, split: list[np.ndarray]) -> 
         TrainTask(client, 0, 1, state, None, 0, pool.labelled, pool.labels, pool.initial_unlabelled)
         for client, pool in pools.items()
     ]
-    with Workers(data, config) as workers:
-        workers.map("train", tasks)  # the first call chooses algorithms and records steps
-        start = time.monotonic()
-        results = workers.map("train", tasks)
-        seconds = time.monotonic() - start
-    samples = sum(samples_of(result.steps, len(pools[result.client].labelled), config) for result in results)
     training = config.training
-    device = str(choose_device(training.device))
+    device = choose_device(training.device)
     augmentation = training.augmentation
-    setting = published.Setting(training.batch_size, augmentation.flip, augmentation.crop_padding, device)
-    clients = [published.Client(pool.labelled, pool.initial_unlabelled) for pool in list(pools.values())[:3]]
-    published.as_written(data.train_images, data.train_labels, clients[:1], setting)
-    start = time.monotonic()
-    written = published.as_written(data.train_images, data.train_labels, clients[1:], setting)
-    rates = {"engine": samples / seconds, "published": written / (time.monotonic() - start)}
+    setting = published.Setting(training.batch_size, augmentation.flip, augmentation.crop_padding, str(device))
+    clients = [published.Client(pool.labelled, pool.initial_unlabelled) for pool in list(pools.values())[:2]]
+
+    with workers_for(data, config, cudnn_benchmark) as workers:
+
+        def engine() -> int:
+            results = workers.map("train", tasks)
+            return sum(samples_of(result.steps, len(pools[result.client].labelled), config) for result in results)
+
+        def as_published() -> int:
+            torch.backends.cudnn.benchmark = False
+            try:
+                done = published.as_written(data.train_images, data.train_labels, clients, setting)
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                return done
+            finally:
+                torch.backends.cudnn.benchmark = cudnn_benchmark
+
+        work = {"engine": engine, "published": as_published}
+        for warm in work.values():
+            warm()
+        rates: dict[str, list[float]] = {name: [] for name in work}
+        for turn in range(turns):
+            for name in list(work)[:: -1 if turn % 2 else 1]:
+                rates[name].append(measure.rate(work[name]))
+    ratios = [one / other for one, other in zip(rates["engine"], rates["published"], strict=True)]
     return {
-        **{f"{name}_samples_per_second": rate for name, rate in rates.items()},
-        "ratio": rates["engine"] / rates["published"],
+        **{f"{name}_samples_per_second": measure.spread(found) for name, found in rates.items()},
+        "ratio": measure.spread(ratios),
+        "turns": turns,
     }
+
+
+def forget(device: torch.device) -> None:
+    """Give back what the window has left in memory, and begin anew with the GPU's peak."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -109,6 +146,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--split", type=Path, help="JSON with each client's training indices; without: one drawn anew")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".")))
+    parser.add_argument("--label", default=LABEL, help="what the report calls the data set")
     parser.add_argument("--pack", action="store_true", help="write --data in parts into --out, and end")
     parser.add_argument("--query", default=CIFAR10["query"]["name"])
     parser.add_argument("--update", default=CIFAR10["update"]["name"])
@@ -136,6 +174,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 @contextlib.contextmanager
 def workers_for(data: ImageData, config: Section, cudnn_benchmark: bool) -> Iterator[Workers]:
+    """Make the engine's workers, and set whether cuDNN searches for the fastest algorithms, which they turn on."""
     with Workers(data, config) as workers:
         torch.backends.cudnn.benchmark = cudnn_benchmark
         yield workers
@@ -154,12 +193,14 @@ def main(arguments: list[str] | None = None) -> int:
         values = trial_values(options)
         data, config = cifar_parts.load(options.data), configuration(values)
         split = make_partition(data.train_labels, config.partition, config.seed)
-        results |= {"values": values, "finished": False}
+        table = split_table(split, data.train_labels, data.num_classes).to_dict("records")
+        results |= {"dataset": options.label, "values": values, "split_table": table, "finished": False}
         if options.window and "window" not in results:
-            results["window"] = window(values, data, split)
+            results["window"] = window(values, data, split, cudnn_benchmark=options.cudnn_benchmark)
             print(results["window"], flush=True)
             write_json(results_path, results, indent=2)
         if options.trial:
+            forget(choose_device(options.device))
             trial = Trial(values, data, split, options.out, start + options.budget_seconds)
             with workers_for(data, config, options.cudnn_benchmark) as workers:
                 results["finished"] = trial.run(workers)

@@ -1,16 +1,18 @@
 """Ten clients against a thousand: time of a client step, and memory of all processes.
 
-    python benchmarks/many_clients.py [--turns 3]
+    python benchmarks/many_clients.py [--turns 9]
 
 Every client has 50 noise images of CIFAR-10's size, 32 of them labelled, and 10 clients take part in a round, whether
-there are 10 or 1,000. Time: rounds with 4 steps a client, turn by turn; ratios are taken within a turn. Memory: a cycle
-of 3 rounds, in whose last all clients train, and the query after it, so that every client has a model and a momentum.
+there are 10 or 1,000. Time: rounds with 4 steps a client, turn by turn; ratios are taken within a turn, whose order
+changes from one to the next, and the standard error of their mean says how well it is known. Memory: a cycle of 3
+rounds, in whose last all clients train, and the query after it, so that every client has a model and a momentum.
 Prints a table and writes benchmarks/results/many_clients.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import tempfile
 import time
@@ -126,7 +128,7 @@ def remember(store: Path, clients: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--remember", nargs=2, metavar=("STORE", "CLIENTS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.remember:
@@ -144,6 +146,10 @@ def main() -> None:
     results: dict[str, object] = {
         key: measure.spread(values) for key in rows[0] if (values := [row[key] for row in rows])
     }
+    ratios = [row["ratio_step_time"] for row in rows]
+    results["ratio_step_time_mean"] = statistics.mean(ratios)
+    if len(ratios) > 1:
+        results["ratio_step_time_standard_error"] = statistics.stdev(ratios) / len(ratios) ** 0.5
     model = sum(tensor.nbytes for tensor in start_of(data).values()) / 1e6
     results |= memory | {
         "model_mb": model,

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import torch
 
 
@@ -46,6 +45,8 @@ def product_peak(dtype: torch.dtype, threads: int, size: int = 1024, seconds: fl
 
 def peak_memory(arguments: list[str]) -> float:
     """Largest memory of a Python program and its children while it runs, MB; pages that they share count once."""
+    import psutil  # noqa: PLC0415 - the rest serves machines that have none
+
     program = psutil.Popen([sys.executable, "-W", "ignore", *arguments])
     peak = 0
     while program.poll() is None:

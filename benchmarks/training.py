@@ -3,7 +3,10 @@
     python benchmarks/training.py [--data data/01_raw/cifar10.npz] [--turns 3]
 
 Prints a table and writes benchmarks/results/training.json. Without --data the images are noise of CIFAR-10's size: the
-work is the same. Ratios are taken within one turn, so that a noisy machine disturbs both contestants alike.
+work is the same. Ratios are taken within one turn, so that a noisy machine disturbs both contestants alike, and every
+other turn goes through the contestants backwards. The peak of matrix products, which `peak_fraction_fp32` divides by,
+is the mean of one right before and one right after the rate that is divided. Memory is measured in turns too, before
+the others: pages that the engines' processes share with those that are looked at would count for less.
 
 Two kinds of work, both in batches of 128 labelled and 128 unlabelled images: an epoch of clients as they are in cycle 0
 of the published protocol (503 labelled images; `..._published`), where the loader processes cost most, and one of the
@@ -13,8 +16,9 @@ mean client of each of its six cycles (503 to 1,754; `..._published_all_cycles`)
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +69,18 @@ def flops_a_sample() -> float:
     return counter.get_total_flops() / 16
 
 
+def in_turn(works: dict[str, Callable[[], int]], turn: int, beside: str) -> tuple[dict[str, float], float]:
+    """Return the rate of each work, and the peak of products around that of `beside`; backwards in odd turns."""
+    rates, peaks = {}, []
+    for name in list(works)[:: -1 if turn % 2 else 1]:
+        if name == beside:
+            peaks.append(measure.product_peak(torch.float32, cores()))
+        rates[name] = measure.rate(works[name])
+        if name == beside:
+            peaks.append(measure.product_peak(torch.float32, cores()))
+    return rates, statistics.mean(peaks)
+
+
 def cifar_turns(data: ImageData, turns: int) -> Iterator[dict[str, float]]:
     """Yield one measurement of every contestant on CIFAR-10's protocol, one right after the other."""
     images, labels = np.asarray(data.train_images), data.train_labels
@@ -77,23 +93,23 @@ def cifar_turns(data: ImageData, turns: int) -> Iterator[dict[str, float]]:
     with contestants.Engine(data, "fp32", CIFAR) as fp32, contestants.Engine(data, "bf16", CIFAR) as bf16:
         for engine in (fp32, bf16):
             engine.train(clients[:2])  # warm, as its processes stay
-        for _ in range(turns):
-            rates = {
-                "published": measure.rate(lambda: published.as_written(images, labels, first, CIFAR)),
-                "fp32": measure.rate(lambda: fp32.train(3 * first)),
-                "bf16": measure.rate(lambda: bf16.train(3 * first)),
-                "published_all_cycles": measure.rate(lambda: published.as_written(images, labels, clients, CIFAR)),
-                "fp32_all_cycles": measure.rate(lambda: fp32.train(2 * clients)),
-                "bf16_all_cycles": measure.rate(lambda: bf16.train(2 * clients)),
-                "arithmetic": measure.rate(lambda: published.arithmetic(batches, contestant, 2)),
-                "plain_score": measure.rate(lambda: published.score(plain)),
-                "score_fp32": measure.rate(lambda: len(fp32.scores(POOL))),
-                "score_bf16": measure.rate(lambda: len(bf16.scores(POOL))),
-            }
-            peak = measure.product_peak(torch.float32, cores())
+        works: dict[str, Callable[[], int]] = {
+            "published": lambda: published.as_written(images, labels, first, CIFAR),
+            "fp32": lambda: fp32.train(3 * first),
+            "bf16": lambda: bf16.train(3 * first),
+            "published_all_cycles": lambda: published.as_written(images, labels, clients, CIFAR),
+            "fp32_all_cycles": lambda: fp32.train(2 * clients),
+            "bf16_all_cycles": lambda: bf16.train(2 * clients),
+            "arithmetic": lambda: published.arithmetic(batches, contestant, 2),
+            "plain_score": lambda: published.score(plain),
+            "score_fp32": lambda: len(fp32.scores(POOL)),
+            "score_bf16": lambda: len(bf16.scores(POOL)),
+        }
+        for turn in range(turns):
+            rates, peak = in_turn(works, turn, "fp32_all_cycles")
             spearman = stats.spearmanr(fp32.scores(POOL), bf16.scores(POOL)).statistic
             yield {
-                **{f"{name}_samples_per_second": value for name, value in rates.items()},
+                **{f"{name}_samples_per_second": rates[name] for name in works},
                 "product_peak_fp32_gflops": peak,
                 "ratio_fp32_published": rates["fp32"] / rates["published"],
                 "ratio_fp32_published_all_cycles": rates["fp32_all_cycles"] / rates["published_all_cycles"],
@@ -114,13 +130,15 @@ def digits_turns(folder: Path, turns: int) -> Iterator[dict[str, float]]:
     clients = clients_of(len(labels), (30, 45, 60, 75, 100), 280)
     with contestants.Engine(data, "fp32", DIGITS) as engine:
         engine.train(clients)
-        for _ in range(turns):
-            plain = measure.rate(lambda: published.as_written(images, labels, clients, DIGITS))
-            fast = measure.rate(lambda: engine.train(10 * clients))
+        works: dict[str, Callable[[], int]] = {
+            "digits_published": lambda: published.as_written(images, labels, clients, DIGITS),
+            "digits": lambda: engine.train(10 * clients),
+        }
+        for turn in range(turns):
+            rates = {name: measure.rate(works[name]) for name in list(works)[:: -1 if turn % 2 else 1]}
             yield {
-                "digits_published_samples_per_second": plain,
-                "digits_samples_per_second": fast,
-                "ratio_digits_published": fast / plain,
+                **{f"{name}_samples_per_second": rates[name] for name in works},
+                "ratio_digits_published": rates["digits"] / rates["digits_published"],
             }
 
 
@@ -132,7 +150,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = load(options.data, folder)
-        memory = measure.peak_memory([str(Path(__file__).with_name("contestants.py")), str(data.folder)])
+        program = [str(Path(__file__).with_name("contestants.py")), str(data.folder)]
+        memory = [measure.peak_memory(program) for _ in range(options.turns)]
         turns = [
             first | second
             for first, second in zip(cifar_turns(data, options.turns), digits_turns(folder, options.turns), strict=True)
@@ -140,7 +159,12 @@ def main() -> None:
     results: dict[str, object] = {
         key: measure.spread(values) for key in turns[0] if (values := [item[key] for item in turns])
     }
-    results |= {"peak_memory_mb": memory, "processes": cores(), "torch": torch.__version__, "turns": options.turns}
+    results |= {
+        "peak_memory_mb": measure.spread(memory),
+        "processes": cores(),
+        "torch": torch.__version__,
+        "turns": options.turns,
+    }
     measure.write(RESULTS, results)
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 
 import trial_state
 from kafal_pipeline.data import ImageData, annotate, client_pools, initial_pool, label_counts
-from kafal_pipeline.evaluation.measures import classification_measures, confusion_matrix
+from kafal_pipeline.evaluation.measures import classification_measures, confusion_matrix, entropy
+from kafal_pipeline.evaluation.rounds import skipped
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.cycle_state import CycleState
 from kafal_pipeline.federation.prediction import predict_test
@@ -103,15 +104,24 @@ class Trial:
         start = time.monotonic()
         predictions = predict_test(done.global_state, len(self.data.test_labels), workers)
         measures = classification_measures(confusion_matrix(self.data.test_labels, predictions, self.data.num_classes))
-        labels = int(label_counts(self.state.pool, self.data.num_classes).sum())
+        pool, rounds = self.state.pool, pd.DataFrame(done.rows)
+        labels = int(label_counts(pool, self.data.num_classes).sum())
+        asked = pool.loc[pool["labelled_in_cycle"] == done.cycle, "label"]
+        histogram = np.bincount(asked, minlength=self.data.num_classes)
+        sent = int(rounds["bytes_down"].sum() + rounds["bytes_up"].sum())
         steps = sum(int(row["steps"]) for row in done.rows)
         samples = sum(samples_of(row["steps"], row["labels"], self.config) for row in done.rows)
         self.state.curve.append(
             {
                 "cycle": done.cycle,
                 "labels": labels,
-                "labelled_fraction": labels / len(self.state.pool),
+                "labelled_fraction": labels / len(pool),
                 **measures,
+                "classes": list(self.data.classes),
+                "queried_histogram": histogram.tolist(),
+                "queried_entropy": entropy(histogram) if done.cycle else None,
+                "bytes_sent": sent + (self.state.queried_bytes if done.cycle else 0),
+                "skipped_client_rounds": skipped(rounds),
                 "steps": steps,
                 "samples": samples,
                 "train_seconds": self.state.seconds,
@@ -125,11 +135,13 @@ class Trial:
     def _query(self, done: CycleState, workers: Workers) -> None:
         state, start = self.state, time.monotonic()
         cycle = done.cycle + 1
-        chosen = query_cycle(self.config, client_pools(state.pool), done, cycle, workers, state.memory).selections
+        answer = query_cycle(self.config, client_pools(state.pool), done, cycle, workers, state.memory)
+        chosen = answer.selections
         asked = [pd.DataFrame({"client": client, "sample": of.samples}) for client, of in chosen.items()]
         state.pool = annotate(state.pool, pd.concat(asked, ignore_index=True), self.data.train_labels, cycle)
         state.memory = {client: of.memory for client, of in chosen.items() if of.memory}
         state.training, state.seconds, state.queried = None, 0.0, time.monotonic() - start
+        state.queried_bytes = answer.bytes_down + answer.bytes_up
 
 
 def samples_of(steps: float, labels: float, config: Section) -> int:

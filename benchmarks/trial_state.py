@@ -26,14 +26,15 @@ class TrialState:
     """Where a trial stands.
 
     `pool` is the table of labelled samples, `curve` the finished cycles' measures, `memory` what queries keep by
-    client, `queried` the seconds of the last query, `seconds` those of training in the cycle of `training`, which is
-    None before the first round of a cycle.
+    client, `queried` and `queried_bytes` what the last query cost, `seconds` those of training in the cycle of
+    `training`, which is None before the first round of a cycle.
     """
 
     pool: pd.DataFrame
     curve: list[dict[str, Any]] = field(default_factory=list)
     memory: dict[int, Arrays] = field(default_factory=dict)
     queried: float = 0.0
+    queried_bytes: int = 0
     seconds: float = 0.0
     training: CycleState | None = None
 
@@ -55,6 +56,7 @@ def save(path: Path, values: dict[str, Any], state: TrialState) -> None:
         "values": values,
         "curve": state.curve,
         "queried": state.queried,
+        "queried_bytes": state.queried_bytes,
         "seconds": state.seconds,
         "cycle": training.cycle,
         "round": training.round,
@@ -94,7 +96,8 @@ def load(path: Path, values: dict[str, Any]) -> TrialState:
         rows=meta["rows"],
     )
     pool = pd.DataFrame({name: parts["pool"][name] for name in COLUMNS})
-    return TrialState(pool, meta["curve"], dict(_numbered(parts, "memory")), meta["queried"], meta["seconds"], training)
+    queried = meta["queried"], meta["queried_bytes"]
+    return TrialState(pool, meta["curve"], dict(_numbered(parts, "memory")), *queried, meta["seconds"], training)
 
 
 def _numbered(parts: dict[str, Arrays], kind: str) -> Iterator[tuple[int, Arrays]]:

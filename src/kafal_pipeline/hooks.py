@@ -11,7 +11,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from kafal_pipeline import active, continuity, project, provenance, saved_run
+from kafal_pipeline import active, continuity, project, provenance, saved_run, saved_trial
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.processes import end_server
 from kafal_pipeline.pipelines import runtime
@@ -46,9 +46,10 @@ class ProjectHooks:
                 "Clients train side by side as it is: training.processes."
             )
         names = {node.name for node in pipeline.nodes}
-        if saved_run.KEY in project.session().runtime_params and any(not name.startswith("report.") for name in names):
+        given = [key for key in (saved_run.KEY, saved_trial.KEY) if key in project.session().runtime_params]
+        if given and any(not name.startswith("report.") for name in names):
             raise UserError(
-                f"--params: {saved_run.KEY}: only the report can be made of a saved run: kedro run --pipeline report."
+                f"--params: {given[0]}: only the report can be made of a saved run: kedro run --pipeline report."
             )
         project.note_training(any(name.endswith(".train") for name in names))
         if any(name.startswith("compare.") for name in names):
@@ -94,11 +95,17 @@ class ProjectHooks:
             if project.active().tracking.enabled:
                 end_server()
         if node.name == "report.summarise":
-            from kafal_pipeline.evaluation.table import format_table, next_steps  # noqa: PLC0415 - imports pandas
+            from kafal_pipeline.evaluation.table import (  # noqa: PLC0415 - imports pandas
+                format_table,
+                format_trial,
+                next_steps,
+            )
 
-            config = project.active()
+            config, table = project.active(), format_table(outputs["learning_curve"])
             folder = REPORTING / config.run_path
-            self._closing_lines = f"{format_table(outputs['learning_curve'])}\n\n{next_steps(config, folder)}"
+            trial = outputs["summary"].get("trial")
+            end = next_steps(config, folder) if trial is None else format_trial(outputs["summary"], folder)
+            self._closing_lines = f"{table}\n\n{end}"
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, pipeline: Pipeline) -> None:

@@ -6,7 +6,7 @@ import warnings
 
 from kedro.pipeline import Pipeline
 
-from kafal_pipeline import project
+from kafal_pipeline import project, saved_trial
 from kafal_pipeline.pipelines import compare, data, doctor, fal, partition, report
 
 
@@ -18,6 +18,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     root = project.root()
     data_pipeline, partition_pipeline = data.create_pipeline(root), partition.create_pipeline(root)
     trial = fal.create_pipeline(cycles) + report.create_pipeline(cycles)
+    carried = project.session().runtime_params.get(saved_trial.KEY)
     whole = data_pipeline + partition_pipeline + trial
     return {
         "__default__": whole,
@@ -26,6 +27,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "partition": partition_pipeline,
         "trial": trial,
         "compare": data_pipeline + compare.create_pipeline(project.session()),
-        "report": report.create_pipeline(cycles),
+        "report": report.create_pipeline(cycles) if carried is None else report.create_trial_pipeline(str(carried)),
         "doctor": doctor.create_pipeline(root),
     }

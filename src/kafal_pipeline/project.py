@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kafal_pipeline import parameter_files, saved_run
+from kafal_pipeline import parameter_files, saved_run, saved_trial
 from kafal_pipeline.config import Config, ModelConfig, resolve
 from kafal_pipeline.config.compare import CompareConfig, instead_of, resolve_comparison
 from kafal_pipeline.config.resolve import ConfigError
@@ -62,9 +62,13 @@ def activate(config_loader: Any, root: Path = Path()) -> Config:
     """
     global _active, _session, _going_on, _running, _doing  # noqa: PLW0603 - see above
     _going_on, _running, _doing = False, False, None
-    given = config_loader.runtime_params or {}
+    given, place = config_loader.runtime_params or {}, None
     if _given is not None:
         config_loader["parameters"] = dict(_given)
+    elif saved_trial.KEY in given:
+        saved_trial.check_alone(given)
+        config_loader["parameters"] = saved_trial.read(given[saved_trial.KEY]).parameters
+        place = f"--params: {saved_trial.KEY}: {given[saved_trial.KEY]}"
     elif saved_run.KEY in given:
         saved_run.check_alone(given)
         config_loader["parameters"] = saved_run.parameters_of(root, given[saved_run.KEY])
@@ -74,7 +78,7 @@ def activate(config_loader: Any, root: Path = Path()) -> Config:
         check_strategies(config)
         return config
 
-    config = _located(config_loader, checked)
+    config = _located(config_loader, checked, place)
     conf = None if config_loader.conf_source is None else str(config_loader.conf_source)
     _active, _session = config, Session(root, config_loader.env, conf, given)
     return config
@@ -121,11 +125,15 @@ def broken_file() -> str | None:
     return parameter_files.broken(conf, [_session.env or "local", "base"])
 
 
-def _located(config_loader: Any, check: Callable[[], T]) -> T:
+def _located(config_loader: Any, check: Callable[[], T], place: str | None = None) -> T:
+    """Do a check whose problems are led by `place`; None: by where each key was read."""
     try:
         return check()
     except ConfigError as error:
-        lines = [f"{parameter_files.source(config_loader, key)}: {key}: {sentence}" for key, sentence in error.problems]
+        lines = [
+            f"{place or parameter_files.source(config_loader, key)}: {key}: {sentence}"
+            for key, sentence in error.problems
+        ]
         raise UserError("\n".join(lines)) from None
 
 

@@ -8,7 +8,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from kafal_pipeline.errors import UserError
+from kafal_pipeline.evaluation import CycleMetrics
 
 ROOT = Path(__file__).parents[2]
 ABSENT = ("pydantic", "pydantic_core", "kedro", "kedro_datasets", "mlflow", "dvc", "filelock", "omegaconf", "rich")
@@ -102,6 +108,121 @@ def test_a_trial_out_of_time_says_so_and_ends_later(gpu_trial, files, tmp_path):
     assert curve(parts) == curve(whole)
 
 
+def report(project, pipeline="report", **params):
+    bootstrap_project(project)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        KedroSession.create(project_path=project, runtime_params=params) as session,
+    ):
+        patch.chdir(project)
+        session.run(pipeline_names=[pipeline])
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, copy_of_project):
+    """A copy of the project, without images, splits or runs."""
+    return copy_of_project(tmp_path_factory.mktemp("project"))
+
+
+def test_a_trial_is_reported_like_a_run_without_its_images(gpu_trial, files, tmp_path, project, capsys):
+    out = tmp_path / "out"
+    gpu_trial.main([*files, "--no-window", "--update", "fedavg", "--precision", "bf16", "--out", str(out)])
+    written = json.loads((out / "trial.json").read_text())
+    rows = written["cycles"]
+    assert all(set(row) >= set(CycleMetrics.__annotations__) for row in rows)
+    assert [sum(row["queried_histogram"]) for row in rows] == [30, 20]
+    assert rows[1]["bytes_sent"] > rows[0]["bytes_sent"] > 0  # KSAS asks for models besides those of the rounds
+    capsys.readouterr()
+
+    report(project, trial=str(out / "trial.json"))
+
+    folder = project / "data/08_reporting/cifar10_gpu_trial/ksas-fedavg/seed_0"
+    curve = pd.read_csv(folder / "learning_curve.csv")
+    for name in ("cycle", "labels", "labelled_fraction", "accuracy", "balanced_accuracy", "macro_f1", "bytes_sent"):
+        assert curve[name].tolist() == [row[name] for row in rows], name
+    for name in ("queried_entropy", "query_seconds"):
+        assert np.array_equal(curve[name], [np.nan, rows[1][name]], equal_nan=True), name
+    for name in ("train_seconds", "evaluate_seconds", "samples_per_second", "skipped_client_rounds"):
+        assert curve[name].tolist() == [row[name] for row in rows], name
+    for index in range(10):
+        assert curve[f"accuracy_{index}"].tolist() == [row["per_class_accuracy"][index] for row in rows]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["dataset"], summary["update"]) == ("cifar10_gpu_trial", "fedavg")
+    assert summary["cost"]["peak_memory_mb"] == written["peak_memory_mb"]
+    assert summary["trial"]["finished"]
+    assert len(list(folder.glob("*.png"))) == 3
+    shown = capsys.readouterr().out
+    assert f"{100 * rows[1]['accuracy']:.2f} %" in shown
+    assert f"{summary['cost']['samples_per_second']:,.0f} samples/s (cpu, bf16)" in shown
+    assert f"{written['peak_memory_mb']:,.0f} MB" in shown
+    assert "Not finished" not in shown
+
+
+@pytest.fixture
+def trial_file(gpu_trial, tmp_path):
+    """A function that writes the file of an unfinished trial on a GPU, with changes."""
+    row = {"cycle": 0, "labels": 3, "labelled_fraction": 0.1, "accuracy": 0.5, "balanced_accuracy": 0.5}
+    row |= {"macro_f1": 0.5, "per_class_accuracy": [0.5, None], "classes": ["a", "b"], "queried_histogram": [2, 1]}
+    row |= {"queried_entropy": None, "train_seconds": 2.0, "query_seconds": None, "evaluate_seconds": 1.0}
+    row |= {"bytes_sent": 8, "skipped_client_rounds": 0, "steps": 4, "samples": 1000, "samples_per_second": 500.0}
+
+    def write(**changes):
+        values = gpu_trial.trial_values(gpu_trial.parse(["--data", "x.npz", "--device", "cuda:7"]))
+        content = {"dataset": gpu_trial.LABEL, "values": values, "finished": False, "cycles": [row]}
+        content |= {"split_table": [{"client": 0, "class": 1, "count": 3}], "device": "NVIDIA H200", "torch": "2"}
+        content |= {"peak_memory_mb": 4000.0, "peak_gpu_memory_mb": 3000.0, **changes}
+        path = tmp_path / "trial.json"
+        path.write_text(json.dumps({key: value for key, value in content.items() if value != "absent"}))
+        return str(path)
+
+    return write
+
+
+def test_an_unfinished_trial_of_a_gpu_is_reported_as_far_as_it_came(trial_file, project, capsys):
+    report(project, trial=trial_file())
+    shown = capsys.readouterr().out
+    assert "1 of 6 cycles" in shown
+    assert "500 samples/s (NVIDIA H200, fp32)" in shown
+    assert "4,000 MB, 3,000 MB on the GPU" in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"cycles": "absent"}, "has not finished any cycle"),
+        ({"cycles": []}, "has not finished any cycle"),
+        ({"cycles": [{"cycle": 0}]}, "cycles.0.labels: is needed"),
+        ({"split_table": "absent"}, "split_table: is needed"),
+        ({"split_table": [{"client": 0, "class": 2, "count": 3}]}, "a class beyond"),
+        ({"values": "absent"}, "values: is needed"),
+        ({"values": {"training": 3}}, "trial.json: training: found 3"),
+        ({"dataset": "../up"}, "trial.json: dataset.name"),
+    ],
+)
+def test_files_that_are_of_no_trial(trial_file, project, changes, part):
+    with pytest.raises(UserError) as raised:
+        report(project, trial=trial_file(**changes))
+    assert part in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("params", "pipeline", "part"),
+    [
+        ({"trial": "nowhere/trial.json"}, "report", "nowhere/trial.json: cannot be read"),
+        ({"trial": "conf"}, "report", "conf: cannot be read"),
+        ({"trial": "pyproject.toml"}, "report", "pyproject.toml: damaged"),
+        ({"seed": 3}, "report", "--params: seed: a trial has its own parameters"),
+        ({"run": "digits/ksas-kcfu/seed_0"}, "report", "--params: run: a trial"),
+        ({}, "fal", "kedro run --pipeline report"),
+        ({}, "doctor", "kedro run --pipeline report"),
+    ],
+)
+def test_mistakes_about_trials(trial_file, project, params, pipeline, part):
+    with pytest.raises(UserError) as raised:
+        report(project, pipeline, **{"trial": trial_file(), **params})
+    assert part in str(raised.value)
+
+
 def test_another_trials_state_is_refused(gpu_trial, files, tmp_path, capsys):
     for seed, code in (("0", 0), ("1", 1)):
         arguments = [*files, "--no-window", "--budget-seconds", "0", "--seed", seed, "--out", str(tmp_path)]
@@ -112,7 +233,48 @@ def test_another_trials_state_is_refused(gpu_trial, files, tmp_path, capsys):
 def test_the_window_compares_the_engine_with_the_published_way(files, tmp_path):
     subprocess.run(bare(*files, "--no-trial", "--out", str(tmp_path)), check=True, timeout=120)
     window = json.loads((tmp_path / "trial.json").read_text())["window"]
-    assert window["ratio"] == window["engine_samples_per_second"] / window["published_samples_per_second"] > 0
+    assert window["turns"] == 3
+    for name in ("engine_samples_per_second", "published_samples_per_second", "ratio"):
+        assert 0 < window[name]["min"] <= window[name]["median"] <= window[name]["max"], name
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_both_contestants_are_warm_and_only_the_engines_cudnn_searches(gpu_trial, files, monkeypatch, switch):
+    import torch
+
+    import cifar_parts
+    import published
+
+    calls = []
+
+    def note(name, work):
+        calls.append((name, len(work), torch.backends.cudnn.benchmark))
+        return []
+
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
+    monkeypatch.setattr(gpu_trial.Workers, "map", lambda _, method, tasks: note(method, tasks))
+    monkeypatch.setattr(published, "as_written", lambda _, __, clients, ___: len(note("published", clients)) + 1)
+    monkeypatch.setattr(gpu_trial, "samples_of", lambda *_: 1)
+    monkeypatch.setattr(gpu_trial.measure, "rate", lambda work: work() + 1.0)
+    options = gpu_trial.parse([*files, *([] if switch else ["--no-cudnn-benchmark"])])
+    values, data = gpu_trial.trial_values(options), cifar_parts.load(options.data)
+    split = [np.arange(client, 300, 10) for client in range(10)]
+    gpu_trial.window(values, data, split, cudnn_benchmark=options.cudnn_benchmark)
+    engine, other = ("train", 10, switch), ("published", 2, False)
+    assert calls == [engine, other, engine, other, other, engine, engine, other]
+    assert torch.backends.cudnn.benchmark is switch
+
+
+def test_the_window_leaves_no_memory_to_the_trial(gpu_trial, monkeypatch):
+    import torch
+
+    done = []
+    monkeypatch.setattr(gpu_trial.gc, "collect", lambda: done.append("collect"))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("empty"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: done.append("reset"))
+    gpu_trial.forget(torch.device("cuda:0"))
+    gpu_trial.forget(torch.device("cpu"))
+    assert done == ["collect", "empty", "reset", "collect"]
 
 
 def test_packed_parts_are_the_same_images(gpu_trial, files, tmp_path):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kafal_pipeline.addresses import served_by_ui
 from kafal_pipeline.errors import masked
@@ -86,6 +87,29 @@ def next_steps(config: Config, folder: Path | str) -> str:
         )
     width = max(len(name) for name, _ in steps)
     return "\n".join(f"{name.ljust(width)}  {step}" for name, step in steps)
+
+
+def format_trial(summary: Mapping[str, Any], folder: Path | str) -> str:
+    """Return the lines about a trial that another machine has done: its speed and memory, and where the report lies.
+
+    Parameters
+    ----------
+    summary
+        The report's summary: `cost` and `trial` are read.
+    folder
+        Its folder.
+    """
+    cost, trial = summary["cost"], summary["trial"]
+    gpu = f", {cost['peak_gpu_memory_mb']:,.0f} MB on the GPU" if "peak_gpu_memory_mb" in cost else ""
+    lines = [
+        ("Training", f"{cost['samples_per_second']:,.0f} samples/s ({trial['device']}, {trial['precision']})"),
+        ("Most memory", f"{cost['peak_memory_mb']:,.0f} MB{gpu}"),
+        ("Summary, tables, figures", str(folder)),
+    ]
+    if not trial["finished"]:
+        lines.insert(0, ("Not finished", f"{summary['cycles']} of {trial['cycles']} cycles; its command goes on"))
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name.ljust(width)}  {line}" for name, line in lines)
 
 
 def _tracking_page(uri: str | None) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node
 
-from kafal_pipeline.pipelines.report.nodes import draw, summarise
+from kafal_pipeline import saved_trial
+from kafal_pipeline.pipelines.report.nodes import draw, draw_trial, summarise, summarise_trial
+
+FIGURES = ["learning_curve_figure", "client_classes_figure", "queried_classes_figure"]
 
 
 def create_pipeline(cycles: int) -> Pipeline:
@@ -28,7 +31,34 @@ def create_pipeline(cycles: int) -> Pipeline:
             node(
                 draw,
                 inputs=["parameters", "learning_curve", "split_table", "images", *metrics],
-                outputs=["learning_curve_figure", "client_classes_figure", "queried_classes_figure"],
+                outputs=FIGURES,
+                name="report.draw",
+                tags=["report"],
+            ),
+        ]
+    )
+
+
+def create_trial_pipeline(path: str) -> Pipeline:
+    """Return the pipeline that sums up the trial in the file `path`, without images or a split of this machine."""
+
+    def read_trial() -> saved_trial.Trial:
+        return saved_trial.read(path)
+
+    return Pipeline(
+        [
+            node(read_trial, inputs=None, outputs="trial", name="report.read", tags=["report"]),
+            node(
+                summarise_trial,
+                inputs=["parameters", "trial"],
+                outputs=["learning_curve", "summary"],
+                name="report.summarise",
+                tags=["report"],
+            ),
+            node(
+                draw_trial,
+                inputs=["parameters", "learning_curve", "trial"],
+                outputs=FIGURES,
                 name="report.draw",
                 tags=["report"],
             ),
