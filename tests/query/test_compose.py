@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kafal_pipeline.config import Strategy
+from kafal_pipeline.config import Strategy, resolve
+from kafal_pipeline.config.resolve import ConfigError
 from kafal_pipeline.config.strategy import PARTS
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.query import QUERIES
@@ -164,11 +165,8 @@ def test_published_compositions_are_made_of_the_same_parts(make_pool):
         ({"score": "ksas", "smoothing": 1}, "query.smoothing: unknown option. Did you mean 'prior_smoothing'"),
         ({"score": "ksas", "quota": "fair"}, "query.quota: found 'fair'"),
         ({"score": "ksas", "weighted": True}, "query.weighted"),
-        ({"score": "ksas", "space": "features"}, "query.space: found 'features', which changes nothing"),
-        ({"score": "ksas", "space_model": "local", "diversity": "none"}, "query.space_model: found 'local'"),
-        ({"score": "ksas", "quota": "global_prototypes", "candidates": 8}, "query.candidates: found 8"),
         ({"score": {"prior_smoothing": 1}}, "must be a name, or a mapping with the key `name`"),
-        ({"score": "ksas", "candidates": 0}, "query.candidates: found 0"),
+        ({"score": "ksas", "diversity": "k_means", "candidates": 0}, "query.candidates: found 0"),
         ({"name": "compose", "quota": "none", "foo": 1}, "query.foo: unknown option"),
         ({"score": "qbc", "committee": ["local", "local"]}, "a member may stand there once"),
     ],
@@ -176,6 +174,20 @@ def test_published_compositions_are_made_of_the_same_parts(make_pool):
 def test_mistakes_are_told(options, message):
     with pytest.raises(UserError, match=message):
         from_parameters(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"score": "ksas", "space": "features"}, "query: space: found 'features', which changes nothing"),
+        ({"score": "ksas", "space_model": "local", "diversity": "none"}, "query: space_model: found 'local'"),
+        ({"name": "compose", "quota": "global_prototypes", "candidates": 8}, "query: candidates: found 8"),
+    ],
+)
+def test_what_only_diversity_reads_is_refused_without(options, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve({"query": options})
+    assert resolve({"query": {**options, "diversity": "k_means"}}).query.name == "compose"
 
 
 capacities = st.lists(st.integers(0, 30), min_size=2, max_size=6).map(np.array).filter(lambda c: c.sum() > 0)

@@ -21,6 +21,10 @@ PARTS = ("score", "quota", "diversity", "space", "space_model", "candidates", "w
 """The options of a composition itself, those of `kafal_pipeline.query.compose.Compose`; others are its score's."""
 
 
+OF_DIVERSITY = ("space", "space_model", "candidates")
+"""Those that only the diversity step reads."""
+
+
 class Strategy(BaseModel):
     """A registered name or a dotted path, with options.
 
@@ -60,6 +64,7 @@ class Strategy(BaseModel):
         options = {**nested, **value}
         if name == COMPOSE:
             options = _with_score_options(options)
+            _check_diversity(options)
         return {"name": name, "label": label or _label(name, options), "options": options}
 
 
@@ -73,6 +78,16 @@ def _with_score_options(options: dict[str, Any]) -> dict[str, Any]:
     elif scores and isinstance(score, dict):
         own["score"] = {**score, **scores}
     return own
+
+
+def _check_diversity(options: dict[str, Any]) -> None:
+    """Refuse what would change nothing."""
+    idle = [key for key in OF_DIVERSITY if key in options]
+    if idle and options.get("diversity", "none") == "none":
+        raise ValueError(
+            f"{idle[0]}: found {options[idle[0]]!r}, which changes nothing without a diversity step. Set diversity to "
+            "k_means, k_centre or k_means_pp, or leave it out"
+        )
 
 
 def _label(name: str, options: dict[str, Any]) -> str:

@@ -20,9 +20,6 @@ from kafal_pipeline.registry import create
 
 DIVERSITIES = {"k_means": KMeans, "k_centre": KCentre, "k_means_pp": KMeansPP}
 
-OF_DIVERSITY = ("space", "space_model", "candidates")
-"""Options that only the diversity step reads."""
-
 
 def compose(
     pool: PoolView,
@@ -92,13 +89,6 @@ class Compose:
         """Refuse what does not fit together."""
         if self.weighted and self.diversity != "k_means":
             raise UserError(f"query.weighted: is for diversity k_means alone; found diversity {self.diversity!r}.")
-        if self.diversity == "none":
-            for item in fields(self):
-                if item.name in OF_DIVERSITY and getattr(self, item.name) != item.default:
-                    raise UserError(
-                        f"query.{item.name}: found {getattr(self, item.name)!r}, which changes nothing without a "
-                        f"diversity step. Set query.diversity to one of {', '.join(DIVERSITIES)}, or leave it out."
-                    )
         _ = self.score_part  # its mistakes are the user's, and are told before anything runs
 
     @cached_property
