@@ -44,7 +44,7 @@ COURTESY = 5
 """What the helper adds to its `nice` value: the processes of its run come first."""
 
 
-def follow(journal: Path, addresses: Addresses, gone: threading.Event, patience: float, pause: float = 0.5) -> bool:
+def follow(journal: Path, addresses: Addresses, gone: threading.Event, patience: float, pause: float = 2.0) -> bool:
     """Deliver a journal while it is written, until `gone` is set and all is delivered, or `patience` is at its end.
 
     Returns whether everything is delivered.
@@ -58,14 +58,14 @@ def follow(journal: Path, addresses: Addresses, gone: threading.Event, patience:
         if taken and not prepared:  # there is time now
             prepare()
             prepared = True
-        gone.wait(pause if taken else 4 * pause)
+        gone.wait(pause)  # what comes meanwhile goes in one batch
     if sampler:
         sampler.stop()
     deadline = time.monotonic() + patience
     while not delivery.attempt(over=True, live=True):
         if time.monotonic() > deadline:
             return False
-        time.sleep(4 * pause)
+        time.sleep(pause)
     return True
 
 

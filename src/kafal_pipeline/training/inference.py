@@ -14,10 +14,10 @@ from kafal_pipeline.training.fusion import fused
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import Autocast
 
-PIXELS = {"cpu": 192 * 32 * 32, "cuda": 4096 * 32 * 32}
-"""Pixels in a float32 forward; twice as many in bfloat16. On a CPU 192 images of 32x32 are some 7 % faster than 64,
-where memory is kept between forwards (`federation.processes.MALLOC`). Fixed, because a sum may round differently in a
-batch of another size."""
+PIXELS = {"cpu": 96 * 32 * 32, "cuda": 4096 * 32 * 32}
+"""Pixels in a float32 forward; twice as many in bfloat16. On a CPU 96 images of 32x32: on one (Zen 4) 192 were some 7 %
+faster than 64, on another (Zen 5) they are a quarter slower than 96, as they no longer lie in its cache. Fixed, because
+a sum may round differently in a batch of another size."""
 
 
 def _features(network: nn.Module, pixels: Pixels, indices: NDArray[np.int64]) -> Iterator[Tensor]:
