@@ -244,6 +244,15 @@ def test_the_figure_of_the_scores_shows_seeds_means_and_intervals(comparison):
         np.testing.assert_allclose(middle.get_offsets(), [[mean, row]])
 
 
+def test_the_label_below_the_scores_is_whole_beside_long_names(make_tables):
+    queries = ("random", "a_composition_of_many_parts_with_a_long_name")
+    long = compare(make_tables(queries=queries), baseline="random")
+    figure = scores_figure(long, looks(long))
+    figure.canvas.draw()
+    label = figure.axes[0].xaxis.label.get_window_extent()
+    assert 0 <= label.x0 < label.x1 <= figure.bbox.x1
+
+
 def test_the_bar_of_the_critical_difference_is_as_long_as_that(comparison):
     ranking = comparison.ranking
     (axes,) = critical_difference_figure(comparison, looks(comparison)).axes

@@ -118,7 +118,7 @@ def scores_figure(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
                 axes.plot([line["aulc_low"], line["aulc_high"]], [row, row], color=look.colour, linewidth=2.2, zorder=3)
             axes.scatter([line["aulc"]], [row], s=44, color=look.colour, marker=look.marker, linewidths=0, zorder=4)
         _rows(axes, names)
-        axes.set_xlabel("AULC of the seeds, their mean and its interval")
+        axes.set_xlabel("AULC of the seeds, their mean and its interval", loc="right")
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     return figure
 
