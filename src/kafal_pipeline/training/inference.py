@@ -16,8 +16,8 @@ from kafal_pipeline.training.precision import Autocast
 
 PIXELS = {"cpu": 96 * 32 * 32, "cuda": 4096 * 32 * 32}
 """Pixels in a float32 forward; twice as many in bfloat16. On a CPU 96 images of 32x32: on one (Zen 4) 192 were some 7 %
-faster than 64, on another (Zen 5) they are a quarter slower than 96, as they no longer lie in its cache. Fixed, because
-a sum may round differently in a batch of another size."""
+faster than 64, on another (Zen 5) they are a quarter slower than 96; 96 was not measured on the first. Fixed, because a
+sum may round differently in a batch of another size."""
 
 
 def _features(network: nn.Module, pixels: Pixels, indices: NDArray[np.int64]) -> Iterator[Tensor]:
