@@ -7,7 +7,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from kafal_pipeline.tracking.model import log_model
+from kafal_pipeline.tracking import torchscript, tracker
+from kafal_pipeline.tracking.journal import Journal, read
+from kafal_pipeline.tracking.tracker import Tracker
 
 
 class Undecided(nn.Module):
@@ -22,21 +24,47 @@ class Undecided(nn.Module):
         return logits if bool((images == images.mean()).all()) else -logits
 
 
-def test_a_network_that_depends_on_its_images_is_not_logged_as_another(tmp_path, monkeypatch):
-    network = Undecided()
-    save_file(network.state_dict(), tmp_path / "global_model.safetensors")
+@pytest.fixture
+def description(tmp_path):
+    """Return what is recorded of a model whose state is in a file, and that file."""
+    network = nn.Module()
+    network.head = nn.Linear(4, 2)
+    state = tmp_path / "global_model.safetensors"
+    save_file(network.state_dict(), state)
+    shape = {"name": "resnet8", "in_channels": 1, "num_classes": 2}
+    return state, {"model": shape, "image_shape": [1, 2, 2], "mean": [0.5], "std": [0.5]}
+
+
+def test_a_network_that_depends_on_its_images_is_not_recorded_as_another(tmp_path, monkeypatch, caplog, description):
+    state, described = description
     monkeypatch.setattr("kafal_pipeline.models.build", lambda *_, **__: Undecided())
-    event = {
-        "state": str(tmp_path / "global_model.safetensors"),
-        "model": {"name": "resnet8", "in_channels": 1, "num_classes": 2},
-        "image_shape": [1, 2, 2],
-        "mean": [0.5],
-        "std": [0.5],
-        "classes": ["a", "b"],
-    }
-    before = torch.get_num_threads()
-    try:
-        with pytest.raises(ValueError, match="computes something else"):
-            log_model("run", "experiment", event)
-    finally:
-        torch.set_num_threads(before)
+    with pytest.raises(ValueError, match="computes something else"):
+        torchscript.save_torchscript(tmp_path / "model.pt", state, **described)
+    assert not (tmp_path / "model.pt").exists()
+    run = Tracker(Journal(tmp_path / "journal.jsonl"), None)
+    run.model(state, ["a", "b"], **described)
+    run.finish("FINISHED")
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith("Not in MLflow: the model") and "depend on what the images show?" in message
+    assert [entry.event["type"] for entry in read(run.journal)] == ["end"]
+
+
+def test_a_restarted_run_records_the_model_that_it_has_recorded(tmp_path, monkeypatch, description):
+    """Saved twice, TorchScript has other bytes, and the tracker would refuse the first."""
+    state, described = description
+
+    class Linear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, images):
+            return self.head(images.flatten(1))
+
+    monkeypatch.setattr("kafal_pipeline.models.build", lambda *_, **__: Linear())
+    for _ in range(2):
+        Tracker(Journal(tmp_path / "journal.jsonl"), None).model(state, ["a", "b"], **described)
+        monkeypatch.setattr(tracker, "save_torchscript", pytest.fail)
+    first, second = (entry.event for entry in read(tmp_path / "journal.jsonl"))
+    assert {key: first[key] for key in ("path", "sha256")} == {key: second[key] for key in ("path", "sha256")}
+    assert torch.jit.load(first["path"])(torch.ones(3, 1, 2, 2)).shape == (3, 2)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import kafal_pipeline
 from kafal_pipeline.config import resolve
 from kafal_pipeline.tracking import NullTracker, Tracker, deliver
+from kafal_pipeline.tracking.delivery import Addresses, Delivery
 from kafal_pipeline.tracking.journal import JOURNAL, read
 from kafal_pipeline.tracking.progress import PROGRESS, Progress
 
@@ -107,6 +109,10 @@ def test_the_model_loads_and_predicts_what_the_network_does(finished, state):
         torch.testing.assert_close(model(images), expected)
     served = mlflow.pyfunc.load_model(run_of(client, folder).data.tags["model"])
     torch.testing.assert_close(torch.from_numpy(served.predict(images.numpy())), expected)
+    info = mlflow.models.get_model_info(run_of(client, folder).data.tags["model"])
+    assert info.flavors["pytorch"]["pytorch_version"] == torch.__version__  # else loading warns
+    assert served.predict(served.input_example).shape == (2, 10)
+    assert info.metadata["classes"] == list("0123456789")
 
 
 def test_delivering_again_adds_nothing_even_when_the_progress_is_lost(finished):
@@ -124,6 +130,49 @@ def test_delivering_again_adds_nothing_even_when_the_progress_is_lost(finished):
     assert len(client.search_runs([after.info.experiment_id])) == len(
         {run.data.tags["execution"] for run in client.search_runs([after.info.experiment_id])}
     )
+
+
+def test_a_model_is_delivered_without_pytorch(finished, run_python, tmp_path):
+    """Its import would be waited for at the end of every run."""
+    import mlflow  # noqa: PLC0415 - seconds
+
+    _, folder, _ = finished
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(folder / JOURNAL, other)
+    code = (
+        "import sys; from kafal_pipeline.tracking.deliver import main; code = main(sys.argv[1:]);"
+        "sys.exit(code + 10 * ('torch' in sys.modules))"
+    )
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert run_python(code, other, "--uri", uri).returncode == 0
+    assert mlflow.MlflowClient(uri).get_run(Progress.load(other).run_id).data.tags["model"].startswith("models:/")
+
+
+def test_numbers_wait_for_company_and_files_do_not(store, tmp_path):
+    _, project, uri = store
+    tracker = Tracker.start(config(uri), tmp_path, project, comparison="delivered by this test")
+    delivery = Delivery(tracker.journal, Addresses(None, None))
+    assert delivery.due()
+    assert delivery.attempt(over=False, live=True)
+    tracker.metrics({"accuracy": 0.5}, step=10)
+    assert not delivery.due()
+    (tmp_path / "a.txt").write_text("a")
+    tracker.artifact(tmp_path / "a.txt")
+    assert delivery.due()
+    assert delivery.attempt(over=False, live=True)
+    assert not delivery.due()
+    tracker.finish("FINISHED")
+    assert delivery.due()
+
+
+def test_files_wait_as_well_for_a_tracker_that_is_down(store, tmp_path):
+    _, project, _ = store
+    tracker = Tracker.start(config(UNREACHABLE), tmp_path, project, comparison="delivered by this test")
+    delivery = Delivery(tracker.journal, Addresses(None, None))
+    assert delivery.due()
+    assert not delivery.attempt(over=False, live=True)
+    assert not delivery.due()
 
 
 def test_what_is_delivered_is_not_looked_at_again(finished, run_python):
@@ -270,7 +319,8 @@ def test_off_means_no_journal_no_helper_and_no_mlflow(run_python, tmp_path):
         "import sys; from pathlib import Path; from kafal_pipeline.config import resolve;"
         "import kafal_pipeline.tracking.hooks; from kafal_pipeline.tracking import Tracker;"
         "folder = Path(sys.argv[1]); t = Tracker.start(resolve({'tracking': 'off'}), folder, folder);"
-        "t.metrics({'accuracy': 1.0}, step=1); t.tags({}); t.artifact(folder); t.model(folder); t.finish('FINISHED');"
+        "t.metrics({'accuracy': 1.0}, step=1); t.tags({}); t.artifact(folder); t.model(folder, []);"
+        "t.finish('FINISHED');"
         "assert not list(folder.iterdir()); assert type(t).__name__ == 'NullTracker';"
         "print(sorted({'mlflow', 'torch', 'sklearn', 'matplotlib'} & set(sys.modules)))"
     )

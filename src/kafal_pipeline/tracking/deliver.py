@@ -7,6 +7,8 @@ What is delivered already is not delivered again. Exit code: 0 when everything i
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import logging
 import os
 import sys
@@ -20,7 +22,6 @@ from filelock import FileLock, Timeout
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.tracking.delivery import Addresses, Delivery
 from kafal_pipeline.tracking.journal import COMPARISONS, JOURNAL, read
-from kafal_pipeline.tracking.model import prepare
 from kafal_pipeline.tracking.progress import Progress
 from kafal_pipeline.tracking.system import SYSTEM, SystemSampler
 
@@ -37,14 +38,20 @@ NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 HTTP = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """MLflow's own seven retries take minutes; the journal makes them needless."""
 
-SETTLE = 2.5
+SETTLE = 1.0
 """Seconds in which a run that begins has the machine for itself: importing MLflow would slow down its own imports."""
 
-COURTESY = 5
-"""What the helper adds to its `nice` value: the processes of its run come first."""
+LOOK = 0.25
+"""Seconds between two looks at whether there is something to deliver."""
+
+RETRY = 2.0
+"""Seconds between two attempts at the end of a run."""
+
+COURTESY = 15
+"""What the helper adds to its `nice` value: it takes what the run's processes leave, such as the ends of rounds."""
 
 
-def follow(journal: Path, addresses: Addresses, gone: threading.Event, patience: float, pause: float = 2.0) -> bool:
+def follow(journal: Path, addresses: Addresses, gone: threading.Event, patience: float) -> bool:
     """Deliver a journal while it is written, until `gone` is set and all is delivered, or `patience` is at its end.
 
     Returns whether everything is delivered.
@@ -52,20 +59,17 @@ def follow(journal: Path, addresses: Addresses, gone: threading.Event, patience:
     delivery = Delivery(journal, addresses)
     gone.wait(SETTLE)
     sampler = SystemSampler(journal.with_name(SYSTEM)) if read(journal)[0].event["system_metrics"] else None
-    prepared = False
     while not gone.is_set():
-        taken = delivery.attempt(over=False, live=True)
-        if taken and not prepared:  # there is time now
-            prepare()
-            prepared = True
-        gone.wait(pause)  # what comes meanwhile goes in one batch
+        if delivery.due():
+            delivery.attempt(over=False, live=True)
+        gone.wait(LOOK)
     if sampler:
         sampler.stop()
     deadline = time.monotonic() + patience
     while not delivery.attempt(over=True, live=True):
         if time.monotonic() > deadline:
             return False
-        time.sleep(pause)
+        time.sleep(RETRY)
     return True
 
 
@@ -101,9 +105,15 @@ def set_environment() -> None:
 
 
 def give_way() -> None:
-    """Let the run's own processes have the cores first."""
+    """Let the run's own processes have the cores first, and take less of them.
+
+    Looking for garbage while MLflow is imported takes a quarter as long again; looking through all of it at the end,
+    while the run waits, a second.
+    """
     if hasattr(os, "nice"):
         os.nice(COURTESY)
+    gc.set_threshold(100_000, 50)
+    atexit.register(gc.freeze)
 
 
 def _deliver_late(journal: Path, addresses: Addresses) -> bool:

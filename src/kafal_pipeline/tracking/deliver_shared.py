@@ -49,7 +49,9 @@ class _Followed:
         self._over = True
 
     def attempt(self) -> bool:
-        """Deliver what is new; return whether the run is over and all of it delivered."""
+        """Deliver what is due; return whether the run is over and all of it delivered."""
+        if not self._over and not self._delivery.due():
+            return False
         if not self._delivery.attempt(over=self._over, live=True) or not self._over:
             return False
         self._lock.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kafal_pipeline.tracking.deliver")
 
 BATCHED = ("metrics", "tags")
+"""Events that go in batches."""
+
+PAUSE = 5.0
+"""Seconds for which these wait for others while the run goes on: every batch costs it a moment."""
 
 
 class Addresses(NamedTuple):
@@ -38,6 +43,17 @@ class Delivery:
         self._store: Store | None = None
         self._system = journal.with_name(SYSTEM)
         self.progress = Progress.load(journal.parent)
+        self._next = 0.0
+        self._taken = False
+
+    def due(self) -> bool:
+        """Return whether it is time for an attempt while the run goes on: `PAUSE` after the last one, or for a file.
+
+        After an attempt that failed, files wait as well.
+        """
+        if time.monotonic() >= self._next:
+            return True
+        return self._taken and any(e.event["type"] not in BATCHED for e in read(self._path, self.progress.journal))
 
     def attempt(self, over: bool, live: bool) -> bool:
         """Deliver what is new and return whether the tracker took it all.
@@ -49,6 +65,7 @@ class Delivery:
         live
             Whether it was killed just now.
         """
+        self._taken = False
         try:
             store = self._connected()
             if store is None:
@@ -57,11 +74,14 @@ class Delivery:
             self._deliver(store, read(self._path, self.progress.journal), "journal")
             if over and not self.progress.complete:
                 self._conclude(store, live)
+            self._taken = True
         except UserError:
             raise
         except Exception as error:
             self._note_problem(error)
             return False
+        finally:
+            self._next = time.monotonic() + PAUSE
         if self.progress.problem:
             self.progress.problem = None
             self._save()

@@ -2,91 +2,95 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
-import warnings
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.models import Model, ModelSignature
+from mlflow.models.utils import _save_example
+from mlflow.types import Schema, TensorSpec
+from mlflow.utils.environment import _mlflow_conda_env, _PythonEnv
 
 MODEL = "global_model"
 """The model's name in its run."""
 
 
-def prepare() -> None:
-    """Have MLflow look over the installed packages now: a second that the first model would wait for."""
-    with contextlib.suppress(ImportError, AttributeError):  # not public: else the model waits
-        from mlflow.utils.requirements_utils import (  # noqa: PLC0415 - imports mlflow, seconds
-            _init_modules_to_packages_map,
+class _TorchScript:
+    """A flavor, as `Model.log` takes it, that saves what `mlflow.pytorch` would, of a model that is a file already.
+
+    MLflow's own imports PyTorch, for a second or two of the run's end, and loads the model twice.
+    """
+
+    @staticmethod
+    def save_model(
+        path: str,
+        mlflow_model: Model,
+        script: Path,
+        pytorch_version: str,
+        signature: ModelSignature,
+        example: Any,
+        **_options: Any,
+    ) -> None:
+        """Write the model's folder at `path`. Options are those of `Model.log`, which hands on its own too."""
+        folder = Path(path)
+        (folder / "data").mkdir(parents=True)
+        shutil.copyfile(script, folder / "data" / "model.pth")
+        # Needed by the loader, though TorchScript is read by PyTorch's own code.
+        (folder / "data" / "pickle_module_info.txt").write_text("mlflow.pytorch.pickle_module")
+        requirements = [f"{package}=={importlib.metadata.version(package)}" for package in ("mlflow", "torch", "numpy")]
+        (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
+        _mlflow_conda_env(str(folder / "conda.yaml"), additional_pip_deps=requirements, install_mlflow=False)
+        _PythonEnv.current().to_yaml(str(folder / "python_env.yaml"))
+        _save_example(mlflow_model, example, path)
+        mlflow_model.signature = signature
+        mlflow_model.add_flavor("pytorch", model_data="data", pytorch_version=pytorch_version, code=None)
+        mlflow.pyfunc.add_to_model(
+            mlflow_model,
+            loader_module="mlflow.pytorch",
+            data="data",
+            pickle_module_name="mlflow.pytorch.pickle_module",
+            conda_env="conda.yaml",
+            python_env="python_env.yaml",
+            model_config={"device": None},
         )
+        mlflow_model.model_size_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        mlflow_model.save(str(folder / "MLmodel"))
 
-        _init_modules_to_packages_map()
 
-
-def log_model(run_id: str, experiment_id: str, event: Mapping[str, Any]) -> str:
+def log_model(run_id: str, experiment_id: str, script: Path, event: Mapping[str, Any]) -> str:
     """Log the model of a run and return its address, ``models:/...``.
-
-    It is logged as TorchScript: such a model needs none of this package's code to load, is restored without unpickling
-    objects, and takes ``.eval()`` and ``.to(device)`` like any module, which `torch.export`'s programs refuse.
 
     Parameters
     ----------
     run_id, experiment_id
         The run. The tracking address must have been set.
+    script
+        The model as TorchScript, of `kafal_pipeline.tracking.torchscript`.
     event
-        ``state``, a safetensors file; ``model`` with ``name``, ``in_channels``, ``num_classes`` and those keys of the
-        parameters' section that are not the default; ``image_shape`` ``[C, H, W]``; ``mean`` and ``std``, one number a
-        channel; ``classes``, the names. The logged model takes float32 ``(N, C, H, W)`` in [0, 1] and returns logits
-        ``(N, K)``.
+        ``image_shape`` ``[C, H, W]``; ``classes``, the names; ``pytorch_version``, which saved the model.
     """
-    import mlflow.pytorch  # noqa: PLC0415 - seconds to import
-    import numpy as np  # noqa: PLC0415 - only here
-    import torch  # noqa: PLC0415 - seconds to import, and most deliveries hold no model
-    from mlflow.models import Model, ModelSignature  # noqa: PLC0415 - seconds to import
-    from mlflow.types import Schema, TensorSpec  # noqa: PLC0415 - seconds to import
-    from safetensors.torch import load_file  # noqa: PLC0415 - imports torch
-
-    from kafal_pipeline.config import ModelConfig  # noqa: PLC0415 - with what uses it
-    from kafal_pipeline.models import ImageClassifier, build  # noqa: PLC0415 - imports torch
-    from kafal_pipeline.models.factory import SHAPE  # noqa: PLC0415 - imports torch
-
-    torch.set_num_threads(1)
-    description = event["model"]
-    network = build(
-        ModelConfig.model_validate({key: value for key, value in description.items() if key not in SHAPE}),
-        **{key: description[key] for key in SHAPE},
-        image_size=event["image_shape"][1:],
-    )
-    network.load_state_dict(load_file(Path(event["state"])))
-    classifier = ImageClassifier(network, event["mean"], event["std"]).eval()
     shape = tuple(event["image_shape"])
-    example = np.full((2, *shape), 0.5, dtype=np.float32)
-    images = torch.from_numpy(example)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is frozen, in favour of `torch.export`
-        # Its own check imports two seconds' worth of modules.
-        traced = torch.jit.trace(classifier, images, check_trace=False)
-        other = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
-        if not torch.allclose(traced(other), classifier(other), rtol=1e-4, atol=1e-5):
-            raise ValueError("its TorchScript form computes something else: does it depend on what the images show?")
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *shape))]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, description["num_classes"]))]),
-    )
-    # Without these MLflow infers them by running the model in a fresh process, for half a minute.
-    requirements = [f"{package}=={importlib.metadata.version(package)}" for package in ("torch", "numpy")]
+    classes = list(event["classes"])
     mlflow.set_experiment(experiment_id=experiment_id)
     # `mlflow.pytorch.log_model` would end the run, or need it active in this process; `Model.log` takes its id.
     info = Model.log(
         artifact_path=None,
-        flavor=mlflow.pytorch,
+        flavor=_TorchScript,
+        flavor_name="pytorch",
         run_id=run_id,
         name=MODEL,
-        pytorch_model=traced,
-        signature=signature,
-        input_example=example,
-        pip_requirements=requirements,
-        metadata={"classes": list(event["classes"])},
-        serialization_format="pickle",  # MLflow's name for "not torch.export"; TorchScript brings its own format
+        script=script,
+        pytorch_version=event["pytorch_version"],
+        signature=ModelSignature(
+            inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *shape))]),
+            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(classes)))]),
+        ),
+        example=np.full((2, *shape), 0.5, dtype=np.float32),
+        metadata={"classes": classes},
+        validate_serving_input=False,  # it loads the model; `save_torchscript` has compared it with the network
     )
     return str(info.model_uri)

@@ -21,7 +21,6 @@ from kafal_pipeline.errors import masked
 from kafal_pipeline.files import replacing
 from kafal_pipeline.locks import alone
 from kafal_pipeline.tracking.describe import COMPARISON, comparison_tags, sha256
-from kafal_pipeline.tracking.model import log_model
 
 EXECUTION = "execution"
 """Tag that says which journal a run is of."""
@@ -117,16 +116,18 @@ class Store:
         self._client.log_artifact(self.run_id, str(_unchanged(event, "path")), event["folder"] or None)
 
     def _apply_model(self, event: Event) -> None:
-        path = _unchanged(event, "state")
-        if self._client.get_run(self.run_id).data.tags.get("model_sha256") == event["sha256"]:
+        if self._client.get_run(self.run_id).data.tags.get("model_sha256") == event["state_sha256"]:
             return
+        path = _unchanged(event, "path")
         try:
-            uri = log_model(self.run_id, self.experiment_id, event)
+            from kafal_pipeline.tracking.model import log_model  # noqa: PLC0415 - takes what an MLflow to come may lack
+
+            uri = log_model(self.run_id, self.experiment_id, path, event)
         except (MlflowException, OSError):  # the tracker's doing
             raise
         except Exception as error:
             raise Undeliverable(f"the model {path}: {type(error).__name__}: {error}") from error
-        self._client.log_batch(self.run_id, tags=[RunTag("model", uri), RunTag("model_sha256", event["sha256"])])
+        self._client.log_batch(self.run_id, tags=[RunTag("model", uri), RunTag("model_sha256", event["state_sha256"])])
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,11 +20,15 @@ from kafal_pipeline.tracking.helper import LOG, start_process, wait
 from kafal_pipeline.tracking.journal import JOURNAL, Journal, read
 from kafal_pipeline.tracking.progress import Progress
 from kafal_pipeline.tracking.reachable import address
+from kafal_pipeline.tracking.torchscript import save_torchscript
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
 
 logger = logging.getLogger(__name__)
+
+MODEL_FILE = "global_model-"
+"""How the name of the recorded model begins, beside the journal; the beginning of its state's SHA-256 follows."""
 
 
 class NullTracker:
@@ -39,8 +43,8 @@ class NullTracker:
     def artifact(self, path: Path, folder: str = "") -> None:
         """Record a file, shown in the run's folder `folder`."""
 
-    def model(self, state: Path, **description: Any) -> None:
-        """Record the final model; `kafal_pipeline.tracking.model.log_model` says what describes it."""
+    def model(self, state: Path, classes: Sequence[str], **description: Any) -> None:
+        """Record the final model; `kafal_pipeline.tracking.torchscript.save_torchscript` says what describes it."""
 
     def finish(self, status: Literal["FINISHED", "FAILED"], error: str | None = None, limit: float = 60) -> None:
         """End the run with `status` and wait at most `limit` seconds for the delivery."""
@@ -152,9 +156,29 @@ class Tracker(NullTracker):
         """Record a file, shown in the run's folder `folder`; it is copied as it is now, or not at all."""
         self._append("artifact", path=str(path.resolve()), folder=folder, sha256=sha256(path))
 
-    def model(self, state: Path, **description: Any) -> None:
-        """Record the final model; `kafal_pipeline.tracking.model.log_model` says what describes it."""
-        self._append("model", state=str(state.resolve()), sha256=sha256(state), **description)
+    def model(self, state: Path, classes: Sequence[str], **description: Any) -> None:
+        """Record the final model; `kafal_pipeline.tracking.torchscript.save_torchscript` says what describes it."""
+        import torch  # noqa: PLC0415 - seconds, but for a run that has trained
+
+        digest = sha256(state)
+        path = self._journal.path.with_name(f"{MODEL_FILE}{digest[:12]}.pt")
+        if not path.exists():  # else by this run, before it was interrupted
+            try:
+                save_torchscript(path, state, **description)
+            except CannotWrite:
+                raise
+            except Exception as problem:
+                logger.warning("Not in MLflow: the model %s: %s: %s", state, type(problem).__name__, problem)
+                return
+        self._append(
+            "model",
+            path=str(path.resolve()),
+            sha256=sha256(path),
+            state_sha256=digest,
+            pytorch_version=str(torch.__version__),
+            image_shape=description["image_shape"],
+            classes=list(classes),
+        )
 
     def finish(self, status: Literal["FINISHED", "FAILED"], error: str | None = None, limit: float = 60) -> None:
         """End the run with `status` and wait at most `limit` seconds for the delivery."""

@@ -1,0 +1,72 @@
+"""The final global model as TorchScript, made by the run itself, which has PyTorch in memory."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kafal_pipeline.files import replacing
+
+
+def save_torchscript(
+    path: Path,
+    state: Path,
+    model: Mapping[str, Any],
+    image_shape: Sequence[int],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> None:
+    """Save a model with its normalisation as TorchScript, which takes none of this package's code to load.
+
+    Besides, it is restored without unpickling objects, and takes ``.eval()`` and ``.to(device)`` like any module, which
+    `torch.export`'s programs refuse.
+
+    Parameters
+    ----------
+    path
+        The file to write: a module that takes float32 ``(N, C, H, W)`` in [0, 1] and returns logits ``(N, K)``.
+    state
+        The model's parameters and buffers, a safetensors file.
+    model
+        ``name``, ``in_channels``, ``num_classes`` and those keys of the parameters' section that are not the default.
+    image_shape
+        ``[C, H, W]``.
+    mean, std
+        One number a channel, of pixels in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        Where TorchScript cannot say what the model does: it depends on the images by more than arithmetic.
+    CannotWrite
+        If the disk is full or must not be written.
+    """
+    import torch  # noqa: PLC0415 - a run that trains has imported it by now
+    from safetensors.torch import load_file  # noqa: PLC0415 - imports torch
+
+    from kafal_pipeline.config import ModelConfig  # noqa: PLC0415 - with what uses it
+    from kafal_pipeline.models import ImageClassifier, build  # noqa: PLC0415 - imports torch
+    from kafal_pipeline.models.factory import SHAPE  # noqa: PLC0415 - imports torch
+
+    network = build(
+        ModelConfig.model_validate({key: value for key, value in model.items() if key not in SHAPE}),
+        **{key: model[key] for key in SHAPE},
+        image_size=image_shape[1:],
+    )
+    network.load_state_dict(load_file(state))
+    classifier = ImageClassifier(network, mean, std).eval()
+    with warnings.catch_warnings(), torch.no_grad():
+        # That TorchScript is frozen, in favour of `torch.export`; of what a trace may miss, the comparison tells.
+        warnings.simplefilter("ignore")
+        # Its own check imports two seconds' worth of modules.
+        traced = torch.jit.trace(classifier, torch.full((2, *image_shape), 0.5), check_trace=False)
+        images = torch.rand(3, *image_shape, generator=torch.Generator().manual_seed(0))
+        if not torch.allclose(traced(images), classifier(images), rtol=1e-4, atol=1e-5):
+            raise ValueError("its TorchScript form computes something else: does it depend on what the images show?")
+        content = io.BytesIO()  # PyTorch's own writing says of a full disk what nobody understands
+        torch.jit.save(traced, content)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getvalue())
