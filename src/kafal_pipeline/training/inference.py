@@ -14,9 +14,10 @@ from kafal_pipeline.training.fusion import fused
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import Autocast
 
-PIXELS = {"cpu": 96 * 32 * 32, "cuda": 4096 * 32 * 32}
-"""Pixels in a float32 forward; twice as many in bfloat16. On a CPU 96 images of 32x32: on one (Zen 4) 192 were some 7 %
-faster than 64, on another (Zen 5) they are a quarter slower than 96; 96 was not measured on the first. Fixed, because a
+PIXELS = {"cpu": 48 * 32 * 32, "cuda": 4096 * 32 * 32}
+"""Pixels in a float32 forward; twice as many in bfloat16. On a CPU 48 images of 32x32, so that two processes' largest
+results lie in a shared cache beside what others keep there: on one processor (Zen 5) 24 to 48 are a fifth to a quarter
+faster than 96 or 192, on another (Zen 4), with nobody else in its cache, 192 were 7 % faster than 64. Fixed, because a
 sum may round differently in a batch of another size."""
 
 
