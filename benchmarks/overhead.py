@@ -130,8 +130,8 @@ def import_seconds() -> float:
 
 
 def displaced(off: Run, on: Run) -> float:
-    """Return the seconds in which threads of the tracked run waited for a core beyond those of the untracked one."""
-    return on.waited - off.waited
+    """Return the seconds in which threads of the tracked run waited for a core because its helper had it."""
+    return min(max(on.waited - off.waited, 0.0), on.helper)
 
 
 def logging_share(off: Run, on: Run) -> float:
@@ -171,6 +171,8 @@ def main() -> None:
             "tracked_over_untracked": spread([b.seconds / a.seconds for a, b in pairs]),
             "outside_seconds_untracked": spread([a.outside for a, _ in pairs]),
             "outside_seconds_tracked": spread([one.outside for one in on]),
+            "waited_seconds_untracked": spread([a.waited for a, _ in pairs]),
+            "waited_seconds_tracked": spread([one.waited for one in on]),
             "displaced_seconds": spread([displaced(*pair) for pair in pairs]),
             "helper_cpu_seconds": spread([one.helper for one in on]),
             "helper_share_of_cores": spread([one.helper / (one.seconds * (os.cpu_count() or 1)) for one in on]),

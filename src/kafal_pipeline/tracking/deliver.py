@@ -47,7 +47,7 @@ LOOK = 0.25
 RETRY = 2.0
 """Seconds between two attempts at the end of a run."""
 
-COURTESY = 15
+COURTESY = 19
 """What the helper adds to its `nice` value: it takes what the run's processes leave, such as the ends of rounds."""
 
 
