@@ -14,8 +14,10 @@ run: MLflow's helper has taken the core. All of them count, as if no two threads
 - `overhead_share`: outside the engine, less the engine's own import, and displaced: everything that the tracked run has
   around the engine, as a share of its seconds; `overhead_share_with_imports` has that import in it.
 - `logging_share`: what is outside the engine in the tracked run beyond the untracked one, and displaced, as a share of
-  the untracked run's seconds. How fast training itself was is left out of it, since that differs by more from one run
-  to the next than tracking costs: `tracked_over_untracked` has it.
+  the untracked run's seconds: an upper bound, since a second for which one of two processes waits does not make the
+  run a second longer. `logging_share_of_cores` has the displaced seconds as what they are, a part of all cores' time.
+  How fast training itself was is left out of both, since that differs by more from one run to the next than tracking
+  costs: `tracked_over_untracked` has it.
 
 Memory is the largest sum over all processes, pages that they share counted once; while training goes on, which a look
 at it disturbs, it is looked at every ten seconds. Writes benchmarks/results/overhead.json.
@@ -139,6 +141,11 @@ def logging_share(off: Run, on: Run) -> float:
     return (on.outside - off.outside + displaced(off, on)) / off.seconds
 
 
+def logging_share_of_cores(off: Run, on: Run) -> float:
+    """Return what tracking costs if what its helper takes is taken from all cores alike."""
+    return (on.outside - off.outside + displaced(off, on) / (os.cpu_count() or 1)) / off.seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="cifar10_small")
@@ -168,6 +175,7 @@ def main() -> None:
             "overhead_share": spread([(b.outside - imports + displaced(a, b)) / b.seconds for a, b in pairs]),
             "overhead_share_with_imports": spread([(b.outside + displaced(a, b)) / b.seconds for a, b in pairs]),
             "logging_share": spread([logging_share(*pair) for pair in pairs]),
+            "logging_share_of_cores": spread([logging_share_of_cores(*pair) for pair in pairs]),
             "tracked_over_untracked": spread([b.seconds / a.seconds for a, b in pairs]),
             "outside_seconds_untracked": spread([a.outside for a, _ in pairs]),
             "outside_seconds_tracked": spread([one.outside for one in on]),

@@ -13,7 +13,6 @@ from kedro.pipeline.node import Node
 
 from kafal_pipeline import active, continuity, project, provenance, saved_run, saved_trial
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation.processes import end_server
 from kafal_pipeline.pipelines import runtime
 from kafal_pipeline.pipelines.cycles import FIRST_NODE
 from kafal_pipeline.saved_files import check_named, check_there
@@ -90,10 +89,7 @@ class ProjectHooks:
             continuity.begin(project.root(), project.active())
             project.end()  # of going on: nothing is left to go on with
         if node.name == f"cycle_{project.active().cycles - 1:02d}.evaluate":
-            # Nothing trains or predicts any more, and MLflow's helper needs memory for the model.
-            runtime.close_workers()
-            if project.active().tracking.enabled:
-                end_server()
+            runtime.close_workers()  # nothing trains or predicts any more
         if node.name == "report.summarise":
             from kafal_pipeline.evaluation.table import (  # noqa: PLC0415 - imports pandas
                 format_table,

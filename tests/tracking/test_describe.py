@@ -68,6 +68,15 @@ def test_the_commit_is_recorded_and_whether_it_is_what_runs(repository):
     assert clean["git_dirty"] == "false"
     (repository / "file").write_text("2")
     assert git_tags(repository)["git_dirty"] == "true"
+    subprocess.run(["git", "-C", repository, "checkout", "-q", "--detach"], check=True)
+    detached = git_tags(repository)
+    assert detached["git_commit"] == clean["git_commit"]
+    assert "mlflow.source.git.branch" not in detached
+
+
+def test_a_repository_without_a_commit_has_none(tmp_path):
+    subprocess.run(["git", "-C", tmp_path, "init", "-q"], check=True)
+    assert git_tags(tmp_path) == {}
 
 
 def test_outside_a_repository_there_is_no_commit(tmp_path, monkeypatch):

@@ -59,17 +59,6 @@ def begin_server(preloaded: Sequence[str]) -> None:
             ensure_running()
 
 
-def end_server() -> None:
-    """End the process that others are forked off, once they have ended; the next one to be started starts it anew.
-
-    It holds 300 MB of imported modules.
-    """
-    with contextlib.suppress(ImportError, AttributeError):  # not public: else it ends with this process
-        from multiprocessing.forkserver import _forkserver  # noqa: PLC0415 - missing on some systems
-
-        _forkserver._stop()  # type: ignore[attr-defined]
-
-
 @contextlib.contextmanager
 def starting_processes() -> Iterator[None]:
     """Start processes in here: deaf to Ctrl-C from their first instruction, quickly, and with memory that stays."""

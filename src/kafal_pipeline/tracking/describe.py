@@ -102,13 +102,13 @@ def sha256(path: Path) -> str:
 
 def git_tags(project: Path) -> dict[str, str]:
     """Return the commit that the code stands at and whether it was changed since; nothing outside a repository."""
-    commit = _git(project, "rev-parse", "HEAD")
-    if not commit:
+    lines = _git(project, "status", "--porcelain=v2", "--branch").splitlines()
+    head = dict(line.removeprefix("# branch.").split(" ", 1) for line in lines if line.startswith("# branch."))
+    if head.get("oid", "(initial)") == "(initial)":  # no repository, or no commit yet
         return {}
-    dirty = "true" if _git(project, "status", "--porcelain") else "false"
-    tags = {"git_commit": commit, "git_dirty": dirty, "mlflow.source.git.commit": commit}
-    branch = _git(project, "branch", "--show-current")
-    return tags | ({"mlflow.source.git.branch": branch} if branch else {})
+    dirty = any(not line.startswith("#") for line in lines)
+    tags = {"git_commit": head["oid"], "git_dirty": str(dirty).lower(), "mlflow.source.git.commit": head["oid"]}
+    return tags | ({} if head["head"] == "(detached)" else {"mlflow.source.git.branch": head["head"]})
 
 
 def hardware_tags() -> dict[str, str]:
