@@ -23,8 +23,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import psutil
-
 import measure
 
 RESULTS = Path(__file__).parent / "results" / "startup.json"
@@ -36,9 +34,6 @@ COMMANDS = {
     "configuration_error": ([*RUN, "query=nonsense"], 1),
 }
 """Commands, and the exit codes that show that they came as far as they should; 130 is that of an interruption."""
-
-HELPER = "kafal_pipeline.tracking"
-"""What the command line of tracking's helper names."""
 
 HELPER_SECONDS = "helper_tracking_on"
 SET_CHILD_SUBREAPER = 36
@@ -82,18 +77,12 @@ def adopt() -> None:
 
 
 def orphans_end() -> float | None:
-    """Wait until all that a command has left has ended; return the CPU time of tracking's helper, if that was left."""
-    helpers = set()
-    for process in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):
-            if HELPER in " ".join(process.cmdline()):
-                helpers.add(process.pid)
+    """Wait until all that a command has left has ended; return its CPU time: tracking's helper is all that stays."""
     seconds = None
     with contextlib.suppress(ChildProcessError):
         while True:
-            pid, _, used = os.wait4(-1, 0)
-            if pid in helpers:
-                seconds = (seconds or 0.0) + used.ru_utime + used.ru_stime
+            _, _, used = os.wait4(-1, 0)
+            seconds = (seconds or 0.0) + used.ru_utime + used.ru_stime
     return seconds
 
 
