@@ -27,7 +27,7 @@ def start_process(command: list[str], log: Path, project: Path, uri: str | None)
         "PYTHONPATH": os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH")) if part),
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",  # the model is logged on the CPU; GPU metrics do not go through CUDA
+        "CUDA_VISIBLE_DEVICES": "",  # nothing here computes on a GPU; GPU metrics do not go through CUDA
         **({"MLFLOW_TRACKING_URI": uri} if uri else {}),
     }
     with writing(log):
