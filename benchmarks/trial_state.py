@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,17 @@ def save(path: Path, values: dict[str, Any], state: TrialState) -> None:
 
 
 def load(path: Path, values: dict[str, Any]) -> TrialState:
-    """Return the state of the trial with these `values`; UserError if the file is another trial's."""
+    """Return the state of the trial with these `values`; UserError if the file is another trial's, or none of these."""
+    try:
+        return _read(path, values)
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} cannot be read as a trial's state ({type(error).__name__}: {error}): it may be damaged, or of another "
+            "version of this program. Remove it, or give another --out."
+        ) from None
+
+
+def _read(path: Path, values: dict[str, Any]) -> TrialState:
     with np.load(path, allow_pickle=False) as archive:
         meta = json.loads(archive[META].tobytes())
         if meta["values"] != values:

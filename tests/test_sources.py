@@ -9,7 +9,7 @@ from dataclasses import fields
 
 import pytest
 
-from kafal_pipeline import sources
+from kafal_pipeline import module_files, sources
 from kafal_pipeline.config import resolve
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.registry import Entry, load
@@ -34,13 +34,13 @@ def package(tmp_path, monkeypatch):
         path = folder / f"{name}.py"
         path.write_text(text)
         os.utime(path, (now := next(clock), now))
-        sources._file.cache_clear()
-        sources._is_users.cache_clear()
+        module_files.file_of.cache_clear()
+        module_files._is_users.cache_clear()
         importlib.invalidate_caches()
 
     yield write
-    sources._file.cache_clear()
-    sources._is_users.cache_clear()
+    module_files.file_of.cache_clear()
+    module_files._is_users.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "own_queries"]:
         del sys.modules[name]  # looking for a module imports its package
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import importlib.util
 import json
-import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kafal_pipeline.config import Config
 from kafal_pipeline.models import MODELS
+from kafal_pipeline.module_files import PACKAGE, definition, file_of, imports, reaches
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.registry import Entry
 from kafal_pipeline.update import UPDATES
-
-PACKAGE = "kafal_pipeline"
 
 ROOTS = (f"{PACKAGE}.pipelines.fal.nodes", f"{PACKAGE}.federation.workers")
 """What every run executes."""
@@ -40,12 +37,6 @@ IGNORED = (
     f"{PACKAGE}.models.names",
 )
 """Modules that no result depends on, with all below them."""
-
-INSTALLED = frozenset({"site-packages", "dist-packages"})
-"""Folders of installed packages: of these, the versions are noted."""
-
-_STANDARD = tuple(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib"))
-"""Folders of Python's own library."""
 
 
 def sources_digest(config: Config) -> str:
@@ -95,10 +86,10 @@ def closure(roots: list[str]) -> dict[str, Path]:
     while waiting:
         name = waiting.pop()
         ignored = any(name == other or name.startswith(f"{other}.") for other in IGNORED)
-        path = None if ignored or name in found else _file(name)
+        path = None if ignored or name in found else file_of(name)
         if path is not None:
             found[name] = path
-            waiting += _imports(name, path, packages)
+            waiting += imports(name, path, packages)
     return found
 
 
@@ -132,7 +123,7 @@ def _named(kind: str, name: str, options: Mapping[str, Any], entries: Mapping[st
             continue
         if item in entries:
             used[key] = entries[item]
-        elif (item == name or ("." in item and item.isascii())) and _file(module) is not None:
+        elif (item == name or ("." in item and item.isascii())) and file_of(module) is not None:
             used[key] = Entry(f"{module}:{item.rpartition('.')[2]}", "")
         else:
             continue
@@ -143,7 +134,7 @@ def _named(kind: str, name: str, options: Mapping[str, Any], entries: Mapping[st
 
 def _defaults(module: str, name: str) -> dict[str, list[str]]:
     """Return, for each field of a dataclass, the strings in its default; read, since importing may take seconds."""
-    home, found = _definition(module, name)
+    home, found = definition(module, name)
     if not isinstance(found, ast.ClassDef):
         return {}
     fields: dict[str, list[str]] = {}
@@ -151,8 +142,8 @@ def _defaults(module: str, name: str) -> dict[str, list[str]]:
         if isinstance(base, ast.Name):
             fields |= _defaults(home, base.id)
         elif isinstance(base, ast.Attribute) and isinstance(base.value, ast.Name):
-            other, _ = _definition(home, base.value.id)
-            fields |= _defaults(other, base.attr) if _reaches(home, other) else {}
+            other, _ = definition(home, base.value.id)
+            fields |= _defaults(other, base.attr) if reaches(home, other) else {}
     for item in found.body:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
             fields[item.target.id] = _constants(item.value, home)
@@ -166,48 +157,10 @@ def _constants(value: ast.AST | None, module: str) -> list[str]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.append(node.value)
         elif isinstance(node, ast.Name):
-            _, other = _definition(module, node.id)
+            _, other = definition(module, node.id)
             if isinstance(other, ast.Constant) and isinstance(other.value, str):
                 found.append(other.value)
     return found
-
-
-def _definition(module: str, name: str, seen: tuple[str, ...] = ()) -> tuple[str, ast.AST | None]:
-    """Return the module that defines a name of a module, and the class or value; None if unknown.
-
-    A name that stands for a module leads to that module, and None.
-    """
-    path = None if module in seen else _file(module)
-    if path is None:
-        return module, None
-    found = _bound(_tree(path, path.stat().st_mtime_ns), name)
-    if not isinstance(found, tuple):
-        return module, found
-    statement, original = found
-    if isinstance(statement, ast.Import):
-        return original, None
-    origin = _origin(statement, module, path)
-    if not _reaches(module, origin):
-        return origin, None
-    if _file(f"{origin}.{original}") is not None:
-        return f"{origin}.{original}", None
-    return _definition(origin, original, (*seen, module))
-
-
-def _bound(tree: ast.Module, name: str) -> ast.AST | tuple[ast.Import | ast.ImportFrom, str] | None:
-    """Return the class or value that a name stands for, or the statement that imports it and its name there."""
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return node
-        if isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-                return node.value
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            original = next((alias.name for alias in node.names if (alias.asname or alias.name) == name), None)
-            if original is not None:
-                return node, original
-    return None
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -219,101 +172,6 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _strings(item)
-
-
-@functools.cache
-def _file(name: str) -> Path | None:
-    """Return the file of a module of Python code; None if there is none."""
-    if _is_ours(name):
-        stem = Path(__file__).parent.joinpath(*name.split(".")[1:])
-        return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError, AttributeError):
-        return None
-    origin = None if spec is None else spec.origin
-    return Path(origin) if origin is not None and origin.endswith(".py") else None
-
-
-def _imports(name: str, path: Path, packages: set[str]) -> list[str]:
-    """Return the modules that a module imports anywhere, except for type checkers only.
-
-    Of `packages` only or, where the module is a user's own, of others that are neither installed nor Python's as well.
-    """
-    users = not _is_ours(name)
-
-    def counts(module: str) -> bool:
-        return module.partition(".")[0] in packages or (users and _followed(module))
-
-    imported = []
-    for node in _executed(_tree(path, path.stat().st_mtime_ns)):
-        if isinstance(node, ast.Import):
-            imported += [alias.name for alias in node.names if counts(alias.name)]
-        elif isinstance(node, ast.ImportFrom):
-            origin = _origin(node, name, path)
-            imported += [_definer(origin, alias.name) for alias in node.names] if counts(origin) else []
-    return imported
-
-
-def _is_ours(name: str) -> bool:
-    return name == PACKAGE or name.startswith(f"{PACKAGE}.")
-
-
-def _followed(name: str) -> bool:
-    """Tell whether a module is this package's or lies where neither Python nor an installer puts any."""
-    return _is_ours(name) or _is_users(name.partition(".")[0])
-
-
-def _reaches(module: str, other: str) -> bool:
-    """Tell whether a module that `module` imports is followed, or of its own package, wherever that lies."""
-    return _followed(other) or other.partition(".")[0] == module.partition(".")[0]
-
-
-@functools.cache
-def _is_users(package: str) -> bool:
-    """Tell whether a package or a module of the top level is a user's own: nothing is imported to find out."""
-    try:
-        spec = importlib.util.find_spec(package) if package else None
-    except (ImportError, ValueError, AttributeError):
-        return False
-    if spec is None:
-        return False
-    places = [Path(place) for place in (*(spec.submodule_search_locations or ()), spec.origin) if place is not None]
-    files = [place for place in places if place.exists()]  # not "built-in" or "frozen"
-    return bool(files) and not any(
-        INSTALLED.intersection(file.parts) or file.is_relative_to(folder) for file in files for folder in _STANDARD
-    )
-
-
-def _definer(package: str, item: str) -> str:
-    """Return the module that ``from package import item`` is about."""
-    if _file(f"{package}.{item}") is not None:
-        return f"{package}.{item}"
-    path = _file(package)
-    if path is None or path.name != "__init__.py":
-        return package
-    for node in ast.walk(_tree(path, path.stat().st_mtime_ns)):
-        if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == item for alias in node.names):
-            return _definer(_origin(node, package, path), item)
-    return package
-
-
-def _origin(node: ast.ImportFrom, name: str, path: Path) -> str:
-    """Return the absolute name of the module that an import statement of the module `name` reads from."""
-    if not node.level:
-        return node.module or ""
-    base = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-    return ".".join([*base[: len(base) - node.level + 1], *([node.module] if node.module else [])])
-
-
-def _executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield all nodes but those below ``if TYPE_CHECKING:``."""
-    children: list[ast.AST] = list(ast.iter_child_nodes(tree))
-    if isinstance(tree, ast.If) and ast.unparse(tree.test).endswith("TYPE_CHECKING"):
-        children = list(tree.orelse)
-    for node in children:
-        yield node
-        yield from _executed(node)
 
 
 def _code_digest(path: Path) -> str:
@@ -331,8 +189,3 @@ def _digest_of(path: Path, _changed: int) -> str:
             elif isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 node.body = [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
-
-
-@functools.lru_cache(maxsize=1024)
-def _tree(path: Path, _changed: int) -> ast.Module:
-    return ast.parse(path.read_bytes())

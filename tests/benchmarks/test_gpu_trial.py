@@ -230,6 +230,24 @@ def test_another_trials_state_is_refused(gpu_trial, files, tmp_path, capsys):
     assert "other values" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("damage", ["older", "no archive"])
+def test_a_state_that_cannot_be_read_is_an_error_for_the_user(gpu_trial, files, tmp_path, capsys, damage):
+    arguments = [*files, "--no-window", "--budget-seconds", "0", "--out", str(tmp_path)]
+    assert gpu_trial.main(arguments) == 0
+    path = tmp_path / "state.npz"
+    if damage == "older":
+        with np.load(path) as archive:
+            arrays = dict(archive)
+        meta = json.loads(arrays["meta"].tobytes())
+        del meta["queried_bytes"]
+        np.savez(path, **{**arrays, "meta": np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)})
+    else:
+        path.write_bytes(b"nothing")
+    capsys.readouterr()
+    assert gpu_trial.main(arguments) == 1
+    assert f"{path} cannot be read as a trial's state" in capsys.readouterr().err
+
+
 def test_the_window_compares_the_engine_with_the_published_way(files, tmp_path):
     subprocess.run(bare(*files, "--no-trial", "--out", str(tmp_path)), check=True, timeout=120)
     window = json.loads((tmp_path / "trial.json").read_text())["window"]
