@@ -79,8 +79,8 @@ def load(path: Path, values: dict[str, Any]) -> TrialState:
         return _read(path, values)
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{path} cannot be read as a trial's state ({type(error).__name__}: {error}): it may be damaged, or of another "
-            "version of this program. Remove it, or give another --out."
+            f"{path} cannot be read as a trial's state ({type(error).__name__}: {error}): it may be damaged, or of "
+            "another version of this program. Remove it, or give another --out."
         ) from None
 
 
