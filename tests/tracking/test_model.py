@@ -15,6 +15,8 @@ from kafal_pipeline.tracking.tracker import Tracker
 class Undecided(nn.Module):
     """Does one thing with grey images and another with all others: a trace follows one branch only."""
 
+    reason = "decision that depends on the images"
+
     def __init__(self) -> None:
         super().__init__()
         self.head = nn.Linear(4, 2)
@@ -22,6 +24,32 @@ class Undecided(nn.Module):
     def forward(self, images):
         logits = self.head(images.flatten(1))
         return logits if bool((images == images.mean()).all()) else -logits
+
+
+class OneByOne(nn.Module):
+    """Does another thing with a batch of one image: PyTorch itself warns of it."""
+
+    reason = "decision that depends on the images"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, images):
+        return self.head(images.flatten(1)) * (2 if images.shape[0] == 1 else 1)
+
+
+class Drawing(nn.Module):
+    """Draws random numbers when it predicts."""
+
+    reason = "computes something else"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, images):
+        return nn.functional.dropout(self.head(images.flatten(1)), training=True)
 
 
 @pytest.fixture
@@ -35,17 +63,18 @@ def description(tmp_path):
     return state, {"model": shape, "image_shape": [1, 2, 2], "mean": [0.5], "std": [0.5]}
 
 
-def test_a_network_that_depends_on_its_images_is_not_recorded_as_another(tmp_path, monkeypatch, caplog, description):
+@pytest.mark.parametrize("network", [Undecided, OneByOne, Drawing])
+def test_a_network_that_a_trace_misses_is_not_recorded_as_another(tmp_path, monkeypatch, caplog, description, network):
     state, described = description
-    monkeypatch.setattr("kafal_pipeline.models.build", lambda *_, **__: Undecided())
-    with pytest.raises(ValueError, match="computes something else"):
+    monkeypatch.setattr("kafal_pipeline.models.build", lambda *_, **__: network())
+    with pytest.raises(ValueError, match=network.reason):
         torchscript.save_torchscript(tmp_path / "model.pt", state, **described)
     assert not (tmp_path / "model.pt").exists()
     run = Tracker(Journal(tmp_path / "journal.jsonl"), None)
-    run.model(state, ["a", "b"], **described)
+    run.model(state, ["a", "b"], step=8, **described)
     run.finish("FINISHED")
     (message,) = (record.getMessage() for record in caplog.records)
-    assert message.startswith("Not in MLflow: the model") and "depend on what the images show?" in message
+    assert message.startswith("Not in MLflow: the model") and network.reason in message
     assert [entry.event["type"] for entry in read(run.journal)] == ["end"]
 
 
@@ -63,7 +92,7 @@ def test_a_restarted_run_records_the_model_that_it_has_recorded(tmp_path, monkey
 
     monkeypatch.setattr("kafal_pipeline.models.build", lambda *_, **__: Linear())
     for _ in range(2):
-        Tracker(Journal(tmp_path / "journal.jsonl"), None).model(state, ["a", "b"], **described)
+        Tracker(Journal(tmp_path / "journal.jsonl"), None).model(state, ["a", "b"], step=8, **described)
         monkeypatch.setattr(tracker, "save_torchscript", pytest.fail)
     first, second = (entry.event for entry in read(tmp_path / "journal.jsonl"))
     assert {key: first[key] for key in ("path", "sha256")} == {key: second[key] for key in ("path", "sha256")}

@@ -66,6 +66,7 @@ def finished(store, state, tmp_path_factory):
         mean=[0.5],
         std=[0.25],
         classes=list("0123456789"),
+        step=20,
     )
     tracker.finish("FINISHED")
     return client, tracker.journal.parent, uri
@@ -319,7 +320,7 @@ def test_off_means_no_journal_no_helper_and_no_mlflow(run_python, tmp_path):
         "import sys; from pathlib import Path; from kafal_pipeline.config import resolve;"
         "import kafal_pipeline.tracking.hooks; from kafal_pipeline.tracking import Tracker;"
         "folder = Path(sys.argv[1]); t = Tracker.start(resolve({'tracking': 'off'}), folder, folder);"
-        "t.metrics({'accuracy': 1.0}, step=1); t.tags({}); t.artifact(folder); t.model(folder, []);"
+        "t.metrics({'accuracy': 1.0}, step=1); t.tags({}); t.artifact(folder); t.model(folder, [], step=1);"
         "t.finish('FINISHED');"
         "assert not list(folder.iterdir()); assert type(t).__name__ == 'NullTracker';"
         "print(sorted({'mlflow', 'torch', 'sklearn', 'matplotlib'} & set(sys.modules)))"

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kafal_pipeline.errors import masked
 from kafal_pipeline.tracking.describe import comparison_tags, flatten, run_tags
 from kafal_pipeline.tracking.journal import COMPARISONS, JOURNAL, Journal
-from kafal_pipeline.tracking.reachable import address
+from kafal_pipeline.tracking.reachable import address, written
 from kafal_pipeline.tracking.record import FOLDERS, finite_numbers
 from kafal_pipeline.tracking.tracker import NullTracker, Tracker
 
@@ -52,7 +51,6 @@ def record_comparison(
     """
     folder = project / "data" / "09_tracking" / config.dataset.folder / COMPARISONS / compare.name
     journal = Journal(folder / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}" / JOURNAL)
-    uri = config.tracking.uri
     protocol = config.model_dump(mode="json", exclude=set(OF_RUNS))
     journal.append(
         "start",
@@ -61,7 +59,7 @@ def record_comparison(
         name=f"comparison {compare.name}",
         experiment=config.tracking.experiment or config.dataset.folder,
         project=str(project.resolve()),
-        uri=uri if uri == masked(uri or "") else None,
+        **written(address(config.tracking)),
         system_metrics=False,
         params={**dict(flatten(protocol)), **_matrix(compare, config)},
     )
@@ -95,8 +93,7 @@ def untracked(members: Mapping[str, str], config: Config, project: Path) -> list
     project
         The project's folder.
     """
-    uri = address(config.tracking)
-    place = (config.tracking.experiment or config.dataset.folder, uri if uri == masked(uri or "") else None)
+    place = (config.tracking.experiment or config.dataset.folder, written(address(config.tracking))["uri"])
     return [
         path
         for path, execution in members.items()

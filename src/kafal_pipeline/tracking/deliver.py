@@ -20,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from kafal_pipeline.errors import UserError
+from kafal_pipeline.files import CannotWrite
 from kafal_pipeline.tracking.delivery import Addresses, Delivery
 from kafal_pipeline.tracking.journal import COMPARISONS, JOURNAL, read
 from kafal_pipeline.tracking.progress import Progress
@@ -47,8 +48,9 @@ LOOK = 0.25
 RETRY = 2.0
 """Seconds between two attempts at the end of a run."""
 
-COURTESY = 19
-"""What the helper adds to its `nice` value: it takes what the run's processes leave, such as the ends of rounds."""
+COURTESY = 10
+"""What the helper adds to its `nice` value: it takes what the run's processes leave, such as the ends of rounds, and a
+tenth of a core where others leave nothing; at 19, two runs side by side would starve it."""
 
 
 def follow(journal: Path, addresses: Addresses, gone: threading.Event, patience: float) -> bool:
@@ -58,7 +60,7 @@ def follow(journal: Path, addresses: Addresses, gone: threading.Event, patience:
     """
     delivery = Delivery(journal, addresses)
     gone.wait(SETTLE)
-    sampler = SystemSampler(journal.with_name(SYSTEM)) if read(journal)[0].event["system_metrics"] else None
+    sampler = start_sampler(journal)
     while not gone.is_set():
         if delivery.due():
             delivery.attempt(over=False, live=True)
@@ -71,6 +73,15 @@ def follow(journal: Path, addresses: Addresses, gone: threading.Event, patience:
             return False
         time.sleep(RETRY)
     return True
+
+
+def start_sampler(journal: Path) -> SystemSampler | None:
+    """Start sampling the machine if the journal's run wants it; None too where that cannot be written down."""
+    try:
+        return SystemSampler(journal.with_name(SYSTEM)) if read(journal)[0].event["system_metrics"] else None
+    except (UserError, CannotWrite) as error:
+        logger.warning("no system metrics: %s", error)
+        return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,8 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             give_way()
             with FileLock(journals[0].with_name(LOCK)):
                 return 0 if follow(journals[0], addresses, _end_of_input(), options.patience) else TRY_LATER
-        delivered = [_deliver_late(journal, addresses) for journal in journals]
-        return 0 if all(delivered) else TRY_LATER
+        codes = [_deliver_late(journal, addresses) for journal in journals]
+        return max(codes, key=lambda code: (code == 1, code))
     except UserError as error:
         logger.error("%s", error)
         return 1
@@ -116,22 +127,30 @@ def give_way() -> None:
     atexit.register(gc.freeze)
 
 
-def _deliver_late(journal: Path, addresses: Addresses) -> bool:
-    """Deliver the journal of a run that is over; return whether everything is delivered."""
-    progress = Progress.load(journal.parent)
-    if progress.complete and progress.journal == journal.stat().st_size and not addresses.given:
-        logger.info("%s: all of it is delivered already", journal)
-        return True
+def _deliver_late(journal: Path, addresses: Addresses) -> int:
+    """Deliver the journal of a run that is over; return the exit code for it."""
     try:
+        progress = Progress.load(journal.parent)
+        start = next(iter(read(journal)), None)
+        own = start is None or start.event["uri"] in {None, progress.store}  # not delivered to another since
+        whole = progress.complete and not progress.pending and progress.journal == journal.stat().st_size
+        if whole and own and not addresses.given:
+            logger.info(
+                "%s: all of it is delivered already, to %s. To deliver it again, give --uri", journal, progress.store
+            )
+            return 0
         with FileLock(journal.with_name(LOCK), timeout=5):
             delivery = Delivery(journal, addresses)
             taken = delivery.attempt(over=True, live=False)
     except Timeout:
         logger.warning("%s: another process is delivering it", journal)
-        return False
+        return TRY_LATER
+    except UserError as error:
+        logger.error("%s", error)
+        return 1
     if taken:
         logger.info("%s: delivered to %s, run %s", journal, delivery.progress.store, delivery.progress.run_id)
-    return taken
+    return 0 if taken else TRY_LATER
 
 
 def _journals(paths: Sequence[Path]) -> list[Path]:

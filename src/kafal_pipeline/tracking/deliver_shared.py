@@ -19,10 +19,8 @@ from queue import SimpleQueue
 from filelock import FileLock, Timeout
 
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.tracking.deliver import LOCK, TRY_LATER, give_way, set_environment
+from kafal_pipeline.tracking.deliver import LOCK, RETRY, TRY_LATER, give_way, set_environment, start_sampler
 from kafal_pipeline.tracking.delivery import Addresses, Delivery
-from kafal_pipeline.tracking.journal import read
-from kafal_pipeline.tracking.system import SYSTEM, SystemSampler
 
 logger = logging.getLogger("kafal_pipeline.tracking.deliver")
 
@@ -37,21 +35,22 @@ class _Followed:
         self._lock = FileLock(journal.with_name(LOCK), timeout=5)
         self._lock.acquire()
         self._delivery = Delivery(journal, addresses)
-        wanted = read(journal)[0].event["system_metrics"]
-        self._sampler = SystemSampler(journal.with_name(SYSTEM)) if wanted else None
+        self._sampler = start_sampler(journal)
         self._over = False
+        self._next = 0.0
 
     def end(self) -> None:
         """Note that its run has ended."""
         if self._sampler is not None:
             self._sampler.stop()
             self._sampler = None
-        self._over = True
+        self._over, self._next = True, 0.0
 
     def attempt(self) -> bool:
         """Deliver what is due; return whether the run is over and all of it delivered."""
-        if not self._over and not self._delivery.due():
+        if not (time.monotonic() >= self._next if self._over else self._delivery.due()):
             return False
+        self._next = time.monotonic() + RETRY
         if not self._delivery.attempt(over=self._over, live=True) or not self._over:
             return False
         self._lock.release()
@@ -109,6 +108,9 @@ def _take(followed: dict[str, _Followed], path: str, addresses: Addresses) -> bo
         followed[path] = _Followed(Path(path), addresses)
     except Timeout:
         logger.warning("%s: another process is delivering it", path)
+        return False
+    except UserError as error:
+        logger.warning("%s cannot be delivered: %s", path, error)
         return False
     return True
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kafal_pipeline.errors import UserError, masked
 from kafal_pipeline.files import CannotWrite
@@ -23,15 +23,40 @@ logger = logging.getLogger("kafal_pipeline.tracking.deliver")
 BATCHED = ("metrics", "tags")
 """Events that go in batches."""
 
+FILES = ("artifact", "model")
+"""Events that may come later than what follows them: where a file cannot be taken, numbers and the run's end can."""
+
 PAUSE = 5.0
 """Seconds for which these wait for others while the run goes on: every batch costs it a moment."""
 
 
 class Addresses(NamedTuple):
-    """Where to deliver: as `given` on the command line, else as the journal says, else as MLFLOW_TRACKING_URI says."""
+    """Where to deliver: as `given` on the command line, else as the journal says.
+
+    An address with credentials is not in the journal, which says only that there was one: then it is `environment`,
+    what MLFLOW_TRACKING_URI says.
+    """
 
     given: str | None
     environment: str | None
+
+    def of(self, start: Mapping[str, Any], journal: Path) -> str | None:
+        """Return the address for a journal with this first event; None is the store in the project's folder.
+
+        Raises
+        ------
+        UserError
+            If it had credentials, and is not given now.
+        """
+        hidden = start.get("uri_hidden")
+        if hidden and not (self.given or self.environment):
+            raise UserError(
+                f"{journal}: the run was started with a tracker's address that holds credentials, which are not "
+                "written down. Set MLFLOW_TRACKING_URI to it, or give it with --uri."
+            )
+        # Journals of versions before `uri_hidden` do not say why they have no address.
+        from_environment = self.environment if hidden or "uri_hidden" not in start else None
+        return self.given or start["uri"] or from_environment
 
 
 class Delivery:
@@ -70,11 +95,14 @@ class Delivery:
             store = self._connected()
             if store is None:
                 return True
+            problem = self._deliver_pending(store) if over else None
             self._deliver(store, read(self._system, self.progress.system), "system")
-            self._deliver(store, read(self._path, self.progress.journal), "journal")
+            problem = self._deliver(store, read(self._path, self.progress.journal), "journal") or problem
             if over and not self.progress.complete:
                 self._conclude(store, live)
-            self._taken = True
+            if problem is not None:
+                raise problem
+            self._taken = not self.progress.pending
         except UserError:
             raise
         except Exception as error:
@@ -82,10 +110,10 @@ class Delivery:
             return False
         finally:
             self._next = time.monotonic() + PAUSE
-        if self.progress.problem:
+        if self.progress.problem and not self.progress.pending:
             self.progress.problem = None
             self._save()
-        return True
+        return not self.progress.pending
 
     def _connected(self) -> Store | None:
         """Return the run in the tracker; None while the journal is empty."""
@@ -97,36 +125,67 @@ class Delivery:
         if not entries:
             return None
         start = entries[0].event
-        uri = self._addresses.given or start["uri"] or self._addresses.environment
+        uri = self._addresses.of(start, self._path)
         address = masked(connect(start, uri))
         if self.progress.store != address:  # a run's id means nothing to another tracker
             self.progress = Progress(store=address)
         self._store = Store(start, uri, self.progress.run_id)
-        if self.progress.run_id != self._store.run_id:
-            self.progress.run_id = self._store.run_id
+        if self.progress.run_id != self._store.run_id:  # it is new, or the tracker has lost it
+            self.progress = Progress(store=address, run_id=self._store.run_id)
             self._save()
         return self._store
 
-    def _deliver(self, store: Store, entries: Sequence[Entry], which: str) -> None:
-        """Deliver entries in their order, neighbouring numbers in one batch."""
-        position = 0
+    def _deliver(self, store: Store, entries: Sequence[Entry], which: str) -> Exception | None:
+        """Deliver entries in their order, neighbouring numbers in one batch; return why a file has to wait."""
+        position, problem = 0, None
         while position < len(entries):
             end = position
             while end < len(entries) and entries[end].event["type"] in BATCHED:
                 end += 1
             batch = [entry.event for entry in entries[position:end]]
             if batch:
-                self._try(lambda: store.log(batch))  # noqa: B023 - called at once
+                self._log(store, batch)
             else:
                 event, end = entries[position].event, position + 1
-                self._try(lambda: store.apply(event))  # noqa: B023 - called at once
+                begin = entries[position - 1].end if position else getattr(self.progress, which)
+                problem = self._apply(store, event, begin) or problem
                 self.progress.complete = False
             setattr(self.progress, which, entries[end - 1].end)
             self._save()
             position = end
+        return problem
 
-    def _try(self, action: Callable[[], None]) -> None:
-        """Do it; what the tracker can never be given is noted and left out, so that it does not hold up the rest."""
+    def _deliver_pending(self, store: Store) -> Exception | None:
+        """Try the files again that had to wait; return why one still has to."""
+        waiting, self.progress.pending, problem = self.progress.pending, [], None
+        for begin in waiting:
+            problem = self._apply(store, read(self._path, begin)[0].event, begin) or problem
+        self._save()
+        return problem
+
+    def _apply(self, store: Store, event: Mapping[str, Any], begin: int) -> Exception | None:
+        """Apply an event; a file that cannot be taken, though the tracker answers, has to wait: return why."""
+        try:
+            self._try(store, lambda: store.apply(event))
+        except Exception as error:
+            if event["type"] not in FILES:
+                raise
+            store.check()
+            self.progress.pending.append(begin)
+            return error
+        return None
+
+    def _log(self, store: Store, batch: Sequence[Mapping[str, Any]]) -> None:
+        """Apply numbers and tags; where the tracker refuses one, the others are applied one by one."""
+        if self._try(store, lambda: store.log(batch), note=False):
+            return
+        for event in batch:
+            for key, value in event["values"].items():
+                one = {**event, "values": {key: value}}
+                self._try(store, lambda: store.log([one]))  # noqa: B023 - called at once
+
+    def _try(self, store: Store, action: Callable[[], None], *, note: bool = True) -> bool:
+        """Do it and return True; what the tracker can never be given is noted, so that it does not hold up the rest."""
         from kafal_pipeline.tracking.store import in_vain  # noqa: PLC0415 - imports mlflow, seconds
 
         try:
@@ -134,8 +193,13 @@ class Delivery:
         except Exception as error:
             if not in_vain(error):
                 raise
-            self.progress.skipped.append(masked(str(error)))
-            logger.warning("left out: %s", self.progress.skipped[-1])
+            store.check()  # a run that was deleted refuses everything, until it is restored
+            reason = masked(str(error))
+            if note and reason not in self.progress.skipped:
+                self.progress.skipped.append(reason)
+                logger.warning("left out: %s", reason)
+            return False
+        return True
 
     def _conclude(self, store: Store, live: bool) -> None:
         """Note that all is delivered; a run that says of no end was killed."""

@@ -103,6 +103,8 @@ def sha256(path: Path) -> str:
 def git_tags(project: Path) -> dict[str, str]:
     """Return the commit that the code stands at and whether it was changed since; nothing outside a repository."""
     lines = _git(project, "status", "--porcelain=v2", "--branch").splitlines()
+    if not lines and (commit := _git(project, "rev-parse", "HEAD")):  # looking through all files takes too long here
+        return {"git_commit": commit, "mlflow.source.git.commit": commit}
     head = dict(line.removeprefix("# branch.").split(" ", 1) for line in lines if line.startswith("# branch."))
     if head.get("oid", "(initial)") == "(initial)":  # no repository, or no commit yet
         return {}
@@ -148,7 +150,12 @@ def _user() -> dict[str, str]:
 def _git(project: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(
-            ["git", "-C", str(project), *arguments], capture_output=True, text=True, timeout=10, check=False
+            ["git", "--no-optional-locks", "-C", str(project), *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",  # names of files need not be UTF-8
+            timeout=10,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -94,7 +94,7 @@ class _Run:
         state = self.project / "data" / "06_models" / self.config.run_path / self.last / "global_model.safetensors"
         tracking = self.config.tracking
         if tracking.enabled and tracking.log_model and "model" not in self.recorded and state.exists():
-            record.record_model(self.tracker, state, self.config, catalog.load("images"))
+            record.record_model(self.tracker, state, self.config, catalog.load("images"), self.labels)
             self.recorded.add("model")
 
 

@@ -52,7 +52,7 @@ class Journal:
     def append(self, kind: str, *, durable: bool = False, **fields: Any) -> None:
         """Write one event of type `kind`, stamped with the time in ms; `durable` events survive a power failure."""
         event = {"type": kind, "time": time.time_ns() // 1_000_000, **fields}
-        line = json.dumps(event, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        line = json.dumps(event, allow_nan=False).encode() + b"\n"
         with self._lock, writing(self.path):
             self._write(line)
             if durable:

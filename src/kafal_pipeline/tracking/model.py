@@ -10,6 +10,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+from mlflow.entities import LoggedModelStatus
 from mlflow.models import Model, ModelSignature
 from mlflow.models.utils import _save_example
 from mlflow.types import Schema, TensorSpec
@@ -17,6 +18,9 @@ from mlflow.utils.environment import _mlflow_conda_env, _PythonEnv
 
 MODEL = "global_model"
 """The model's name in its run."""
+
+STATE = "state_sha256"
+"""The model's tag that says which state it has."""
 
 
 class _TorchScript:
@@ -41,7 +45,9 @@ class _TorchScript:
         shutil.copyfile(script, folder / "data" / "model.pth")
         # Needed by the loader, though TorchScript is read by PyTorch's own code.
         (folder / "data" / "pickle_module_info.txt").write_text("mlflow.pytorch.pickle_module")
-        requirements = [f"{package}=={importlib.metadata.version(package)}" for package in ("mlflow", "torch", "numpy")]
+        # Without a build's label, such as +cu128, which package indexes do not have.
+        versions = {name: importlib.metadata.version(name).partition("+")[0] for name in ("mlflow", "torch", "numpy")}
+        requirements = [f"{name}=={version}" for name, version in versions.items()]
         (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
         _mlflow_conda_env(str(folder / "conda.yaml"), additional_pip_deps=requirements, install_mlflow=False)
         _PythonEnv.current().to_yaml(str(folder / "python_env.yaml"))
@@ -61,18 +67,31 @@ class _TorchScript:
         mlflow_model.save(str(folder / "MLmodel"))
 
 
-def log_model(run_id: str, experiment_id: str, script: Path, event: Mapping[str, Any]) -> str:
+def log_model(
+    client: mlflow.MlflowClient, run_id: str, experiment_id: str, script: Path, event: Mapping[str, Any]
+) -> str:
     """Log the model of a run and return its address, ``models:/...``.
+
+    An earlier attempt may have come to its end without having been noted, or have left an unfinished one, which is
+    deleted.
 
     Parameters
     ----------
+    client
+        Of the tracker, whose address must have been set.
     run_id, experiment_id
-        The run. The tracking address must have been set.
+        The run.
     script
         The model as TorchScript, of `kafal_pipeline.tracking.torchscript`.
     event
-        ``image_shape`` ``[C, H, W]``; ``classes``, the names; ``pytorch_version``, which saved the model.
+        ``image_shape`` ``[C, H, W]``; ``classes``, the names; ``pytorch_version``, which saved the model;
+        ``state_sha256``; ``step``, at which the model's own metrics are recorded.
     """
+    for earlier in client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"):
+        if earlier.tags.get(STATE) == event["state_sha256"]:
+            if earlier.status == LoggedModelStatus.READY:
+                return f"models:/{earlier.model_id}"
+            client.delete_logged_model(earlier.model_id)
     shape = tuple(event["image_shape"])
     classes = list(event["classes"])
     mlflow.set_experiment(experiment_id=experiment_id)
@@ -91,6 +110,8 @@ def log_model(run_id: str, experiment_id: str, script: Path, event: Mapping[str,
         ),
         example=np.full((2, *shape), 0.5, dtype=np.float32),
         metadata={"classes": classes},
+        tags={STATE: event["state_sha256"]},
+        step=event.get("step", 0),
         validate_serving_input=False,  # it loads the model; `save_torchscript` has compared it with the network
     )
     return str(info.model_uri)

@@ -24,8 +24,10 @@ class Progress:
         The MLflow run, None before it is made.
     journal, system
         Bytes delivered of the journal and of the system metrics.
+    pending
+        Where in the journal the files begin that the tracker has not taken yet, though it took what follows them.
     complete
-        Whether everything is delivered and the run's status set.
+        Whether the run's status is set and nothing is to come.
     problem
         Why the last attempt failed, None when it did not.
     skipped
@@ -36,6 +38,7 @@ class Progress:
     run_id: str | None = None
     journal: int = 0
     system: int = 0
+    pending: list[int] = field(default_factory=list)
     complete: bool = False
     problem: str | None = None
     skipped: list[str] = field(default_factory=list)
@@ -46,7 +49,7 @@ class Progress:
         path = folder / PROGRESS
         if not path.exists():
             return cls()
-        advice = "Remove it: the journal is then delivered to a new run in MLflow."
+        advice = "Remove it: the journal is then delivered again, to the same run in MLflow."
         try:
             return cls(**read_json(path, advice))
         except TypeError as error:

@@ -16,7 +16,7 @@ import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 
 from kafal_pipeline.addresses import DATABASES, PATH, PORTS, kind_of
@@ -54,6 +54,18 @@ CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN")
 def address(config: TrackingConfig) -> str | None:
     """Return the tracker's address: the parameter, else the variable, else None, a store in the project's folder."""
     return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+def written(uri: str | None) -> dict[str, Any]:
+    """Return what a journal says of the tracker's address: one with credentials is hidden.
+
+    Examples
+    --------
+    >>> written("http://me:secret@host")
+    {'uri': None, 'uri_hidden': True}
+    """
+    hidden = uri is not None and uri != masked(uri)
+    return {"uri": None if hidden else uri, "uri_hidden": hidden}
 
 
 def check(config: TrackingConfig, project: Path, journals: Path) -> None:

@@ -89,8 +89,8 @@ def record_results(tracker: NullTracker, folder: Path) -> None:
             tracker.artifact(path, "/".join(part for part in parts if part))
 
 
-def record_model(tracker: NullTracker, state: Path, config: Config, images: ImageData) -> None:
-    """Record the final global model."""
+def record_model(tracker: NullTracker, state: Path, config: Config, images: ImageData, labels: int) -> None:
+    """Record the final global model, trained on that many labels."""
     height, width, channels = images.train_images.shape[1:]
     tracker.model(
         state,
@@ -104,6 +104,7 @@ def record_model(tracker: NullTracker, state: Path, config: Config, images: Imag
         mean=[float(value) for value in images.mean],
         std=[float(value) for value in images.std],
         classes=list(images.classes),
+        step=labels,
     )
 
 

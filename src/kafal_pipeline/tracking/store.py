@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 from kafal_pipeline.errors import masked
 from kafal_pipeline.files import replacing
@@ -50,7 +50,7 @@ class Store:
         self.uri = connect(start, uri)
         self._client = mlflow.MlflowClient(self.uri)
         self.experiment_id = self._experiment(start["experiment"])
-        self.run_id = run_id or self._find(start) or self._make(start)
+        self.run_id = (self._known(run_id) if run_id else None) or self._find(start) or self._make(start)
         params = list(start["params"].items())
         for part in _parts(params, 100):
             self._client.log_batch(self.run_id, params=[Param(key, value) for key, value in part])
@@ -80,6 +80,20 @@ class Store:
         """
         action: Callable[[Event], None] = getattr(self, f"_apply_{event['type']}")
         action(event)
+
+    def check(self) -> None:
+        """Do nothing if the tracker answers and has the run.
+
+        Raises
+        ------
+        MlflowException
+            If it does not answer, or the run was deleted.
+        """
+        if self._client.get_run(self.run_id).info.lifecycle_stage == "deleted":
+            raise MlflowException(
+                f"the run was deleted in MLflow, which takes nothing for it. Restore it with `mlflow runs restore "
+                f"--run-id {self.run_id}`"
+            )
 
     def end(self, status: str, milliseconds: int | None = None) -> None:
         """Set the run's status and the time at which it ended (default: now)."""
@@ -116,14 +130,20 @@ class Store:
         self._client.log_artifact(self.run_id, str(_unchanged(event, "path")), event["folder"] or None)
 
     def _apply_model(self, event: Event) -> None:
+        if "state_sha256" not in event:
+            raise Undeliverable("the model: the journal is of an older version of this program")
         if self._client.get_run(self.run_id).data.tags.get("model_sha256") == event["state_sha256"]:
             return
         path = _unchanged(event, "path")
         try:
             from kafal_pipeline.tracking.model import log_model  # noqa: PLC0415 - takes what an MLflow to come may lack
 
-            uri = log_model(self.run_id, self.experiment_id, path, event)
-        except (MlflowException, OSError):  # the tracker's doing
+            uri = log_model(self._client, self.run_id, self.experiment_id, path, event)
+        except OSError:  # the tracker's doing
+            raise
+        except MlflowException as error:
+            if error.error_code == "ENDPOINT_NOT_FOUND":
+                raise Undeliverable(f"the model {path}: the tracker is of an MLflow before 3 ({error})") from error
             raise
         except Exception as error:
             raise Undeliverable(f"the model {path}: {type(error).__name__}: {error}") from error
@@ -145,6 +165,15 @@ class Store:
             )
         return str(found.experiment_id)
 
+    def _known(self, run_id: str) -> str | None:
+        """Return the run's id if the tracker still has it: its store may have been removed."""
+        try:
+            return str(self._client.get_run(run_id).info.run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
     def _find(self, start: Event) -> str | None:
         """Return the run of this journal, if an earlier delivery made it and did not come to note it."""
         runs = self._client.search_runs([self.experiment_id], f"tags.{EXECUTION} = '{start['execution']}'")
@@ -160,6 +189,8 @@ def connect(start: Event, uri: str | None) -> str:
     """Point MLflow at the tracker and return its address."""
     if Path(start["project"]).is_dir():
         os.chdir(start["project"])  # MLflow's default store, and relative addresses, start from the working directory
+    if uri is None:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)  # the default is meant, not what the variable says now
     mlflow.set_tracking_uri(uri)  # type: ignore[arg-type]  # None, MLflow's default, is missing from its types
     address = str(mlflow.get_tracking_uri())
     make_sqlite(address)
@@ -180,7 +211,8 @@ def make_sqlite(address: str) -> None:
             return
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent) as folder:
             draft = Path(folder, "draft.db")
-            mlflow.MlflowClient(f"sqlite:///{draft}").search_experiments(max_results=1)
+            address = URL.create("sqlite", database=str(draft)).render_as_string()  # quoted, as a folder may have a %
+            mlflow.MlflowClient(address).search_experiments(max_results=1)
             with (
                 replacing(path) as temporary,
                 closing(sqlite3.connect(draft)) as source,

@@ -58,14 +58,20 @@ def save_torchscript(
     )
     network.load_state_dict(load_file(state))
     classifier = ImageClassifier(network, mean, std).eval()
-    with warnings.catch_warnings(), torch.no_grad():
-        # That TorchScript is frozen, in favour of `torch.export`; of what a trace may miss, the comparison tells.
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(record=True) as noted, torch.no_grad():  # noted, not shown: TorchScript is frozen
+        warnings.simplefilter("always")
         # Its own check imports two seconds' worth of modules.
         traced = torch.jit.trace(classifier, torch.full((2, *image_shape), 0.5), check_trace=False)
+        for warning in noted:
+            if issubclass(warning.category, torch.jit.TracerWarning):
+                raise ValueError(f"TorchScript has no decision that depends on the images: {warning.message}")
         images = torch.rand(3, *image_shape, generator=torch.Generator().manual_seed(0))
-        if not torch.allclose(traced(images), classifier(images), rtol=1e-4, atol=1e-5):
-            raise ValueError("its TorchScript form computes something else: does it depend on what the images show?")
+        for batch in (images, images[:1], torch.zeros_like(images), torch.ones_like(images)):
+            if not torch.allclose(traced(batch), classifier(batch), rtol=1e-4, atol=1e-5, equal_nan=True):
+                raise ValueError(
+                    "its TorchScript form computes something else: does it depend on the images, or draw random "
+                    "numbers?"
+                )
         content = io.BytesIO()  # PyTorch's own writing says of a full disk what nobody understands
         torch.jit.save(traced, content)
     with replacing(path) as temporary:

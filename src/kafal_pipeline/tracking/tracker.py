@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kafal_pipeline.errors import masked
+from kafal_pipeline.errors import UserError, masked
 from kafal_pipeline.files import CannotWrite
 from kafal_pipeline.tracking.describe import comparison_tags, run_name, run_params, run_tags, sha256
 from kafal_pipeline.tracking.helper import LOG, start_process, wait
 from kafal_pipeline.tracking.journal import JOURNAL, Journal, read
 from kafal_pipeline.tracking.progress import Progress
-from kafal_pipeline.tracking.reachable import address
+from kafal_pipeline.tracking.reachable import address, written
 from kafal_pipeline.tracking.torchscript import save_torchscript
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class NullTracker:
     def artifact(self, path: Path, folder: str = "") -> None:
         """Record a file, shown in the run's folder `folder`."""
 
-    def model(self, state: Path, classes: Sequence[str], **description: Any) -> None:
-        """Record the final model; `kafal_pipeline.tracking.torchscript.save_torchscript` says what describes it."""
+    def model(self, state: Path, classes: Sequence[str], step: int, **description: Any) -> None:
+        """Record the final model, whose metrics are those at `step`; `save_torchscript` says what describes it."""
 
     def finish(self, status: Literal["FINISHED", "FAILED"], error: str | None = None, limit: float = 60) -> None:
         """End the run with `status` and wait at most `limit` seconds for the delivery."""
@@ -122,8 +122,7 @@ class Tracker(NullTracker):
                 name=run_name(config),
                 experiment=config.tracking.experiment or config.dataset.folder,
                 project=str(project.resolve()),
-                # An address with credentials is no matter for a file: the helper gets it from its environment.
-                uri=uri if uri == masked(uri or "") else None,
+                **written(uri),
                 system_metrics=config.tracking.system_metrics,
                 params=params,
             )
@@ -156,7 +155,7 @@ class Tracker(NullTracker):
         """Record a file, shown in the run's folder `folder`; it is copied as it is now, or not at all."""
         self._append("artifact", path=str(path.resolve()), folder=folder, sha256=sha256(path))
 
-    def model(self, state: Path, classes: Sequence[str], **description: Any) -> None:
+    def model(self, state: Path, classes: Sequence[str], step: int, **description: Any) -> None:
         """Record the final model; `kafal_pipeline.tracking.torchscript.save_torchscript` says what describes it."""
         import torch  # noqa: PLC0415 - seconds, but for a run that has trained
 
@@ -178,6 +177,7 @@ class Tracker(NullTracker):
             pytorch_version=str(torch.__version__),
             image_shape=description["image_shape"],
             classes=list(classes),
+            step=step,
         )
 
     def finish(self, status: Literal["FINISHED", "FAILED"], error: str | None = None, limit: float = 60) -> None:
@@ -199,7 +199,10 @@ class Tracker(NullTracker):
         if self._ended:
             return
         self._journal.append(kind, **fields)
-        problem = Progress.load(self._journal.path.parent).problem
+        try:
+            problem = Progress.load(self._journal.path.parent).problem
+        except UserError:  # the delivery's matter, which says so
+            return
         if problem and problem != self._warned:
             logger.warning("The tracker cannot be reached; the run goes on and is recorded in its journal. %s", problem)
             self._warned = problem
@@ -216,11 +219,18 @@ class Tracker(NullTracker):
         if self._helper is None:
             return
         folder = self._journal.path.parent
-        code = wait(self._helper, folder, limit)
+        try:
+            code = wait(self._helper, folder, limit)
+        except KeyboardInterrupt:  # all results are there: who does not want to wait need not
+            code = None
         if code is None:
             logger.warning("MLflow is still being given this run, by process %s. %s", self._helper.pid, self._later())
             return
-        progress = Progress.load(folder)
+        try:
+            progress = Progress.load(folder)
+        except UserError as problem:
+            logger.warning("%s", problem)
+            return
         for note in progress.skipped:
             logger.warning("Not in MLflow: %s", note)
         if code != 0:
