@@ -27,9 +27,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -74,12 +76,14 @@ class Run:
 
     def look(self, program: psutil.Popen, memory: bool) -> None:
         """Look at all processes; at their `memory` too if asked, or once training has ended."""
-        kinds = {}
+        kinds, parents = {}, {}
         for process in [program, *program.children(recursive=True)]:
             with contextlib.suppress(psutil.Error, OSError):
                 line = " ".join(process.cmdline())
                 kinds[process] = next((kind for mark, kind in KINDS.items() if mark in line), "main")
-        trains = WORKERS in kinds.values()
+                parents[process] = process.parent()
+        # The process that the training ones are forked off stays to the end of the run.
+        trains = any(kind == kinds.get(parents.get(process)) == WORKERS for process, kind in kinds.items())
         self.trained |= trains
         now: Counter[str] = Counter()
         for process, kind in kinds.items():
@@ -106,20 +110,39 @@ def waits(pid: int) -> dict[str, float]:
 def run(env: str, params: str) -> Run:
     """Run a preset and look at its processes meanwhile."""
     params = ",".join(filter(None, [params, "seed=987,restart=true"]))
-    done, start, began, looks = Run(), time.perf_counter(), time.time(), 0
+    done, start, began, ended = Run(), time.perf_counter(), time.time(), threading.Event()
     command = [sys.executable, "-m", "kedro", "run", "--pipeline", "fal", "--env", env, "--params", params]
     program = psutil.Popen(command, cwd=ROOT)
-    while program.poll() is None:
-        done.look(program, looks % LOOKS == LOOKS - 1)
-        looks += 1
-        time.sleep(PAUSE)
-    if program.returncode:
-        raise SystemExit(program.returncode)
+
+    def watch() -> None:
+        looks = 0
+        while not ended.wait(PAUSE):
+            looks += 1
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                done.look(program, looks % LOOKS == 0)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    code = program.wait()
     done.seconds = time.perf_counter() - start
+    ended.set()
+    watcher.join()
+    if code:
+        raise SystemExit(code)
+    if "tracking=off" not in params:
+        check_delivered(began)
     curves = (ROOT / "data/08_reporting").glob("*/*/seed_987/learning_curve.csv")
     (curve,) = (path for path in curves if path.stat().st_mtime >= began)
     done.engine = float(pd.read_csv(curve)[ENGINE].sum().sum())
     return done
+
+
+def check_delivered(began: float) -> None:
+    """Check that MLflow has all of the run that began then: what a tracking costs that does nothing says nothing."""
+    notes = (ROOT / "data/09_tracking").glob("*/*/seed_987/*/delivered.json")
+    recent = [json.loads(path.read_text()) for path in notes if path.stat().st_mtime >= began]
+    if not any(note["complete"] and not note["pending"] and not note["skipped"] for note in recent):
+        raise SystemExit(f"MLflow was not given all of the run: {recent}")
 
 
 def import_seconds() -> float:
@@ -164,6 +187,8 @@ def main() -> None:
     imports = import_seconds()
     on = [pair[1] for pair in pairs]
     fullest = max((one.fullest for one in on), key=Counter.total)
+    if not fullest:
+        raise SystemExit("No look at the memory: the runs are too short.")
     write(
         RESULTS,
         {

@@ -36,6 +36,10 @@ COMMANDS = {
 """Commands, and the exit codes that show that they came as far as they should; 130 is that of an interruption."""
 
 HELPER_SECONDS = "helper_tracking_on"
+
+LEAST = 0.5
+"""CPU seconds of a helper that has imported MLflow, at the least."""
+
 SET_CHILD_SUBREAPER = 36
 """Of Linux's prctl.h."""
 
@@ -119,8 +123,9 @@ def main() -> None:
             measured[name].append(first)
             if name == "first_step_tracking_on":  # the helper process delivers beside the training
                 measured["stopped_there_tracking_on"].append(whole)
-                if helper is not None:
-                    measured[HELPER_SECONDS].append(helper)
+                if helper is None or helper < LEAST:
+                    raise SystemExit(f"The helper has taken {helper} s, less than MLflow's import: it does not work.")
+                measured[HELPER_SECONDS].append(helper)
     results = {name: measure.spread(values) for name, values in measured.items() if values}
     measure.write(RESULTS, results)
 

@@ -1,8 +1,10 @@
+import os
 import subprocess
 
 import pytest
 
 from kafal_pipeline.config import resolve
+from kafal_pipeline.tracking import describe
 from kafal_pipeline.tracking.describe import MAX_VALUE, git_tags, hardware_tags, run_name, run_params, run_tags
 
 
@@ -72,6 +74,20 @@ def test_the_commit_is_recorded_and_whether_it_is_what_runs(repository):
     detached = git_tags(repository)
     assert detached["git_commit"] == clean["git_commit"]
     assert "mlflow.source.git.branch" not in detached
+
+
+def test_names_of_files_need_not_be_utf8(repository):
+    subprocess.run(["git", "-C", repository, "config", "core.quotepath", "false"], check=True)
+    (repository / os.fsdecode(b"caf\xe9.txt")).write_text("")
+    assert git_tags(repository)["git_dirty"] == "true"
+
+
+def test_where_looking_for_changes_takes_too_long_the_commit_is_recorded_all_the_same(repository, monkeypatch):
+    real = describe._git
+    monkeypatch.setattr(
+        describe, "_git", lambda project, *command: "" if "status" in command else real(project, *command)
+    )
+    assert set(git_tags(repository)) == {"git_commit", "mlflow.source.git.commit"}
 
 
 def test_a_repository_without_a_commit_has_none(tmp_path):
