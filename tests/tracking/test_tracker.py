@@ -110,6 +110,8 @@ def test_the_model_loads_and_predicts_what_the_network_does(finished, state):
         torch.testing.assert_close(model(images), expected)
     served = mlflow.pyfunc.load_model(run_of(client, folder).data.tags["model"])
     torch.testing.assert_close(torch.from_numpy(served.predict(images.numpy())), expected)
+    tags = client.get_logged_model(run_of(client, folder).data.tags["model"].rpartition("/")[2]).tags
+    assert tags["mlflow.source.git.repoURL"] == "" and "deliver.py" not in tags["mlflow.source.name"]
     info = mlflow.models.get_model_info(run_of(client, folder).data.tags["model"])
     assert info.flavors["pytorch"]["pytorch_version"] == torch.__version__  # else loading warns
     assert served.predict(served.input_example).shape == (2, 10)

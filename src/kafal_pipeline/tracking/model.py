@@ -15,6 +15,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.models.utils import _save_example
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.environment import _mlflow_conda_env, _PythonEnv
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_REPO_URL, MLFLOW_SOURCE_NAME
 
 MODEL = "global_model"
 """The model's name in its run."""
@@ -110,7 +111,12 @@ def log_model(
         ),
         example=np.full((2, *shape), 0.5, dtype=np.float32),
         metadata={"classes": classes},
-        tags={STATE: event["state_sha256"]},
+        # In the place of what MLflow would record: this helper's path, and a repository's address with its credentials.
+        tags={
+            STATE: event["state_sha256"],
+            MLFLOW_SOURCE_NAME: client.get_run(run_id).data.tags.get(MLFLOW_SOURCE_NAME, ""),
+            MLFLOW_GIT_REPO_URL: "",
+        },
         step=event.get("step", 0),
         validate_serving_input=False,  # it loads the model; `save_torchscript` has compared it with the network
     )
