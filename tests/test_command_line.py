@@ -145,6 +145,8 @@ def test_bad_input_gets_one_message_and_exit_code_1(finished, folder, params, pa
         (["--env", "smoke", "--runner", "ThreadRunner"], "SequentialRunner"),
         (["--env", "smoke", "--params", "=x"], "--params: found '=x'"),
         (["--env", "smoke", "--params", "seed=["], "--params: 'seed=[' cannot be read"),
+        (["--env", "smoke", "--params", "sead=1", "--params", "seed=1"], "sead"),
+        (["--env", "smoke", "--params", "seed=1", "--params", "sead=1"], "sead"),
         (
             ["--env", "smoke", "--params", "tracking.uri=ftp://x/y,tracking.required=false"],
             "tracking.uri: found 'ftp://x/y'",

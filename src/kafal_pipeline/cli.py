@@ -124,6 +124,8 @@ def _split_params(context: click.Context, option: click.Parameter, value: Any) -
     """Read ``--params`` as Kedro does, but leave commas inside of brackets alone: ``compare.seeds=[0,1],cycles=3``."""
     if isinstance(value, dict):  # from a file
         return value
+    if not isinstance(value, str):  # the option may be given several times
+        value = ",".join(value or ())
     items = split_outside_brackets(value)
     wrong = next((item for item in items if not item.partition("=")[0].strip() or "=" not in item), None)
     if wrong is not None:
@@ -173,7 +175,7 @@ run.callback = _guarded(kedro_run.callback)  # type: ignore[arg-type]
 run.params = [copy.copy(option) for option in kedro_run.params]
 for _option in run.params:
     if _option.name == "params":
-        _option.callback = _split_params
+        _option.callback, _option.multiple, _option.default = _split_params, True, None  # type: ignore[attr-defined]
     elif _option.name == "runner":
         _option.default = "kafal_pipeline.runner.ResumableSequentialRunner"
 run.params.append(click.Option(["--verbose"], is_flag=True, help="Show the traceback of a mistake too."))

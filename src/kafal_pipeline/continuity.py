@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ from kafal_pipeline.files import read_json, remove, remove_temporary, write_json
 
 LAYERS = ("05_model_input", "06_models", "07_model_output")
 """Folders of ``data/`` that hold a run's cycles."""
+
+logger = logging.getLogger(__name__)
+
+NAMED = 5
+"""Parameters that a warning names; of more it gives the number."""
 
 ANEW = (
     "The parameters of the results beside it are not known. Begin the run anew: kedro run --pipeline fal --params "
@@ -100,6 +106,22 @@ def check_parameters(root: Path, config: Config) -> None:
     in_danger = config.restart is False and _interrupted(root, config) and _has_rounds(root, config)
     if in_danger and (changed := _differences(root, config)):
         raise _refused(root, config, changed)
+
+
+def warn_of_replaced(root: Path, config: Config) -> None:
+    """Say what is about to be replaced: the results of a finished run with other parameters."""
+    found = provenance.read(root / provenance.OUTPUTS / config.run_path)
+    if config.restart is not False or found is None or not found.finished:
+        return
+    if changed := _differences(root, config):
+        more = f"; and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+        logger.warning(
+            "%s: the results of a finished run with other parameters will be replaced (%s%s). To keep both, press "
+            "Ctrl-C now and give this one a folder of its own: --params dataset.label=...",
+            _record(root, config).parent,
+            "; ".join(changed[:NAMED]),
+            more,
+        )
 
 
 _CHANGED = {

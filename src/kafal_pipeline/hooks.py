@@ -66,6 +66,7 @@ class ProjectHooks:
                 check_there(pipeline, catalog, run_params)
         elif FIRST_NODE in names:
             continuity.check_parameters(project.root(), project.active())
+            continuity.warn_of_replaced(project.root(), project.active())
         runtime.keep_checkpoints(project.root())
 
     @hook_impl

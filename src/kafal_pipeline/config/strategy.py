@@ -56,7 +56,10 @@ class Strategy(BaseModel):
         if isinstance(value, dict) and "name" not in value and {"score", "quota", "diversity"} & value.keys():
             value = {"name": COMPOSE, **value}
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-            raise ValueError("must be a name, or a mapping with the key `name` and options beside it")
+            raise ValueError(
+                "must be a name, or a mapping with the key `name` and options beside it; on the command line "
+                "update.name=fedprox,update.loss=focal"
+            )
         value = dict(value)
         name, label, nested = value.pop("name"), value.pop("label", None), value.pop("options", {})
         if not isinstance(nested, dict) or not all(isinstance(key, str) for key in (*nested, *value)):

@@ -10,6 +10,7 @@ from torch import nn
 
 from kafal_pipeline.federation.query_models import TRAINED, QueryModelTrainer
 from kafal_pipeline.federation.states import Arrays, to_arrays, to_state
+from kafal_pipeline.federation.users_code import blamed, check_selection
 from kafal_pipeline.query.base import Query, Selection, Summarises
 from kafal_pipeline.query.pool import Head, Outputs, PoolView, QueryModel
 from kafal_pipeline.randomness import Purpose, numpy_generator
@@ -138,7 +139,8 @@ def _pool(task: QueryTask, num_classes: int, models: ClientModels) -> PoolView:
 
 def summarise(query: Summarises, task: QueryTask, num_classes: int, models: ClientModels) -> SummaryResult:
     """Do the first phase of one client's query."""
-    summary = dict(query.summary(_pool(task, num_classes, models)))
+    with blamed("query", query, _where(task)):
+        summary = dict(query.summary(_pool(task, num_classes, models)))
     return SummaryResult(summary, frozenset(models.used), models.trained)
 
 
@@ -150,5 +152,11 @@ def select(query: Query, task: QueryTask, num_classes: int, models: ClientModels
     if not task.budget:
         return QueryResult(Selection(task.unlabelled[:0], np.empty(0), task.memory), frozenset())
     rng = numpy_generator(seed, Purpose.QUERY, task.cycle, 0, task.client)
-    selection = query.select(_pool(task, num_classes, models), task.budget, rng)
+    with blamed("query", query, _where(task)):
+        selection = query.select(_pool(task, num_classes, models), task.budget, rng)
+    selection = check_selection(query, selection, task.unlabelled, task.budget, _where(task))
     return QueryResult(selection, frozenset(models.used))
+
+
+def _where(task: QueryTask) -> str:
+    return f"client {task.client}, cycle {task.cycle}"

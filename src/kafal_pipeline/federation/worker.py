@@ -19,6 +19,7 @@ from kafal_pipeline.federation.query_models import QueryModelTrainer
 from kafal_pipeline.federation.query_worker import ClientModels, QueryResult, QueryTask, SummaryResult
 from kafal_pipeline.federation.states import to_state
 from kafal_pipeline.federation.tasks import PredictTask, TrainResult, TrainTask
+from kafal_pipeline.federation.users_code import blamed
 from kafal_pipeline.models import build
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import Query, Summarises
@@ -80,7 +81,8 @@ class Worker:
 
     def train(self, task: TrainTask) -> TrainResult:
         """Train one client from the global model of its round."""
-        _, result = next(side_by_side(self._lanes[:1], [task]))
+        with blamed("update", self.update, f"client {task.client}, cycle {task.cycle}, round {task.round}"):
+            _, result = next(side_by_side(self._lanes[:1], [task]))
         return result
 
     def train_side_by_side(self, tasks: Iterable[TrainTask]) -> Iterator[tuple[int, TrainResult]]:

@@ -100,11 +100,18 @@ def largest(samples: NDArray[np.int64], scores: Scores, budget: int, rng: np.ran
     scores
         Their finite scores, ``(n,)``.
 
+    Raises
+    ------
+    ValueError
+        If there is another number of scores, or one is not finite.
+
     Examples
     --------
     >>> largest(np.array([3, 5, 9]), np.array([0.1, 0.7, 0.2]), 2, np.random.default_rng(0)).samples.tolist()
     [5, 9]
     """
+    if np.shape(scores) != np.shape(samples):
+        raise ValueError(f"scores of shape {tuple(np.shape(scores))} for {len(samples)} samples")
     order = by_score(scores, rng)[:budget]
     return Selection(samples[order], np.asarray(scores, dtype=np.float64)[order])
 

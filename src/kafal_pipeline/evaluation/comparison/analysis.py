@@ -204,7 +204,7 @@ def warnings(comparison: Comparison) -> list[str]:
         needed = pairs_needed(count, comparison.alpha)
         if count and seeds < needed:
             found.append(
-                f"Too few seeds for the {count} {name}: with {seeds} {'seed' if seeds == 1 else 'seeds'} no adjusted "
+                f"Too few seeds for {count} {name}: with {seeds} {'seed' if seeds == 1 else 'seeds'} no adjusted "
                 f"p-value can be {comparison.alpha:g} or less, however large the difference. {needed} are needed."
             )
     return found

@@ -124,7 +124,7 @@ def _warn_of_replaced(configs: Iterable[Config], root: Path) -> None:
         replaced += bool(found and found.finished) and provenance.state(root, config) == "absent"
     if replaced:
         logger.warning(
-            "Of what is to be run, %d was finished with other parameters, data or code and will be replaced; to keep "
+            "%d of the runs to be made will replace one that was finished with other parameters, data or code; to keep "
             "both, give these a folder of their own: --params dataset.label=...",
             replaced,
         )
