@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+from pathlib import Path
 
 import pytest
 
 from kafal_pipeline.config import resolve
 from kafal_pipeline.errors import UserError
-from kafal_pipeline.tracking import Tracker, deliver, deliver_shared, tracker
+from kafal_pipeline.tracking import Tracker, deliver, deliver_shared, helper, tracker
 from kafal_pipeline.tracking.delivery import Addresses, Delivery
 from kafal_pipeline.tracking.journal import JOURNAL
 from kafal_pipeline.tracking.progress import Progress
@@ -233,6 +236,29 @@ def test_who_does_not_want_to_wait_for_the_delivery_has_a_finished_run_all_the_s
     assert "MLflow is still being given this run" in caplog.text
     assert run._helper.wait(60) == 0
     assert of(run, client).info.status == "FINISHED"
+
+
+def test_a_helper_that_gets_no_core_is_replaced_by_one_that_does_not_give_way(store, tmp_path, monkeypatch):
+    client, project, uri = store
+    run = Tracker.start(resolve({"tracking": {"uri": uri, "system_metrics": False}}), tmp_path, project)
+    first = run._helper
+    os.kill(first.pid, signal.SIGSTOP)  # it does not get on
+    monkeypatch.setattr(helper, "PATIENCE", 0.5)
+    monkeypatch.setattr(helper, "starved", lambda pid, before: (pid == first.pid and before is not None, 0.0))
+    run.metrics({"accuracy": 0.5}, step=1)
+    run.finish("FINISHED")
+    assert first.returncode == -signal.SIGKILL
+    assert run._helper.returncode == 0
+    assert of(run, client).info.status == "FINISHED"
+    assert of(run, client).data.metrics == {"accuracy": 0.5}
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="only Linux says so")
+def test_who_waits_for_a_core_is_starved_and_who_sleeps_is_not():
+    hungry, ready = helper.starved(os.getpid(), None)
+    assert not hungry and ready >= 0
+    assert helper.starved(os.getpid(), ready - helper.PATIENCE)[0]
+    assert not helper.starved(os.getpid(), ready)[0]
 
 
 def test_a_damaged_note_of_progress_does_not_end_the_run(journal, tmp_path):

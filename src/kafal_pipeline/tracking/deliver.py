@@ -48,9 +48,9 @@ LOOK = 0.25
 RETRY = 2.0
 """Seconds between two attempts at the end of a run."""
 
-COURTESY = 10
-"""What the helper adds to its `nice` value: it takes what the run's processes leave, such as the ends of rounds, and a
-tenth of a core where others leave nothing; at 19, two runs side by side would starve it."""
+COURTESY = 19
+"""What the helper adds to its `nice` value: it takes what the run's processes leave, such as the ends of rounds. Where
+others leave it nothing, the run puts another one in its place at its end (`kafal_pipeline.tracking.helper.wait`)."""
 
 
 def follow(journal: Path, addresses: Addresses, gone: threading.Event, patience: float) -> bool:
@@ -91,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--uri", help="the tracker's address (default: the one the run was started with)")
     parser.add_argument("--follow", action="store_true", help="follow one journal until standard input ends")
     parser.add_argument("--patience", type=float, default=15, help="seconds to go on trying after that")
+    parser.add_argument("--now", action="store_true", help="with the same right to the cores as others")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     addresses = Addresses(options.uri, os.environ.get("MLFLOW_TRACKING_URI"))
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         journals = _journals(options.paths)
         if options.follow:
-            give_way()
+            give_way(nice=not options.now)
             with FileLock(journals[0].with_name(LOCK)):
                 return 0 if follow(journals[0], addresses, _end_of_input(), options.patience) else TRY_LATER
         codes = [_deliver_late(journal, addresses) for journal in journals]
@@ -115,13 +116,13 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def give_way() -> None:
-    """Let the run's own processes have the cores first, and take less of them.
+def give_way(*, nice: bool = True) -> None:
+    """Let the run's own processes have the cores first, if `nice`, and take less of them.
 
     Looking for garbage while MLflow is imported takes a quarter as long again; looking through all of it at the end,
     while the run waits, a second.
     """
-    if hasattr(os, "nice"):
+    if nice and hasattr(os, "nice"):
         os.nice(COURTESY)
     gc.set_threshold(100_000, 50)
     atexit.register(gc.freeze)

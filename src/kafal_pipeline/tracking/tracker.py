@@ -9,7 +9,8 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,11 +64,19 @@ class Tracker(NullTracker):
     helper
         The process that delivers them. It takes the end of its standard input for the end of this process. None leaves
         the delivery to others.
+    another
+        Starts a helper that does not give way, should the first one get no core.
     """
 
-    def __init__(self, journal: Journal, helper: subprocess.Popen[bytes] | None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        helper: subprocess.Popen[bytes] | None,
+        another: Callable[[], subprocess.Popen[bytes]] | None = None,
+    ) -> None:
         self._journal = journal
         self._helper = helper
+        self._another = another
         self._ended = False
         self._warned: str | None = None
         self._recorded = _recorded_metrics(journal.path)
@@ -131,7 +140,8 @@ class Tracker(NullTracker):
             journal.append("tags", values=tags | comparison_tags(comparison))
             return cls(journal, None)
         journal.append("tags", values=tags)
-        return cls(journal, _start_helper(journal.path, project, uri, patience))
+        start = partial(_start_helper, journal.path, project, uri, patience)
+        return cls(journal, start(), partial(start, now=True))
 
     @property
     def journal(self) -> Path:
@@ -220,7 +230,7 @@ class Tracker(NullTracker):
             return
         folder = self._journal.path.parent
         try:
-            code = wait(self._helper, folder, limit)
+            code = wait(self._helper, folder, limit, self._relieve if self._another else None)
         except KeyboardInterrupt:  # all results are there: who does not want to wait need not
             code = None
         if code is None:
@@ -240,6 +250,13 @@ class Tracker(NullTracker):
                 self._later(),
             )
 
+    def _relieve(self) -> subprocess.Popen[bytes]:
+        assert self._another is not None
+        logger.info("MLflow's helper gets no core; another one takes its place.")
+        self._helper = self._another()
+        self._close_pipe()
+        return self._helper
+
     def _later(self) -> str:
         return f"To deliver it later: python -m kafal_pipeline.tracking.deliver {self._journal.path}"
 
@@ -248,9 +265,12 @@ class Tracker(NullTracker):
             self._helper.stdin.close()
 
 
-def _start_helper(journal: Path, project: Path, uri: str | None, patience: float) -> subprocess.Popen[bytes]:
-    """Start the helper that follows one journal."""
+def _start_helper(
+    journal: Path, project: Path, uri: str | None, patience: float, *, now: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start the helper that follows one journal; it gives way to others, or not if it is to be done `now`."""
     command = [sys.executable, "-m", "kafal_pipeline.tracking.deliver", "--follow", "--patience", str(patience)]
+    command += ["--now"] if now else []
     return start_process([*command, str(journal.resolve())], journal.parent / LOG, project, uri)
 
 
