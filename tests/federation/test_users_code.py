@@ -37,7 +37,7 @@ def chosen(*samples):
     ("selection", "budget", "part"),
     [
         (chosen(2, 3, 5, 7), 2, "returned 4 samples; it must return 2 different samples of the 4"),
-        (chosen(2), 2, "returned 1 samples"),
+        (chosen(2), 2, "returned 1 sample; it must return 2 different samples"),
         (chosen(2, 3), 9, "returned 2 samples; it must return 4"),
         (chosen(2, 2), 2, "returned a sample twice"),
         (chosen(2, 4), 2, "returned sample 4, which is not in the pool"),

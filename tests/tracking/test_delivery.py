@@ -89,6 +89,35 @@ def test_a_file_that_had_to_wait_comes_later(journal, store, tmp_path, monkeypat
     assert [file.path for file in client.list_artifacts(progress.run_id)] == ["split.json"]
 
 
+def test_a_file_that_has_to_wait_is_not_forgotten_where_the_tracker_fails_meanwhile(
+    journal, store, tmp_path, monkeypatch
+):
+    import mlflow  # noqa: PLC0415 - seconds
+
+    from kafal_pipeline.tracking.store import Store  # noqa: PLC0415 - imports mlflow
+
+    client, _, _ = store
+    run = journal()
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text("{}")
+        run.artifact(tmp_path / name)
+    run.finish("FINISHED")
+
+    def down(*_):
+        raise OSError("down")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(mlflow.MlflowClient, "log_artifact", down)
+        assert deliver.main([str(run.journal)]) == deliver.TRY_LATER
+        assert len(Progress.load(run.journal.parent).pending) == 2
+        broken.setattr(Store, "check", down)
+        assert deliver.main([str(run.journal)]) == deliver.TRY_LATER
+        assert len(Progress.load(run.journal.parent).pending) == 2
+    assert deliver.main([str(run.journal)]) == 0
+    files = [file.path for file in client.list_artifacts(Progress.load(run.journal.parent).run_id)]
+    assert files == ["a.json", "b.json"]
+
+
 def test_a_model_is_logged_once_with_the_metrics_of_the_last_cycle(journal, store, tmp_path, monkeypatch):
     from kafal_pipeline.tracking.store import Store  # noqa: PLC0415 - imports mlflow
 

@@ -32,8 +32,8 @@ def blamed(kind: str, strategy: object, where: str) -> Iterator[None]:
     Raises
     ------
     UserError
-        With the exception and the lines of the user's modules that it came through. What goes wrong in this package's
-        own strategies, or where no line of others is involved, keeps its traceback.
+        With the exception and the lines of the user's module that it came through. What goes wrong in this package's
+        own strategies keeps its traceback.
     """
     try:
         yield
@@ -72,7 +72,7 @@ def check_selection(query: object, selection: object, pool: np.ndarray, budget: 
     samples, due = np.asarray(selection.samples), min(budget, len(pool))
     found = None
     if len(samples) != due:
-        found = f"{len(samples)} samples"
+        found = f"{len(samples)} {'sample' if len(samples) == 1 else 'samples'}"
     elif len(np.unique(samples)) != len(samples):
         found = "a sample twice"
     elif not np.isin(samples, pool).all():

@@ -157,10 +157,13 @@ class Delivery:
 
     def _deliver_pending(self, store: Store) -> Exception | None:
         """Try the files again that had to wait; return why one still has to."""
-        waiting, self.progress.pending, problem = self.progress.pending, [], None
-        for begin in waiting:
-            problem = self._apply(store, read(self._path, begin)[0].event, begin) or problem
-        self._save()
+        problem = None
+        for begin in list(self.progress.pending):
+            failed = self._apply(store, read(self._path, begin)[0].event, begin)
+            if failed is None:
+                self.progress.pending.remove(begin)
+                self._save()
+            problem = failed or problem
         return problem
 
     def _apply(self, store: Store, event: Mapping[str, Any], begin: int) -> Exception | None:
@@ -171,7 +174,8 @@ class Delivery:
             if event["type"] not in FILES:
                 raise
             store.check()
-            self.progress.pending.append(begin)
+            if begin not in self.progress.pending:
+                self.progress.pending.append(begin)
             return error
         return None
 

@@ -233,6 +233,9 @@ class Tracker(NullTracker):
             code = wait(self._helper, folder, limit, self._relieve if self._another else None)
         except KeyboardInterrupt:  # all results are there: who does not want to wait need not
             code = None
+        except UserError as problem:  # of the note of how far the delivery is, which is no matter to the run
+            logger.warning("%s %s", problem, self._later())
+            return
         if code is None:
             logger.warning("MLflow is still being given this run, by process %s. %s", self._helper.pid, self._later())
             return
