@@ -290,6 +290,20 @@ def test_who_waits_for_a_core_is_starved_and_who_sleeps_is_not():
     assert not helper.starved(os.getpid(), ready)[0]
 
 
+def test_a_damaged_note_of_progress_does_not_end_a_run_that_waits(store, tmp_path, monkeypatch, caplog):
+    _, project, uri = store
+    run = Tracker.start(resolve({"tracking": {"uri": uri, "system_metrics": False}}), tmp_path, project)
+
+    def damaged(*_):
+        raise UserError("delivered.json: damaged.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(tracker, "wait", damaged)
+        run.finish("FINISHED")
+    assert "delivered.json: damaged. To deliver it later" in caplog.text
+    assert run._helper.wait(60) == 0
+
+
 def test_a_damaged_note_of_progress_does_not_end_the_run(journal, tmp_path):
     run = journal()
     run.journal.with_name("delivered.json").write_text("{")
