@@ -1,4 +1,4 @@
-"""One process at a time works on a run: a second one would write into the same folders, and mix their results."""
+"""Locks a run: a second process that worked on it would mix its results with the first one's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kinds of address that a tracker can have, told apart without importing mlflow."""
+"""Kinds of address that a tracker can have, told apart without importing mlflow."""
 
 from __future__ import annotations
 

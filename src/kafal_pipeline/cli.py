@@ -1,4 +1,4 @@
-"""`kedro run` as a user should meet it: mistakes in one message, interruptions that say how to go on."""
+"""`kedro run` with mistakes in one message, and interruptions that say how to resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a container lets its processes have: limits of Linux's control groups, of which the machine's figures know none.
+"""Limits that a container sets for its processes (Linux control groups), which the machine's own figures ignore.
 
 Files are read below `root`, so that a test can make them.
 """

@@ -1,4 +1,4 @@
-"""Runs go on from results on disk, after an interruption or in parts: only from those that the same things made."""
+"""Resumes a run from results on disk, only if the same parameters, data and code made them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the documentation's generated tables write options down."""
+"""Formats options as cells of the documentation's generated tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the program says when the mistake is in its input, not in its code."""
+"""Exceptions for mistakes in the user's input, as opposed to mistakes in the code."""
 
 from __future__ import annotations
 

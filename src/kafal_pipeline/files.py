@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never half of one; and saying why it cannot be done.
+"""Writes files so that a reader sees the old or the new one, never half of one; explains why one cannot be written.
 
 A disk that is full and a folder that must not be written are the user's to mend: they raise `CannotWrite`.
 """

@@ -1,4 +1,4 @@
-"""Imported last by the process that others are forked off: it keeps what has been imported out of garbage collection.
+"""Keeps imported modules out of garbage collection; imported last by the process from which others are forked.
 
 A collection in a forked process would write into the pages that all of them share, and the end of the process would
 look through all modules once more: two thirds of a second for PyTorch's.

@@ -1,4 +1,4 @@
-"""Around Kedro's runs: check the parameters first, print the result last, leave nothing running."""
+"""Kedro hooks around a run: check the parameters first, print the result last, leave nothing running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process at a time: locks that the system lets go of with the process that holds them, however it ends."""
+"""Locks for one process at a time; the system frees them when the process ends, however it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine has, as far as it shows without PyTorch, which takes seconds to import."""
+"""Cores and memory of this machine, as far as they can be read without PyTorch, which takes seconds to import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write down which code each strategy of the comparison depends on: `python -m kafal_pipeline.methods <folder>`.
+"""Writes the code digest of each strategy of the comparison: `python -m kafal_pipeline.methods <folder>`.
 
 One file a strategy, ``<query>-<update>.txt``, with a digest. A stage of ``dvc.yaml`` makes them and the runs depend on
 them, so that DVC reruns what a change of the code concerns and nothing else.

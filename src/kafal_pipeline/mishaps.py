@@ -1,4 +1,4 @@
-"""What ends a run though neither the program nor its input is wrong: short memory, and files in strange places."""
+"""Messages for failures of the surroundings: too little memory, and files that are missing or of the wrong kind."""
 
 from __future__ import annotations
 

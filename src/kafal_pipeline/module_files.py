@@ -1,4 +1,4 @@
-"""Where modules of Python code lie and what they import, read without importing them, which may take seconds."""
+"""Finds the files of Python modules and the modules they import, without importing them, which may take seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place where the algorithms meet pydantic, which checks the options that users write.
+"""Wraps pydantic, which checks the options that users write; no other algorithm module imports it.
 
 A bare torch machine, such as a lent GPU, has no pydantic. There options are taken as they are, unchecked: whoever
 runs the algorithms without the project's own configuration passes them from code. What converts an option

@@ -1,4 +1,4 @@
-"""The files that parameters are read from: which of them holds a key, and which is broken."""
+"""Parameter files: which of them holds a key, and which is broken."""
 
 from __future__ import annotations
 

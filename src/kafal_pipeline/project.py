@@ -1,4 +1,4 @@
-"""The configuration of the run that Kedro is about to do, checked, with messages that name the file of each key."""
+"""The checked configuration of the run that Kedro is about to do; messages name the file of each key."""
 
 from __future__ import annotations
 

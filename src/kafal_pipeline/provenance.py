@@ -1,4 +1,4 @@
-"""What made the results of a run, written beside them: whether they can be used again without running.
+"""Records the parameters, data and code that made a run's results: whether they can be used again without running.
 
 ``provenance.json`` is written when the first training begins and completed when the run has ended. In between, and
 after a crash, it says that the run is not finished, whatever files of an earlier one lie there.

@@ -1,4 +1,4 @@
-"""Random generators derived from what they are for, so that nothing depends on the order in which things happen.
+"""Random generators, each derived from its purpose, so that nothing depends on the order of events.
 
 Every draw of the program comes from a generator keyed by ``(seed, purpose, cycle, round, client)``. Hence a result does
 not depend on the number of processes, on which clients run side by side, or on where a run was restarted, and two

@@ -1,4 +1,4 @@
-"""Names to classes, imported on first use: listing costs no import, a user's own class needs no registration."""
+"""Maps names to classes, imported on first use: listing costs no import, a user's class needs no registration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runner of `kedro run`: a run that was interrupted goes on with the same command."""
+"""The runner of `kedro run`: an interrupted run resumes with the same command."""
 
 from __future__ import annotations
 

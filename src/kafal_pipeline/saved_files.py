@@ -1,4 +1,4 @@
-"""Kedro's hooks that keep a run's results whole: what a later command reads of them is what was written."""
+"""Kedro hooks that check a run's results on disk: a later command reads exactly what was written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that lies on disk, by the name its folder has: ``digits/ksas-kcfu/seed_0``."""
+"""A run on disk, addressed by the name of its folder: ``digits/ksas-kcfu/seed_0``."""
 
 from __future__ import annotations
 

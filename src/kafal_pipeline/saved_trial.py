@@ -1,4 +1,4 @@
-"""What `benchmarks/gpu_trial.py` has brought back from a GPU, to be reported like a run of this machine: trial.json."""
+"""The file trial.json that `benchmarks/gpu_trial.py` brings back from a GPU, reported like a run of this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the source files a run's results depend on, as one digest that nothing else changes."""
+"""Digest of the source files on which a run's results depend."""
 
 from __future__ import annotations
 

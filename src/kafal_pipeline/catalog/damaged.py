@@ -1,4 +1,4 @@
-"""What is said of a file of results that is not there, or is not as it was written."""
+"""Messages about a file of results that is missing or damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that are mapped from disk, not loaded."""
+"""Dataset of images that are mapped from disk, not loaded."""
 
 from __future__ import annotations
 

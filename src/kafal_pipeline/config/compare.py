@@ -1,4 +1,4 @@
-"""The section `compare`: which runs a comparison is made of."""
+"""The section `compare`: the runs that a comparison is made of."""
 
 from __future__ import annotations
 

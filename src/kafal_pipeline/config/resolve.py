@@ -1,4 +1,4 @@
-"""From the parameters as written to the configuration of one run, or to messages that say what to mend."""
+"""Checks the parameters as written and makes the configuration of one run, or messages that say what to mend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One model for each section of the parameters; the sections stand in `conf/base/parameters.yml` in this order."""
+"""One model for each section of the parameters, in the order of `conf/base/parameters.yml`."""
 
 from __future__ import annotations
 

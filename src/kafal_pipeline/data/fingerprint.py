@@ -1,4 +1,4 @@
-"""What the files of a source and of a store hold, as digests, and notes that save reading them again."""
+"""Digests of the files of a source and of a store, with notes that save reading them again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pixels in batches: what a source hands over, so that a data set never has to fit into memory twice."""
+"""Pixels in batches, as a source yields them, so that a data set never has to fit into memory twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set on disk as plain arrays: written once, then mapped into memory by every process that needs it.
+"""A data set on disk as plain arrays, written once and then mapped into memory by every process that needs it.
 
 A store is a folder of ``.npy`` files and a ``meta.json``, which holds what it was made from (the parameters and a
 digest of the source's files) and what it is made of (shape, type and SHA-256 of each file).

@@ -1,4 +1,4 @@
-"""Writing a store of images batch by batch."""
+"""Writes a store of images batch by batch."""
 
 from __future__ import annotations
 

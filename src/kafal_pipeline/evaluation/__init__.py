@@ -1,4 +1,4 @@
-"""What a run achieved: measures, the learning curve, figures and the terminal's table. Shares are fractions of 1."""
+"""Results of one run: measures, the learning curve, figures and the terminal's table. Shares are fractions of 1."""
 
 from kafal_pipeline.evaluation.curve import CycleMetrics, learning_curve, summary
 from kafal_pipeline.evaluation.figures import client_classes_figure, learning_curve_figure, queried_classes_figure

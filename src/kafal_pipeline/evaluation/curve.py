@@ -1,4 +1,4 @@
-"""The learning curve of a run, and the few numbers that sum it up."""
+"""The learning curve of a run, and the few numbers that summarise it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three figures of a run. Each function returns a matplotlib `Figure` and leaves no state behind."""
+"""Figures of one run. Each function returns a matplotlib `Figure` and leaves no state behind."""
 
 from __future__ import annotations
 

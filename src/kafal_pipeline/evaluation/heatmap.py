@@ -1,4 +1,4 @@
-"""A table of counts or shares as colours, with the numbers in the cells while they are legible."""
+"""A table of counts or shares as colours, with numbers in the cells while they are legible."""
 
 from __future__ import annotations
 

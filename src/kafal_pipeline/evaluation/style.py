@@ -1,4 +1,4 @@
-"""How this project's figures look, without touching matplotlib's global state."""
+"""Style of this project's figures, set without touching matplotlib's global state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the terminal shows at the end of a run: the learning curve as a table, and where to look next."""
+"""Text at the end of a run: the learning curve as a table, and the commands to try next."""
 
 from __future__ import annotations
 

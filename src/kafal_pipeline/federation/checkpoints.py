@@ -1,4 +1,4 @@
-"""Checkpoints of a cycle: what training depends on after each round, on disk, so that it can go on from there.
+"""Checkpoints of a cycle: the state of training after each round, on disk, so that it can resume from there.
 
 A checkpoint is one file with what changed since the one before: the global model, what the participants keep, and where
 everything else lies, which earlier files hold. A federation of a thousand clients with ten active a round thus writes

@@ -1,4 +1,4 @@
-"""What clients keep between the rounds of a cycle, and views of it in a store of arrays."""
+"""State that clients keep between the rounds of a cycle, with views of it in a store of arrays."""
 
 from __future__ import annotations
 

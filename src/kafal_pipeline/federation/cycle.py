@@ -1,4 +1,4 @@
-"""Federated training of one cycle: rounds of local training and aggregation."""
+"""Trains the global model for one cycle: rounds of local training and aggregation."""
 
 from __future__ import annotations
 

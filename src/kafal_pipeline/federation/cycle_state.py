@@ -1,4 +1,4 @@
-"""What training in a cycle depends on between rounds, and what queries are given of a finished cycle."""
+"""State of a cycle between its rounds, and the part of a finished cycle that queries see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients whose training went wrong: what is not finite never reaches the server's model."""
+"""Handles clients whose training went wrong: a value that is not finite never reaches the global model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The place of one client at a time: networks and buffers that stay in memory while client after client trains there.
+"""Networks and buffers of one client at a time; they stay in memory while client after client uses them.
 
 A process on a CPU has one lane. A GPU has several, each with a stream of its own: while the kernels of one client run,
 those of the others fill the rest of the chip.

@@ -1,4 +1,4 @@
-"""Mappings whose values are made when they are asked for, so that a thousand models need not be in memory at once."""
+"""Mappings that make each value when it is read, so that a thousand models need not be in memory at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which clients train in a round."""
+"""Chooses the clients that train in a round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions of a global model on the test set."""
+"""Predicts the test set with a global model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How processes of this project start and end, whatever they work at."""
+"""Starts and ends this project's processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models trained for a query alone, on the labelled samples of one client."""
+"""Trains models for a query alone, on the labelled samples of one client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one process does for a query: show a client's pool to it, and train the models that it asks for."""
+"""Runs a query in one worker process: shows it a client's pool and trains the models that it asks for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The query of one cycle: every client chooses among its own unlabelled samples."""
+"""Runs the query of one cycle: every client chooses among its own unlabelled samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays by key that stay in memory while they are few, and lie on disk when they are many."""
+"""Arrays by key that stay in memory while they are few, and move to disk when they are many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model states as they travel between processes and to disk."""
+"""Model states in the form in which they are sent between processes and written to disk."""
 
 from __future__ import annotations
 

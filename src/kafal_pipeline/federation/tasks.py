@@ -1,4 +1,4 @@
-"""What the federation asks of a process, and what comes back; arrays, so that it travels between processes."""
+"""Tasks for worker processes and their results; made of arrays, so that they can be sent between processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes in a user's own query or update, told as such: which class, client and cycle, and the user's own lines."""
+"""Reports a mistake in a user's own query or update: its class, client and cycle, and the user's own lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watching how often a client's model changes its mind while it trains, for queries that ask for it."""
+"""Watches how often a client's model changes its prediction while it trains, for queries that ask for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one process does for the federation: train clients, answer queries, predict test images."""
+"""Runs the federation's tasks in one process: trains clients, answers queries, predicts test images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes that work for the federation, or this one alone; the results are the same bits."""
+"""Runs tasks in several worker processes or in this one; the results are the same bits."""
 
 from __future__ import annotations
 

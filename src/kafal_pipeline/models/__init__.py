@@ -1,4 +1,4 @@
-"""The networks that clients train."""
+"""Networks that clients train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a name to a network, and from a network to a model that others can use."""
+"""Makes a network from its name, and a self-contained model from a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights from a file in the place of drawn ones."""
+"""Loads initial weights from a file instead of drawing them."""
 
 from __future__ import annotations
 

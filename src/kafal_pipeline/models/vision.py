@@ -1,4 +1,4 @@
-"""torchvision, imported in this place only: training with the project's own networks does not need it."""
+"""Imports torchvision, here only: the project's own networks train without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names for annotations of nodes.
+"""Type names for annotations of nodes.
 
 Kedro resolves a node's annotations when pipelines are registered. The real classes take seconds to import, which
 `kedro registry list` and a mistake in a parameter need not wait for; so they stand here for the reader and the type

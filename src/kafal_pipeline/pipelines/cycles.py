@@ -1,4 +1,4 @@
-"""How cycles are called, in Kedro's namespaces and on disk."""
+"""Names of cycles, in Kedro's namespaces and on disk."""
 
 FIRST_NODE = "cycle_00.initial_pool"
 """The node that a run of its own begins with; those before it prepare data that runs share."""

@@ -1,4 +1,4 @@
-"""What a run holds beside its data: worker processes and the progress display. It never changes a result."""
+"""Worker processes and progress display of a run. They never change a result."""
 
 from __future__ import annotations
 

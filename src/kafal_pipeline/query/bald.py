@@ -1,4 +1,4 @@
-"""BALD: what the parameters would learn, by dropout on the features."""
+"""BALD: how much a label would tell about the parameters, estimated by dropout on the features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a query is given and what it returns; every strategy's file documents only what is its own.
+"""The interface of a query: its inputs and its result. A strategy's own file documents only what is its own.
 
 A query is a dataclass whose fields are its options, with one method::
 

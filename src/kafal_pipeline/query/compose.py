@@ -1,4 +1,4 @@
-"""Queries put together from a score, a quota and a diversity step."""
+"""Queries composed of a score, a quota and a diversity step."""
 
 from __future__ import annotations
 

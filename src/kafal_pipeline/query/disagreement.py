@@ -1,4 +1,4 @@
-"""How far several predictions of the same samples differ."""
+"""Measures how far several predictions of the same samples differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Greedy k-centre: the point that is farthest from everything taken so far, again and again."""
+"""Greedy k-centre: takes again and again the point that is farthest from all points taken so far."""
 
 from __future__ import annotations
 

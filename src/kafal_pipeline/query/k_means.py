@@ -1,4 +1,4 @@
-"""k-means, and the points that stand for its clusters."""
+"""k-means, and the points nearest to its centres."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KSAS, Knowledge-Specialised Active Sampling: where the client's own knowledge departs from everybody's."""
+"""KSAS, Knowledge-Specialised Active Sampling: samples on which the local and the global model differ most."""
 
 from __future__ import annotations
 

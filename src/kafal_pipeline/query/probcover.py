@@ -1,4 +1,4 @@
-"""ProbCover: balls around the chosen samples cover as much as they can. For low budgets."""
+"""ProbCover: chooses samples so that balls around them cover as many others as possible. For low budgets."""
 
 from __future__ import annotations
 

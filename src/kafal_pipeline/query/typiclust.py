@@ -1,4 +1,4 @@
-"""TypiClust: typical samples of clusters that nothing is labelled of. For low budgets."""
+"""TypiClust: typical samples of clusters that have no label yet. For low budgets."""
 
 from __future__ import annotations
 

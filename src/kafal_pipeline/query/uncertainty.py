@@ -1,4 +1,4 @@
-"""Scores of one prediction, whichever model or ensemble makes it."""
+"""Uncertainty scores of one prediction, by whichever model or ensemble."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The MLflow run of a comparison itself: its matrix, its report, tables and figures."""
+"""Records a comparison in MLflow: its matrix, its report, tables and figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deliver journals to MLflow: `python -m kafal_pipeline.tracking.deliver <journal or folder> ...`.
+"""Delivers journals to MLflow: `python -m kafal_pipeline.tracking.deliver <journal or folder> ...`.
 
 A run starts this as its helper (`--follow`); a user starts it to deliver what a tracker that was down did not get.
 What is delivered already is not delivered again. Exit code: 0 when everything is, 75 when some must be tried later.

@@ -1,4 +1,4 @@
-"""Deliver the journals of several runs while they are written: the helper of `kafal_pipeline.tracking.shared`.
+"""Delivers the journals of several runs while they are written: the helper of `kafal_pipeline.tracking.shared`.
 
 Standard input names them, one JSON object a line: ``{"follow": <journal>}``, and ``{"over": <journal>}`` when its
 run has ended. Its end is the end of all runs. Exit code: 0 when everything is delivered, 75 when some must be tried

@@ -1,4 +1,4 @@
-"""One journal on its way to MLflow: what is new in it goes there, once."""
+"""Delivers one journal to MLflow: each event of it once."""
 
 from __future__ import annotations
 

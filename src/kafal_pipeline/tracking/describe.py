@@ -1,4 +1,4 @@
-"""What a run is, as parameters and tags: its configuration, the code, the versions and the machine."""
+"""Describes a run as parameters and tags: its configuration, the code, the versions and the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process that delivers: how it is started, and how long a run waits for it at its end."""
+"""Starts the process that delivers, and waits for it at the end of a run for a limited time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kedro's hooks of tracking: when a run's results are recorded."""
+"""Kedro hooks of tracking: they record a run's results as they are saved."""
 
 from __future__ import annotations
 

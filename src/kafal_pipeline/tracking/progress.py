@@ -1,4 +1,4 @@
-"""How far a journal is delivered: the helper writes it, the run and a later delivery read it."""
+"""The note of how far a journal is delivered: the helper writes it; the run and a later delivery read it."""
 
 from __future__ import annotations
 

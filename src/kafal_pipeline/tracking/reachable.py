@@ -1,4 +1,4 @@
-"""Whether the tracker can be reached, found out before there is work to lose, and without mlflow's seconds of import.
+"""Checks that the tracker can be reached, before there is work to lose and without the seconds of importing mlflow.
 
 Of a local store it is found out whether it can be written, without changing it; nothing goes over the network for it. A
 server is asked for its ``/health``, without credentials: who answers that he does not know us is there.

@@ -1,4 +1,4 @@
-"""What the results of a run are to the tracker: names, steps and folders."""
+"""Translates the results of a run for the tracker: names, steps and folders."""
 
 from __future__ import annotations
 

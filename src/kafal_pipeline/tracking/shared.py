@@ -1,4 +1,4 @@
-"""Many runs' journals, delivered by one process at a time: importing mlflow costs as much as a short run."""
+"""Delivers many runs' journals by one process at a time: importing mlflow costs as much as a short run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tracker: one MLflow run, to which events are applied. Applying an event twice does what applying it once does."""
+"""Applies events to an MLflow run. Applying an event twice does the same as applying it once."""
 
 from __future__ import annotations
 

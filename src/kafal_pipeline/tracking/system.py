@@ -1,4 +1,4 @@
-"""Samples of the machine's load: processor, memory, disk, network and, where `nvidia-ml-py` finds one, the GPU."""
+"""Samples the machine's load: processor, memory, disk, network and, where `nvidia-ml-py` finds one, the GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where to compute, and with how many threads."""
+"""Chooses the device to compute on, and the number of threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generators that a client's round draws from."""
+"""Random generators that a client's round draws from."""
 
 from __future__ import annotations
 

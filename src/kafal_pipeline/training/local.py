@@ -1,4 +1,4 @@
-"""One client's local training in one round."""
+"""Trains one client locally for one round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps recorded once and replayed.
+"""Records steps once and replays them.
 
 On a GPU a step of a small network is hundreds of kernels that take longer to start than to run; a CUDA graph starts all
 of them as one.

@@ -1,4 +1,4 @@
-"""One step of local training: the same function on every device, and one that a GPU can record and replay.
+"""One step of local training: one function for every device, which a GPU can record and replay.
 
 It waits for no result of the device and decides nothing by a tensor's value. All that changes from step to step comes
 in as tensors, and all that it reads or writes besides stays where it is in memory (`Workspace`), so that a recorded

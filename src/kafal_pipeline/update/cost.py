@@ -1,4 +1,4 @@
-"""What an update costs a client, found by having it train one for a few rounds and counting."""
+"""Measures what an update costs a client, by training one for a few rounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of docs/updates.md, written from what the registered updates say of themselves and do.
+"""Writes the tables of docs/updates.md from the registered updates' own descriptions and behaviour.
 
 `COMMAND` brings the page up to date; a test holds it to that.
 """

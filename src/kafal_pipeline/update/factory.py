@@ -1,4 +1,4 @@
-"""From the update's name and options to an instance."""
+"""Makes an instance of an update from its name and options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FedProx: FedAvg on a leash."""
+"""FedProx: FedAvg with a penalty on the distance from the global model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KCFU, Knowledge-Compensatory Federated Update: learn one's own classes fairly, borrow the others from the teacher."""
+"""KCFU, Knowledge-Compensatory Federated Update: balanced training on own classes, others from a teacher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the section `partition` of the parameters to a split."""
+"""Makes a split from the section `partition` of the parameters."""
 
 from __future__ import annotations
 

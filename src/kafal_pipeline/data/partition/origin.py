@@ -1,4 +1,4 @@
-"""What a split was made from, so that it is never used with other parameters."""
+"""Records the parameters and data that a split was made from, so that it is never used with others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits as data: the check that every one must pass, their file format and their table."""
+"""Splits as data: the check that each must pass, their file format and their table."""
 
 from __future__ import annotations
 

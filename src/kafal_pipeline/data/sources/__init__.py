@@ -1,4 +1,4 @@
-"""Where images come from: one file a kind of source, and the choice among them."""
+"""Sources of images: one file for each kind, and the choice among them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every source of images offers."""
+"""Interface of every source of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of arrays that a user hands in; every message names the file and the key."""
+"""Checks of arrays that a user supplies; every message names the file and the key."""
 
 from __future__ import annotations
 

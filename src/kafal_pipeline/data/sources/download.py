@@ -1,4 +1,4 @@
-"""Downloading a published data set: all of it, or nothing."""
+"""Downloads a published data set: all of it, or nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files as pixels, decoded as they are asked for."""
+"""Image files as pixels, decoded when they are needed."""
 
 from __future__ import annotations
 

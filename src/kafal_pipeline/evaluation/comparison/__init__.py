@@ -1,4 +1,4 @@
-"""Which strategy is better, by how much, and is it more than luck? Tables, tests and a page."""
+"""Compares strategies over many runs: which is better, by how much, and whether it is more than luck."""
 
 from kafal_pipeline.evaluation.comparison.analysis import Comparison, compare
 from kafal_pipeline.evaluation.comparison.report import write_report

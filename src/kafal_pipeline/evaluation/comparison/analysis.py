@@ -1,4 +1,4 @@
-"""All tables of a comparison, computed from its runs."""
+"""Computes all tables of a comparison from its runs."""
 
 from __future__ import annotations
 

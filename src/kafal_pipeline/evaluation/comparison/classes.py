@@ -1,4 +1,4 @@
-"""What the strategies bought and what they reached, by class and by client."""
+"""Labels bought and accuracy reached by each strategy, by class and by client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of a comparison. Each function returns a matplotlib `Figure` and leaves no state behind."""
+"""Figures of a comparison. Each function returns a matplotlib `Figure` and leaves no state behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing beside it."""
+"""Renders the page: one HTML file that needs no other file."""
 
 from __future__ import annotations
 

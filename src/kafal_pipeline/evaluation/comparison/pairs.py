@@ -1,4 +1,4 @@
-"""Strategies against each other, paired by seed.
+"""Compares strategies with each other, paired by seed.
 
 The scores of a comparison are a table with a row for each seed and a column for each strategy; NaN stands for a run
 that failed. A pair of strategies is compared on the seeds that both finished.

@@ -1,4 +1,4 @@
-"""Small multiples: the learning curve of every strategy in a picture of its own, however many there are."""
+"""Small multiples: one small learning curve for each strategy, however many there are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which runs may stand in one comparison: those that differ in strategy and seed alone."""
+"""Checks that the runs of a comparison differ in strategy and seed alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing the report: the page, and every figure and table as files of their own."""
+"""Writes the report: the page, and every figure and table as a file of its own."""
 
 from __future__ import annotations
 

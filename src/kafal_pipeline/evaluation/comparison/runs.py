@@ -1,4 +1,4 @@
-"""The finished runs of a comparison as tables, read from what each run leaves on disk."""
+"""Reads the finished runs of a comparison from disk into tables."""
 
 from __future__ import annotations
 

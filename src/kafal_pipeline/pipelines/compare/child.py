@@ -1,4 +1,4 @@
-"""One run of a comparison, in a process of its own: a Kedro session, told by messages."""
+"""Runs one run of a comparison in a process of its own: a Kedro session that sends messages."""
 
 from __future__ import annotations
 

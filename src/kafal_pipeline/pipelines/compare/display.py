@@ -1,4 +1,4 @@
-"""How far a comparison is: a bar on a terminal, lines elsewhere."""
+"""Shows the progress of a comparison: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 

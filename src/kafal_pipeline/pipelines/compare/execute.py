@@ -1,4 +1,4 @@
-"""What is missing of a comparison is run: splits first, then runs, and MLflow is given them by one process."""
+"""Executes what a comparison lacks: splits first, then runs; one process delivers them all to MLflow."""
 
 from __future__ import annotations
 

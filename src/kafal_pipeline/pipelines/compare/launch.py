@@ -1,4 +1,4 @@
-"""Runs side by side, as many as cores and memory allow; one that fails does not end the others."""
+"""Runs several runs side by side, as many as cores and memory allow; one that fails does not end the others."""
 
 from __future__ import annotations
 

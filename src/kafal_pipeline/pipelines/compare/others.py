@@ -1,4 +1,4 @@
-"""What another command works on at the same time is waited for: its results serve both."""
+"""Waits for runs that another command is working on: their results serve both."""
 
 from __future__ import annotations
 

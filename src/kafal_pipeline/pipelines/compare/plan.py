@@ -1,4 +1,4 @@
-"""Which runs of a comparison are there already, which go on, and which begin."""
+"""Plans a comparison: the runs that are finished, that resume and that begin."""
 
 from __future__ import annotations
 

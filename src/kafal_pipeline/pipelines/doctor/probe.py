@@ -1,4 +1,4 @@
-"""A short piece of the run itself: the size of its model, and the time of its training steps on this machine."""
+"""Times a short piece of the run: the size of its model, and its training steps on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a configuration implies: how much a run computes and writes. Before the split, clients count as equal."""
+"""Estimates from a configuration how much a run computes and writes. Before the split, clients count as equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables in, tables out: what the federation computes, as Kedro nodes."""
+"""Kedro nodes of the trial: tables in, tables out, computed by the federation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cycles unrolled: one namespace each."""
+"""Unrolls the cycles into a pipeline: one namespace for each."""
 
 from __future__ import annotations
 

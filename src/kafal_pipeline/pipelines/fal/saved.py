@@ -1,4 +1,4 @@
-"""What earlier nodes left on disk: pools must be of this run's images, models of the network that it trains."""
+"""Checks results that earlier nodes left on disk: pools of this run's images, models of the network that it trains."""
 
 from __future__ import annotations
 

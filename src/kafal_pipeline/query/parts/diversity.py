@@ -1,4 +1,4 @@
-"""Diversity: which of the best candidates of a group are taken together."""
+"""Diversity: chooses which of the best candidates of a group are taken together."""
 
 from __future__ import annotations
 

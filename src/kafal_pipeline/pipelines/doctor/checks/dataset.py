@@ -1,4 +1,4 @@
-"""Whether the data is there, and is what it is taken for."""
+"""Checks that the data is there and is the data that the parameters name."""
 
 from __future__ import annotations
 

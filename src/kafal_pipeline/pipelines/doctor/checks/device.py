@@ -1,4 +1,4 @@
-"""Whether the device is there that training asks for."""
+"""Checks that the device is there that training asks for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long the run will take here."""
+"""Estimates how long the run will take on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether Python and the packages are those that the project asks for."""
+"""Checks that the versions of Python and of the packages meet the project's requirements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the tracker answers, and takes what the run will tell it."""
+"""Checks that the tracker answers and accepts the records of the run."""
 
 from __future__ import annotations
 
