@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
+import subprocess
 import sys
 from dataclasses import fields
 
@@ -159,3 +161,24 @@ def test_relative_and_re_exported_imports_are_followed(package):
     found = closure(["kafal_pipeline.pipelines.fal.nodes"])
     assert "kafal_pipeline.data.images" in found  # by way of `from kafal_pipeline.data import ImageData`
     assert "kafal_pipeline.data" not in found
+
+
+def test_a_module_that_moves_is_the_same_code_and_another_source_of_a_name_is_not(tmp_path, monkeypatch):
+    """The package copied, and a module in it renamed with every import of it."""
+    here = module_files.file_of("kafal_pipeline").parent
+
+    def changed(copy, old, new, moved=None):
+        shutil.copytree(here, tmp_path / copy / here.name, ignore=shutil.ignore_patterns("__pycache__"))
+        for path in (tmp_path / copy).rglob("*.py"):
+            path.write_text(path.read_text().replace(old, new))
+        if moved:
+            (tmp_path / copy / here.name / moved[0]).rename(tmp_path / copy / here.name / moved[1])
+        code = "from kafal_pipeline.config import resolve; from kafal_pipeline.sources import sources_digest as of; "
+        command = [sys.executable, "-c", code + "print(of(resolve({'query': 'coreset'})))"]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path / copy)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+    before = digest("coreset")
+    assert changed("moved", "query.k_centre", "query.k_middle", ("query/k_centre.py", "query/k_middle.py")) == before
+    elsewhere = "from kafal_pipeline.query.k_centre import", "from kafal_pipeline.query.k_means import"
+    assert changed("elsewhere", *elsewhere) != before

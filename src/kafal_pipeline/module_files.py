@@ -52,6 +52,32 @@ def imports(name: str, path: Path, packages: set[str]) -> list[str]:
     return imported
 
 
+def ours(name: str, path: Path) -> list[tuple[str, str]]:
+    """Return, for each name that a module imports from a module of this package, who defines it and what it is called.
+
+    Examples
+    --------
+    >>> ours("kafal_pipeline.query.random", file_of("kafal_pipeline.query.random"))[0]
+    ('kafal_pipeline.query.base', 'ScoreQuery')
+    """
+    return [
+        (_definer(node.module, alias.name), alias.asname or alias.name)
+        for node in _executed(_tree(path, path.stat().st_mtime_ns))
+        if isinstance(node, ast.ImportFrom) and node.module and _is_ours(node.module)
+        for alias in node.names
+    ]
+
+
+def without_ours(tree: ast.Module) -> ast.Module:
+    """Return the tree without its `from ... import` of this package's modules, which may move."""
+
+    class _Without(ast.NodeTransformer):
+        def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:  # noqa: N802 - the name that ast asks for
+            return ast.Pass() if node.module and _is_ours(node.module) else node
+
+    return _Without().visit(tree)
+
+
 def definition(module: str, name: str, seen: tuple[str, ...] = ()) -> tuple[str, ast.AST | None]:
     """Return the module that defines a name of a module, and the class or value; None if unknown.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from kafal_pipeline.config import Config
 from kafal_pipeline.models import MODELS
-from kafal_pipeline.module_files import PACKAGE, definition, file_of, imports, reaches
+from kafal_pipeline.module_files import PACKAGE, definition, file_of, imports, ours, reaches, without_ours
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.registry import Entry
 from kafal_pipeline.update import UPDATES
@@ -43,9 +43,10 @@ def sources_digest(config: Config) -> str:
     """Return a digest of the code that the results of a run with this configuration depend on.
 
     It is made of the syntax trees of the modules that the run's query, update, model and the federation import,
-    directly or not: comments, docstrings and layout do not matter, nor do other strategies.
+    directly or not: comments, docstrings, layout and the names of this package's modules do not matter, nor do other
+    strategies.
     """
-    return hashlib.sha256("\n".join(code_parts(config)).encode()).hexdigest()
+    return _digest(code_parts(config))
 
 
 def code_parts(config: Config) -> tuple[str, ...]:
@@ -62,7 +63,7 @@ def query_digest(name: str, options: Mapping[str, Any]) -> str:
         As the configuration's `query` has them.
     """
     parts = _parts(QUERY_ROOTS, _named("query", name, options, QUERIES))
-    return hashlib.sha256("\n".join([*parts, json.dumps(options, sort_keys=True)]).encode()).hexdigest()
+    return _digest([*parts, f"options\0{json.dumps(options, sort_keys=True)}"])
 
 
 def edited(config: Config, before: Iterable[str]) -> list[str]:
@@ -95,9 +96,19 @@ def closure(roots: list[str]) -> dict[str, Path]:
 
 def _parts(roots: Iterable[str], used: Mapping[str, Entry]) -> tuple[str, ...]:
     modules = closure([*roots, *(entry.target.partition(":")[0] for entry in used.values())])
-    lines = [f"{name}\0{_code_digest(path)}" for name, path in sorted(modules.items())]
-    lines += [f"{name}\0{entry.target}\0{json.dumps(dict(entry.options))}" for name, entry in sorted(used.items())]
+    digests = {name: _code_digest(path) for name, path in sorted(modules.items())}
+    lines = [
+        f"{name}\0{digest} {sorted(f'{item} of {digests.get(origin)}' for origin, item in ours(name, modules[name]))}"
+        for name, digest in digests.items()
+    ]
+    for name, entry in sorted(used.items()):
+        lines.append(f"{name}\0{entry.target.rpartition(':')[2]} {json.dumps(dict(entry.options))}")
     return tuple(lines)
+
+
+def _digest(parts: Iterable[str]) -> str:
+    """Return a digest of what stands behind the names of the parts: a module that moves is the same code."""
+    return hashlib.sha256("\n".join(sorted(part.partition("\0")[2] for part in parts)).encode()).hexdigest()
 
 
 def _entries(config: Config) -> dict[str, Entry]:
@@ -180,7 +191,7 @@ def _code_digest(path: Path) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _digest_of(path: Path, _changed: int) -> str:
-    tree = ast.parse(path.read_bytes())
+    tree = without_ours(ast.parse(path.read_bytes()))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
