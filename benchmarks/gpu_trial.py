@@ -30,12 +30,12 @@ import torch
 
 import cifar_parts
 import measure
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.files import write_json
 from kafal_pipeline.data import ImageData, client_pools, initial_pool, make_partition, split_table
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation.states import initial_state, to_arrays
-from kafal_pipeline.federation.tasks import TrainTask
-from kafal_pipeline.federation.workers import Workers
-from kafal_pipeline.files import write_json
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.federation.workers.tasks import TrainTask
+from kafal_pipeline.models.state import initial_state, to_arrays
 from kafal_pipeline.training.devices import choose_device
 from protocol import CIFAR10, Section, configuration, merged
 from trial import Trial, samples_of

@@ -13,12 +13,12 @@ import trial_state
 from kafal_pipeline.data import ImageData, annotate, client_pools, initial_pool, label_counts
 from kafal_pipeline.evaluation.measures import classification_measures, confusion_matrix, entropy
 from kafal_pipeline.evaluation.rounds import skipped
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
 from kafal_pipeline.federation.cycle import train_cycle
-from kafal_pipeline.federation.cycle_state import CycleState
 from kafal_pipeline.federation.prediction import predict_test
 from kafal_pipeline.federation.querying import query_cycle
-from kafal_pipeline.federation.states import initial_state
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.models.state import initial_state
 from protocol import Section, configuration
 from trial_state import TrialState
 

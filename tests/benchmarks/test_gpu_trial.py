@@ -13,7 +13,7 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.evaluation import CycleMetrics
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.sources import find_source
-from kafal_pipeline.errors import UserError
 
 
 def read(root, **options):

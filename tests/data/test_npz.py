@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.sources import find_source
-from kafal_pipeline.errors import UserError
 
 
 @pytest.fixture

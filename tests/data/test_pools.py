@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import BudgetConfig
 from kafal_pipeline.data import annotate, check_pool, client_pools, cycle_budget, initial_pool, label_counts
-from kafal_pipeline.errors import UserError
 
 COLUMNS = ["client", "sample", "label", "labelled_in_cycle"]
 

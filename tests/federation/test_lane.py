@@ -8,11 +8,11 @@ import torch
 
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.federation.cycle import train_cycle
-from kafal_pipeline.federation.lane import side_by_side
-from kafal_pipeline.federation.states import initial_state, to_arrays
-from kafal_pipeline.federation.tasks import TrainTask
-from kafal_pipeline.federation.worker import Worker
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.workers.lane import side_by_side
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.federation.workers.tasks import TrainTask
+from kafal_pipeline.federation.workers.worker import Worker
+from kafal_pipeline.models.state import initial_state, to_arrays
 from kafal_pipeline.training.devices import single_thread
 from kafal_pipeline.training.recording import Recordings
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from kafal_pipeline.federation.prediction import CHUNK, predict_test
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.models import build
 
 

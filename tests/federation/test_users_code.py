@@ -8,9 +8,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation.users_code import blamed, check_selection
-from kafal_pipeline.query.base import Selection, largest
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.users_code import blamed
+from kafal_pipeline.query.base import Selection, check_selection, largest
 from kafal_pipeline.query.random import Random
 
 POOL = np.array([2, 3, 5, 7])
@@ -22,7 +22,7 @@ def own(tmp_path, monkeypatch):
     (tmp_path / "own_module.py").write_text("class Own:\n    def select(self):\n        return [].foo\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_module", raising=False)
-    import own_module  # noqa: PLC0415 - made above
+    import own_module  # made above
 
     assert isinstance(own_module, ModuleType)
     yield own_module.Own()

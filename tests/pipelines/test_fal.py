@@ -15,10 +15,10 @@ from kedro.framework.startup import bootstrap_project
 from kedro.runner import ThreadRunner
 from safetensors.torch import load_file
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.federation import cycle as cycle_module
-from kafal_pipeline.federation.states import initial_state
 from kafal_pipeline.models import build
+from kafal_pipeline.models.state import initial_state
 
 ROOT = Path(__file__).parents[2]
 

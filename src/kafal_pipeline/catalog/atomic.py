@@ -8,9 +8,9 @@ from typing import Any
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError, parse_dataset_definition
 
-from kafal_pipeline.catalog.damaged import REPAIR, named
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.files import replacing
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.files import replacing
+from kafal_pipeline.runs.damaged import REPAIR, named
 
 
 class Atomic(AbstractDataset[Any, Any]):

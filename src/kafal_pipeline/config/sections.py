@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
-from kafal_pipeline.options import LARGEST_NUMBER, LARGEST_WHOLE
+from kafal_pipeline.common.options import LARGEST_NUMBER, LARGEST_WHOLE
 
 
 def _no_bool(value: Any) -> Any:

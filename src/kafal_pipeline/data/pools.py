@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.randomness import Purpose, numpy_generator
 from kafal_pipeline.data.partition.split import owners
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.randomness import Purpose, numpy_generator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,7 @@ def initial_pool(
     UserError
         If some client has fewer samples than the trial will have labelled, or the split is none of these samples.
     """
-    import pandas as pd  # noqa: PLC0415 - worker processes import this package and need no tables
+    import pandas as pd
 
     owners(split, len(labels), f"the split of seed {seed}, data/03_primary/*/seed_{seed}/splits.json")
     columns: list[tuple[NDArray[np.int64], ...]] = []

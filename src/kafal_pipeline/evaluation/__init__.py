@@ -9,7 +9,7 @@ from kafal_pipeline.evaluation.measures import (
     confusion_matrix,
     entropy,
 )
-from kafal_pipeline.evaluation.table import format_table, next_steps
+from kafal_pipeline.evaluation.table import format_table
 
 __all__ = [
     "ClassificationMeasures",
@@ -22,7 +22,6 @@ __all__ = [
     "format_table",
     "learning_curve",
     "learning_curve_figure",
-    "next_steps",
     "queried_classes_figure",
     "summary",
 ]

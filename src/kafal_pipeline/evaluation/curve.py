@@ -61,7 +61,7 @@ def learning_curve(metrics: Sequence[CycleMetrics]) -> pd.DataFrame:
         One row a cycle, in order: `COLUMNS`, then ``accuracy_<class>`` for every class. Fractions, seconds and bytes;
         `aulc` covers the cycles up to the row's. Absent values are NaN.
     """
-    import pandas as pd  # noqa: PLC0415 - half a second to import, and naming the measures needs none of it
+    import pandas as pd
 
     rows = sorted(metrics, key=lambda row: row["cycle"])
     fractions, accuracies = [row["labelled_fraction"] for row in rows], [row["accuracy"] for row in rows]

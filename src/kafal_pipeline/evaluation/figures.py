@@ -31,7 +31,7 @@ def learning_curve_figure(curve: pd.DataFrame, title: str) -> Figure:
     title
         What was run, such as ``"digits, ksas with kcfu, seed 0"``.
     """
-    from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415 - see `new_figure`
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     labels, last = curve["labels"].to_numpy(), curve.iloc[-1]
     series = {"accuracy": ("Accuracy", BLUE, "o"), "balanced_accuracy": ("Balanced accuracy", RED, "s")}
@@ -111,7 +111,7 @@ def queried_classes_figure(histograms: Mapping[int, Sequence[int]], classes: Seq
     classes
         The classes' names.
     """
-    from matplotlib.ticker import PercentFormatter  # noqa: PLC0415 - see `new_figure`
+    from matplotlib.ticker import PercentFormatter
 
     counts = np.array([histograms[cycle] for cycle in sorted(histograms)], dtype=np.int64)
     totals = counts.sum(axis=1)

@@ -70,7 +70,7 @@ def heatmap(
 
 def _name_axis(axes: Axes, which: Literal["x", "y"], names: Sequence[str] | None, otherwise: str) -> None:
     """Write every row's or column's name, or for too many of them what their numbers mean."""
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - see `new_figure`
+    from matplotlib.ticker import MaxNLocator
 
     axis = axes.yaxis if which == "y" else axes.xaxis
     axes.tick_params(axis=which, length=0 if names else 3)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation.states import Arrays, State
-from kafal_pipeline.federation.tasks import TrainResult
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.federation.workers.tasks import TrainResult
+from kafal_pipeline.models.state import Arrays, State
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config

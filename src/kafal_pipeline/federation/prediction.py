@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.federation.states import State, to_arrays
-from kafal_pipeline.federation.tasks import PredictTask
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.federation.workers.tasks import PredictTask
+from kafal_pipeline.models.state import State, to_arrays
 
 CHUNK = 1000
 """Test images in a task. Fixed, so that the batches are the same for every number of processes."""

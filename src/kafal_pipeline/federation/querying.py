@@ -9,16 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kafal_pipeline.common.registry import create
 from kafal_pipeline.data.pools import ClientPool, cycle_budget
-from kafal_pipeline.federation.cycle_state import CycleState, TrainedCycle
-from kafal_pipeline.federation.query_worker import QueryResult, QueryTask
-from kafal_pipeline.federation.spill import Spill
-from kafal_pipeline.federation.states import Arrays, size_in_bytes, to_arrays
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, TrainedCycle
+from kafal_pipeline.federation.between_rounds.spill import Spill
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.federation.workers.query_worker import QueryResult, QueryTask
+from kafal_pipeline.models.state import Arrays, size_in_bytes, to_arrays
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import Selection, summarises
 from kafal_pipeline.query.pool import QueryModel
-from kafal_pipeline.registry import create
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import Tensor
 
-    from kafal_pipeline.evaluation.comparison import RunTables
+    from kafal_pipeline.comparison import RunTables
 
     State = dict[str, Tensor]
     States = Mapping[str, State]

@@ -23,6 +23,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.users_code import name_of
 from kafal_pipeline.query.pool import Arrays, PoolView
 
 Scores = NDArray[np.float64]
@@ -134,3 +136,31 @@ def filled(positions: NDArray[np.int64], order: NDArray[np.int64], budget: int) 
     """
     rest = order[~np.isin(order, positions)]
     return np.concatenate([positions, rest])[:budget].astype(np.int64)
+
+
+def check_selection(query: object, selection: object, pool: np.ndarray, budget: int, where: str) -> Selection:
+    """Return what a query has chosen if it is ``min(budget, len(pool))`` different samples of the pool.
+
+    Raises
+    ------
+    UserError
+        With the query, the client, the cycle and what it chose: another number of labels would be bought, and the
+        query compared with others that got fewer.
+    """
+    name = name_of("query", query)
+    if not isinstance(selection, Selection):
+        raise UserError(f"{name}: {where}: `select` returned {type(selection).__name__} instead of a Selection.")
+    samples, due = np.asarray(selection.samples), min(budget, len(pool))
+    found = None
+    if len(samples) != due:
+        found = f"{len(samples)} {'sample' if len(samples) == 1 else 'samples'}"
+    elif len(np.unique(samples)) != len(samples):
+        found = "a sample twice"
+    elif not np.isin(samples, pool).all():
+        found = f"sample {samples[~np.isin(samples, pool)][0]}, which is not in the pool"
+    if found is not None:
+        raise UserError(
+            f"{name}: {where}: `select` returned {found}; it must return {due} different samples of the {len(pool)} in "
+            "pool.samples: min(budget, len(pool))."
+        )
+    return selection

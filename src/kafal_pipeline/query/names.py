@@ -1,6 +1,6 @@
 """The registered queries."""
 
-from kafal_pipeline.registry import Entry
+from kafal_pipeline.common.registry import Entry
 
 _HERE = "kafal_pipeline.query"
 
@@ -42,5 +42,5 @@ QUERIES = {
     ),
     "rank_sum": Entry(f"{_HERE}.rank_sum:RankSum", "ksas with smoothed counts and global entropy, by rank"),
     "coverage": Entry(f"{_HERE}.coverage:Coverage", "rank_sum, equal over global-prototype classes, k-centre"),
-    "compose": Entry(f"{_HERE}.compose:Compose", "any score with any quota and any diversity"),
+    "compose": Entry(f"{_HERE}.compose:Compose", "any score with any quota and any diversity", {"score": "entropy"}),
 }

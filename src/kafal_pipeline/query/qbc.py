@@ -7,10 +7,10 @@ from typing import Annotated
 
 import numpy as np
 
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.options import Field
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import ScoreQuery, Scores
-from kafal_pipeline.query.disagreement import mutual_information
+from kafal_pipeline.query.parts.disagreement import mutual_information
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kafal_pipeline.options import Field
+from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import Scores, Selection, by_score, chosen, filled
-from kafal_pipeline.query.k_means import k_means
-from kafal_pipeline.query.points import Points, blocks, points_of
+from kafal_pipeline.query.geometry.k_means import k_means
+from kafal_pipeline.query.geometry.points import Points, blocks, points_of
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import kafal_pipeline
-from kafal_pipeline.files import writing
+from kafal_pipeline.common.files import writing
 from kafal_pipeline.tracking.progress import Progress
 
 LOG = "deliver.log"

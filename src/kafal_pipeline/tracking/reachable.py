@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 
-from kafal_pipeline.addresses import DATABASES, PATH, PORTS, kind_of
-from kafal_pipeline.errors import UserError, did_you_mean, masked
-from kafal_pipeline.files import CannotWrite, check_writable
+from kafal_pipeline.common.errors import UserError, did_you_mean, masked
+from kafal_pipeline.common.files import CannotWrite, check_writable
+from kafal_pipeline.tracking.addresses import DATABASES, PATH, PORTS, kind_of
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import TrackingConfig

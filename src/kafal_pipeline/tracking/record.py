@@ -8,8 +8,8 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kafal_pipeline.common.files import file_digest
 from kafal_pipeline.evaluation.rounds import aggregated
-from kafal_pipeline.tracking.describe import sha256
 from kafal_pipeline.tracking.tracker import NullTracker
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def record_summary(tracker: NullTracker, summary: Mapping[str, Any], step: int) 
 
 def record_split(tracker: NullTracker, split: Path) -> None:
     """Record the split's hash and file: which client holds which sample."""
-    tracker.tags({"split_sha256": sha256(split)})
+    tracker.tags({"split_sha256": file_digest(split)})
     tracker.artifact(split, "split")
 
 

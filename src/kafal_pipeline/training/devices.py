@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kafal_pipeline.randomness import Purpose, seed_torch
+from kafal_pipeline.common.randomness import Purpose, seed_torch
 
 
 @dataclass(frozen=True)

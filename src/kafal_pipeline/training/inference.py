@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kafal_pipeline.query.pool import Outputs
+from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.fusion import fused
-from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import Autocast
 
 PIXELS = {"cpu": 24 * 32 * 32, "cuda": 4096 * 32 * 32}

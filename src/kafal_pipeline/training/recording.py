@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.training.draws import Draws
 
 Inputs = tuple[Tensor | None, ...]

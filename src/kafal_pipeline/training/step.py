@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
+from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
-from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.update.base import Correction, StepView, Update
 
 if TYPE_CHECKING:

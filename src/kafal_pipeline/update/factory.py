@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.registry import create
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.registry import create
 from kafal_pipeline.update.base import Update
 from kafal_pipeline.update.names import UPDATES
 

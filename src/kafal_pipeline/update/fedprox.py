@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from kafal_pipeline.options import Field
+from kafal_pipeline.common.options import Field
 from kafal_pipeline.update.base import Correction, State
 from kafal_pipeline.update.fedavg import FedAvg
 

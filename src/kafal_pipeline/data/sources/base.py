@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.data.pixels import Pixels
+from kafal_pipeline.data.image_batches import Pixels
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 
 MAX_CHANNELS = 16
 """More than any camera has: a larger last axis is a depth or a width in the place of the channels."""

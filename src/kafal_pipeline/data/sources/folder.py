@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data.sources.base import RawData, Source
 from kafal_pipeline.data.sources.image_files import ImageFiles, common_shape
-from kafal_pipeline.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 CLIENTS = "train_clients.csv"

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data.sources.base import RawData, Source
 from kafal_pipeline.data.sources.checks import as_images, as_integers, check_classes, check_same_shape
-from kafal_pipeline.errors import UserError
 
 REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
 OPTIONAL = ("train_clients", "classes")

@@ -16,7 +16,7 @@ from kafal_pipeline.evaluation import (
     summary,
 )
 from kafal_pipeline.pipelines.annotations import DataFrame, Figure, Parameters
-from kafal_pipeline.saved_trial import Trial
+from kafal_pipeline.runs.gpu_trial import Trial
 
 
 def summarise(parameters: Parameters, *metrics: CycleMetrics) -> tuple[DataFrame, dict[str, Any]]:
@@ -52,7 +52,7 @@ def summarise_trial(parameters: Parameters, trial: Trial) -> tuple[DataFrame, di
 
 def draw_trial(parameters: Parameters, curve: DataFrame, trial: Trial) -> tuple[Figure, Figure, Figure]:
     """Return the figures of `draw` for a trial on another machine."""
-    import pandas as pd  # noqa: PLC0415 - slow to import
+    import pandas as pd
 
     return _figures(parameters, curve, pd.DataFrame(trial.split_table), trial.metrics[0]["classes"], trial.metrics)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node
 
-from kafal_pipeline import saved_trial
 from kafal_pipeline.pipelines.report.nodes import draw, draw_trial, summarise, summarise_trial
+from kafal_pipeline.runs import gpu_trial
 
 FIGURES = ["learning_curve_figure", "client_classes_figure", "queried_classes_figure"]
 
@@ -42,8 +42,8 @@ def create_pipeline(cycles: int) -> Pipeline:
 def create_trial_pipeline(path: str) -> Pipeline:
     """Return the pipeline that sums up the trial in the file `path`, without images or a split of this machine."""
 
-    def read_trial() -> saved_trial.Trial:
-        return saved_trial.read(path)
+    def read_trial() -> gpu_trial.Trial:
+        return gpu_trial.read(path)
 
     return Pipeline(
         [

@@ -14,8 +14,8 @@ CHECK = "versions"
 
 def check(root: Path) -> Finding:
     """Compare what is installed with the bounds in the project's ``pyproject.toml``."""
-    from packaging.requirements import Requirement  # noqa: PLC0415 - only here
-    from packaging.specifiers import SpecifierSet  # noqa: PLC0415
+    from packaging.requirements import Requirement  # only here
+    from packaging.specifiers import SpecifierSet
 
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     python = platform.python_version()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kafal_pipeline.errors import masked
+from kafal_pipeline.common.errors import masked
 from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Finding
 from kafal_pipeline.tracking import reachable
 

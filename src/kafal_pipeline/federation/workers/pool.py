@@ -1,0 +1,181 @@
+"""Runs tasks in several worker processes or in this one; the results are the same bits."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import signal
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.processes import (
+    TRAINING,
+    die_with_parent,
+    processes_on_a_cpu,
+    start_context,
+    starting_processes,
+)
+from kafal_pipeline.data import ImageData
+from kafal_pipeline.federation.workers.worker import Worker
+from kafal_pipeline.training.devices import choose_device, single_thread
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import Config
+
+Method = Literal["train", "summarise", "select", "predict"]
+
+AHEAD = 2
+"""Tasks in the hands of each process: one that it does and one that lies ready."""
+
+WATCH = 1.0
+"""Seconds without a result after which it is looked whether a process has died."""
+
+_worker: Worker | None = None
+"""The worker of a child process."""
+
+
+class Workers:
+    """Runs a worker's method for many tasks, side by side where there are several processes.
+
+    Each process computes with one thread, and so does this one where it works alone: more clients side by side are
+    faster than more threads a client, and no sum depends on the number of either.
+
+    Parameters
+    ----------
+    data
+        Must be mapped from a store (`ImageData.folder`) for more than one process, so that its pages are shared.
+    config
+        The run's configuration; ``training.processes`` says how many.
+    """
+
+    def __init__(self, data: ImageData, config: Config) -> None:
+        self.count = _processes(data, config)
+        self._local: Worker | None = None
+        self._executor: ProcessPoolExecutor | None = None
+        if self.count == 1:
+            self._local = Worker(data, config)
+        else:
+            self._executor = ProcessPoolExecutor(
+                self.count,
+                mp_context=start_context(TRAINING),
+                initializer=_start_child,
+                initargs=(str(data.folder), config.model_dump()),
+            )
+
+    def run(self, method: Method, tasks: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield ``(position of the task, result)`` as results come in.
+
+        Tasks are taken from the iterable as processes become free, so that a thousand clients' models need not be in
+        memory at once.
+        """
+        if self._local is not None and method == "train" and self._local.device.type == "cuda":
+            yield from self._local.train_side_by_side(tasks)
+            return
+        if self._local is not None:
+            for position, task in enumerate(tasks):
+                with single_thread():
+                    result = getattr(self._local, method)(task)
+                yield position, result
+            return
+        waiting = enumerate(tasks)
+        futures: dict[Future[Any], int] = {}
+        try:
+            while True:
+                for position, task in itertools.islice(waiting, AHEAD * self.count - len(futures)):
+                    futures[self._submit(method, task)] = position
+                if not futures:
+                    return
+                done = wait(futures, timeout=WATCH, return_when=FIRST_COMPLETED).done
+                if not done and any(not process.is_alive() for process in self._processes()):
+                    # The pool itself does not notice where a process dies while it sends a result.
+                    raise BrokenProcessPool
+                for future in done:
+                    yield futures.pop(future), future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "A training process ended unexpectedly: killed, or out of memory. The same command goes on after the "
+                f"last finished round; fewer processes need less memory: --params training.processes="
+                f"{max(1, self.count // 2)} (found {self.count}), as do a smaller model and training.batch_size."
+            ) from None
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _submit(self, method: Method, task: Any) -> Future[Any]:
+        assert self._executor is not None
+        with starting_processes():  # a task may start one
+            return self._executor.submit(_call, method, task)
+
+    def map(self, method: Method, tasks: Iterable[Any]) -> list[Any]:
+        """Return the results in the order of the tasks."""
+        results = dict(self.run(method, tasks))
+        return [results[position] for position in range(len(results))]
+
+    def close(self) -> None:
+        """End the processes at once."""
+        if self._executor is None:
+            return
+        processes = self._processes()
+        # The pool's threads wait at pipes for a process that has ended in the middle of a message, and Python's exit
+        # waits for them: the ends that the processes had are closed here, too.
+        ends = [
+            getattr(getattr(self._executor, queue, None), end, None)
+            for queue, end in (("_call_queue", "_reader"), ("_result_queue", "_writer"))
+        ]
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(5)
+            if process.is_alive():
+                process.kill()
+                process.join(5)
+        for end in ends:
+            with contextlib.suppress(OSError):
+                if end is not None:
+                    end.close()
+        self._executor = None
+
+    def _processes(self) -> list[BaseProcess]:
+        return [] if self._executor is None else list((self._executor._processes or {}).values())
+
+    def __enter__(self) -> Workers:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes."""
+        self.close()
+
+
+def _processes(data: ImageData, config: Config) -> int:
+    if choose_device(config.training.device).type != "cpu" or data.folder is None:
+        return 1
+    return processes_on_a_cpu(config.training.processes, config.partition.clients)
+
+
+def _start_child(folder: str, config: dict[str, Any]) -> None:
+    """Prepare a child process: one thread, deaf to Ctrl-C (the parent ends it), gone when the parent is gone."""
+    from kafal_pipeline.config import resolve
+    from kafal_pipeline.data.store.read import read_store  # nor this
+
+    global _worker  # noqa: PLW0603 - a process pool has no other place for what a child keeps
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    die_with_parent()
+    torch.set_num_threads(1)
+    with contextlib.suppress(RuntimeError):
+        torch.set_num_interop_threads(1)
+    _worker = Worker(read_store(Path(folder), trusted=True), resolve(config))
+
+
+def _call(method: Method, task: Any) -> Any:
+    assert _worker is not None
+    return getattr(_worker, method)(task)

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import logging
+import math
+
+from kafal_pipeline.config import resolve
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
+from kafal_pipeline.lifecycle.resources import Runtime
+
+
+def test_the_loss_that_is_shown_is_that_of_the_clients_that_did_not_fail(caplog, monkeypatch):
+    runtime = Runtime()
+    monkeypatch.setattr(runtime, "_started", lambda total: None)  # as where there is no terminal
+    losses = [(0, 1.0, False), (1, 2.0, False), (1, math.nan, True), (1, 4.0, False)]
+    rows = [{"round": round_, "loss": loss, "failed": failed} for round_, loss, failed in losses]
+    with caplog.at_level(logging.INFO):
+        runtime.on_round(resolve({}))(CycleState(0, 2, {}, rows=rows))
+    assert caplog.messages == ["cycle 0/5, round 2/10, loss 3.0000"]
