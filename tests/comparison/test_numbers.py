@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from kafal_pipeline.comparison import compare, load_runs
+from kafal_pipeline.comparison.analysis import FINAL_MEASURES
 from kafal_pipeline.comparison.curves import REFERENCE
 from kafal_pipeline.comparison.report.appearance import looks
 from kafal_pipeline.comparison.report.figures import (
@@ -96,6 +97,7 @@ def tables(write_run_below, tmp_path_factory):
         "bytes_sent": 10 ** (9 * rng.random(n)),
         "skipped_client_rounds": rng.integers(0, 5, n),
     }
+    costs |= {name: rng.random(n) for name in FINAL_MEASURES}
     classes = tables.classes
     classes = classes.assign(accuracy=rng.random(len(classes)))
     return replace(tables, cycles=cycles.assign(aulc=aulc, **costs), classes=classes)
@@ -188,6 +190,24 @@ def test_the_clients_on_the_page_are_those_of_their_file(report):
         worst, median, best = (100 * means[key][name] for key in ("min", "median", "max"))
         assert best - worst > 1
         assert [numbers(cell["text"])[0] for cell in cells] == near(worst, median, best, best - worst)
+
+
+def test_auroc_and_calibration_on_the_page_are_those_of_their_file(report, tables):
+    bodies, read, _ = report
+    last = tables.cycles[tables.cycles["cycle"] == 2]
+    means = last.groupby("strategy")[list(FINAL_MEASURES)].mean()
+    table = read("final_measures", "strategy")
+    pd.testing.assert_frame_equal(table, means.loc[table.index], rtol=1e-5)
+    for row, (name, line) in zip(bodies["measures"], table.iterrows(), strict=True):
+        head, sensitivity, specificity, auroc, error = row
+        assert head["text"].split()[-1] == name
+        assert numbers(auroc["text"]) == near(line["auroc_macro"], places=3)
+        for cell, key in (
+            (sensitivity, FINAL_MEASURES[0]),
+            (specificity, FINAL_MEASURES[1]),
+            (error, "calibration_error"),
+        ):
+            assert numbers(cell["text"]) == near(100 * line[key]), key
 
 
 def test_the_costs_on_the_page_are_those_of_their_file(report, tables):

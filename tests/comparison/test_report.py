@@ -1,8 +1,10 @@
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -183,6 +185,18 @@ def test_the_page_says_how_often_clients_were_skipped(write_run, tmp_path):
     assert cells == {"ksas-kcfu": "12", "random-kcfu": "0"}
     assert "under ksas-kcfu" in page
     assert pd.read_csv(tmp_path / "comparison/costs.csv")["skipped_client_rounds"].sum() == 12
+
+
+def test_runs_of_an_earlier_version_leave_auroc_and_calibration_blank(write_run, tmp_path):
+    tables = load_runs([write_run("random"), write_run("ksas")])
+    assert 'id="measures"' not in write_report(tables, tmp_path / "old", versions={})[0].read_text()
+    new = (tables.cycles["strategy"] == "ksas-kcfu") & (tables.cycles["cycle"] == 2)
+    tables = replace(tables, cycles=tables.cycles.assign(auroc_macro=np.where(new, 0.875, np.nan)))
+    page = write_report(tables, tmp_path / "new", versions={})[0].read_text()
+    table = page.partition('<section id="measures">')[2].partition("</tbody>")[0]
+    rows = {re.search(r"(ksas|random)-kcfu", row)[0]: row for row in table.split("<tr>")[2:]}
+    cells = {name: re.findall(r"<td>(.*?)</td>", row)[1:] for name, row in rows.items()}
+    assert cells == {"ksas-kcfu": ["–", "0.875", "–"], "random-kcfu": ["–", "–", "–"]}
 
 
 def test_classes_of_the_names_of_other_columns_keep_their_own(make_tables, tmp_path):

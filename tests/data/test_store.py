@@ -266,9 +266,22 @@ def test_stores_of_equal_data_are_equal_byte_for_byte(tmp_path):
 
 
 def test_clients_of_the_data_are_stored(tmp_path, arrays):
-    np.savez(tmp_path / "mine.npz", **arrays, train_clients=np.arange(12) % 4)
-    data = open_store(DatasetConfig(name="mine"), tmp_path, tmp_path / "images")
-    assert data.train_clients.tolist() == [0, 1, 2, 3] * 3
+    clients = {"train_clients": np.array(["B", "A", "D", "C"] * 3), "test_clients": np.array(["D"] * 6)}
+    np.savez(tmp_path / "mine.npz", **arrays, **clients)
+
+    def opened():
+        return open_store(DatasetConfig(name="mine"), tmp_path, tmp_path / "images")
+
+    assert opened().train_clients.tolist() == [1, 0, 3, 2] * 3
+    assert opened().test_clients.tolist() == [3] * 6
+    assert opened().client_names == ("A", "B", "C", "D")
+    meta = tmp_path / "images/meta.json"
+    old = {key: value for key, value in json.loads(meta.read_text()).items() if key != "client_names"}
+    meta.write_text(json.dumps(old))  # as versions wrote it that kept no names
+    assert opened().client_names == ("A", "B", "C", "D")
+    meta.write_text(json.dumps(old))
+    (tmp_path / "mine.npz").unlink()
+    assert opened().client_names is None
 
 
 def test_folder_of_images_is_stored(tmp_path, image_folder, readings):

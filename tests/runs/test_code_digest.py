@@ -49,7 +49,14 @@ def modules(query, **changes):
 
 def test_a_query_brings_what_it_imports_and_no_other_query():
     ksas, fairfal = modules("ksas"), modules("fairfal")
-    assert {"federation.cycle", "training.step", "evaluation.measures", "data.pools", "query.base"} <= ksas
+    assert {
+        "federation.cycle",
+        "training.step",
+        "evaluation.measures",
+        "evaluation.model_measures",
+        "data.pools",
+        "query.base",
+    } <= ksas
     assert {"query.entropy", "query.geometry.k_centre", "query.parts.quota"} <= fairfal - ksas
     assert not [name for name in ksas if "tracking" in name or "figures" in name or name.endswith(".names")]
     assert {name.partition(".")[0] for name in ksas} <= {name.partition(".")[0] for name in code_digest.FOLDERS} | {

@@ -11,10 +11,12 @@ from kafal_pipeline.comparison import classes, curves, pairs
 from kafal_pipeline.comparison.ranking import Ranking, rank
 from kafal_pipeline.comparison.runs import FAILED, RunTables
 from kafal_pipeline.comparison.signed_rank import DECIMALS, pairs_needed
+from kafal_pipeline.evaluation.curve import MACROS
 
 if TYPE_CHECKING:
     import pandas as pd
 
+FINAL_MEASURES = ("balanced_accuracy", *MACROS)
 COSTS = ("train_seconds", "query_seconds", "evaluate_seconds", "bytes_sent", "skipped_client_rounds")
 
 
@@ -45,6 +47,9 @@ class Comparison:
         Strategies by classes.
     clients
         See `client_accuracy`; empty without splits.
+    final_measures
+        One row a strategy: means over the seeds of `FINAL_MEASURES` after the last cycle; NaN where an earlier version
+        of the project made the runs, which did not measure it.
     costs
         One row a strategy: of a run, the mean seconds and bytes, and how often a client was left out of a round.
     absent
@@ -70,6 +75,7 @@ class Comparison:
     queried: pd.DataFrame
     class_accuracy: pd.DataFrame
     clients: pd.DataFrame
+    final_measures: pd.DataFrame
     costs: pd.DataFrame
     absent: dict[str, int]
     lost_baseline: str | None
@@ -129,6 +135,7 @@ def compare(
         queried=classes.queried_classes(tables.classes).loc[order],
         class_accuracy=classes.class_accuracy(tables.classes).loc[order],
         clients=classes.client_accuracy(tables.classes, tables.clients),
+        final_measures=last.groupby("strategy")[list(FINAL_MEASURES)].mean().loc[order],
         costs=cycles.groupby(["strategy", "seed"])[list(COSTS)].sum().groupby("strategy").mean().loc[order],
         absent={str(name): int(count) for name, count in tables.runs[~finished].groupby("strategy").size().items()},
         lost_baseline=baseline if baseline in set(tables.runs["query"]) - set(tables.runs["query"][finished]) else None,

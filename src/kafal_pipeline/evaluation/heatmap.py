@@ -60,7 +60,7 @@ def heatmap(
         _name_axis(axes, "y", rows if few_rows else None, f"{rows_name}s, by number")
         _name_axis(axes, "x", columns if few_columns else None, "Classes, by index")
         if few_columns and CHARACTER * max(map(len, columns)) > 0.9 * room:
-            _slant(axes)
+            slant(axes)
         if few_rows and few_columns and text is not None:
             _write_cells(axes, values, text)
         else:
@@ -81,7 +81,7 @@ def _name_axis(axes: Axes, which: Literal["x", "y"], names: Sequence[str] | None
     axis.set_ticks(range(len(names)), labels=list(names))
 
 
-def _slant(axes: Axes) -> None:
+def slant(axes: Axes) -> None:
     """Turn the columns' names so that long ones do not run into each other."""
     for label in axes.get_xticklabels():
         label.set(rotation=40, ha="right", rotation_mode="anchor")

@@ -1,4 +1,4 @@
-"""Predicts the test set with a global model."""
+"""Predictions of a global model on the test set: a row of logits for each image."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ CHUNK = 1000
 """Test images in a task. Fixed, so that the batches are the same for every number of processes."""
 
 
-def predict_test(global_state: State, size: int, workers: Workers) -> NDArray[np.int64]:
-    """Return the predicted classes of all `size` test images, int64 ``(size,)``."""
+def predict_test(global_state: State, size: int, workers: Workers) -> NDArray[np.float32]:
+    """Return the logits of all `size` test images, float32 ``(size, C)``; the largest one is the predicted class."""
     arrays = to_arrays(global_state)
     tasks = [PredictTask(arrays, start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
     return np.concatenate(workers.map("predict", tasks))

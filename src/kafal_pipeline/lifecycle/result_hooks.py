@@ -27,7 +27,11 @@ SHOWN = 3
 """Missing results that a message names."""
 
 SHARED = ("images", "splits", "split_origin", "split_table")
-REPORTED = ("learning_curve", "summary", "learning_curve_figure", "client_classes_figure", "queried_classes_figure")
+REPORTED = (
+    *("learning_curve", "summary", "class_table", "client_table"),
+    *("learning_curve_figure", "client_classes_figure", "confusion_figure"),
+    *("queried_classes_figure", "queried_by_client_figure"),
+)
 """The other data sets that are kept in files."""
 
 CHOOSING = {

@@ -51,6 +51,9 @@ class _Run:
         """Record the data set `name`, if it is one that MLflow shows."""
         if name == "summary":
             record.record_summary(self.tracker, value, self.labels)
+        elif name in ("class_table", "client_table"):
+            kind = name.removesuffix("_table")
+            record.record_parts(self.tracker, kind, value.set_index(kind).drop(columns="images"), self.labels)
         elif re.fullmatch(r"cycle_\d+\.rounds", name):
             record.record_rounds(self.tracker, value, self.config.federation.rounds)
         elif re.fullmatch(r"cycle_\d+\.metrics", name):

@@ -27,6 +27,7 @@ HERE = Path(__file__).parents[1]
 FOLDERS = (
     "data.pools",  # the images and the split are hashed, not how they were made
     "evaluation.measures",
+    "evaluation.model_measures",
     "federation",
     "models",
     "query",
@@ -40,7 +41,7 @@ IGNORED = (
     "query.names",
     "update.names",
 )
-ROOTS = ("evaluation.measures", "federation.cycle", "federation.prediction", "federation.querying")
+ROOTS = ("evaluation.model_measures", "federation.cycle", "federation.prediction", "federation.querying")
 """What every run executes."""
 
 QUERY_ROOTS = ("query.base",)

@@ -38,6 +38,12 @@ class _Cycle(BaseModel):
     balanced_accuracy: Share
     macro_f1: Share
     per_class_accuracy: list[Share | None]
+    specificity_macro: Share | None = None  # from here to `confusion_matrix`: absent in files of earlier versions
+    auroc_macro: Share | None = None
+    calibration_error: Share | None = None
+    per_class_specificity: list[Share | None] = []
+    per_class_auroc: list[Share | None] = []
+    confusion_matrix: list[list[Count]] = []
     classes: list[str]
     queried_histogram: list[Count]
     queried_entropy: float | None
@@ -77,7 +83,10 @@ class _File(BaseModel):
     def _cycles_belong_together(self) -> _File:
         first = self.cycles[0].classes if self.cycles else []
         for number, row in enumerate(self.cycles):
-            same = {len(first)} == {len(row.per_class_accuracy), len(row.queried_histogram)} and row.classes == first
+            later: list[list[Any]] = [row.per_class_specificity, row.per_class_auroc, row.confusion_matrix]
+            lengths = {len(values) for values in (*later, *row.confusion_matrix) if values}
+            lengths |= {len(row.per_class_accuracy), len(row.queried_histogram)}
+            same = lengths == {len(first)} and row.classes == first
             before = self.cycles[max(0, number - 1)].labelled_fraction
             if row.cycle != number or row.labelled_fraction < before or not same:
                 raise ValueError(f"the row of cycle {number} is not one that follows those before it")
@@ -148,7 +157,7 @@ def read(name: object) -> Trial:
     machine = {"device": file.device, "torch": file.torch, "peak_memory_mb": file.peak_memory_mb}
     if file.peak_gpu_memory_mb is not None:
         machine["peak_gpu_memory_mb"] = file.peak_gpu_memory_mb
-    rows: Any = [row.model_dump() for row in file.cycles]
+    rows: Any = [row.model_dump(exclude_unset=True) for row in file.cycles]
     table = [row.model_dump(by_alias=True) for row in file.split_table]
     asked = file.values.get("cycles")
     return Trial(parameters, rows, table, file.finished, asked if isinstance(asked, int) else len(rows), machine)

@@ -168,6 +168,7 @@ def csv_tables(tables: RunTables, comparison: Comparison) -> dict[str, tuple[pd.
         "queried_classes": (queried.assign(**{evenness: balance(comparison.queried)}), True),
         "class_accuracy": (accuracy, True),
         "client_accuracy": (comparison.clients, False),
+        "final_measures": (comparison.final_measures, True),
         "costs": (comparison.costs, True),
         "runs": (tables.runs, False),
     }

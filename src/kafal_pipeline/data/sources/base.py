@@ -25,6 +25,8 @@ class RawData:
     test_labels: NDArray[np.int64]
     classes: tuple[str, ...]
     train_clients: NDArray[np.int64] | None = None
+    test_clients: NDArray[np.int64] | None = None
+    client_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def open_store(config: DatasetConfig, raw: Path, folder: Path, base: Path = Path
         if source.missing:
             logger.info("The files of %s are gone; using %s, made from them before", config.name, folder)
             return read_store(folder)
-        if unchanged(source, meta["source"], note):
+        if _complete(meta) and unchanged(source, meta["source"], note):
             if not (others := as_written(folder, meta["arrays"])):
                 return read_store(folder, trusted=True)
             logger.warning("%s: not as it was written (%s); it is made again", folder, ", ".join(others))
@@ -65,7 +65,7 @@ def open_store(config: DatasetConfig, raw: Path, folder: Path, base: Path = Path
         # Another run of the same moment may have put the same store there, and be using it.
         meta = _whole(folder)
         same = meta is not None and (meta["config"], meta["source"]) == (store_writer.content_config(config), content)
-        if meta is None or not same or as_written(folder, meta["arrays"]):
+        if meta is None or not same or not _complete(meta) or as_written(folder, meta["arrays"]):
             store_writer.write_store(config, data, content, folder)
     write_note(note, content, stat)
     return read_store(folder)
@@ -116,6 +116,8 @@ def read_store(folder: Path, *, trusted: bool = False) -> ImageData:
         mean=np.array(meta["mean"], dtype=np.float64),
         std=np.array(meta["std"], dtype=np.float64),
         train_clients=arrays.get("train_clients"),
+        test_clients=arrays.get("test_clients"),
+        client_names=tuple(meta["client_names"]) if "client_names" in meta else None,
         folder=folder,
     )
 
@@ -137,16 +139,28 @@ def _whole(folder: Path) -> dict[str, Any] | None:
         return None
 
 
+def _complete(meta: dict[str, Any]) -> bool:
+    """Tell whether a store has all that this version keeps: older ones have no names of clients."""
+    return ("client_names" in meta) == ("train_clients" in meta["arrays"])
+
+
 def _consistent(meta: dict[str, Any], folder: Path) -> bool:
     """Tell whether a store's description has all its parts, and agrees with its arrays; may raise if it has not."""
     channels = meta["arrays"]["train_images"]["shape"][-1]
     mean, std = (np.array(meta[key], dtype=np.float64) for key in ("mean", "std"))
-    labels = [np.load(folder / f"{split}_labels.npy", allow_pickle=False) for split in ("train", "test")]
+    columns = {
+        name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in meta["arrays"] if "images" not in name
+    }
+    names = {"train_labels": meta["classes"], "test_labels": meta["classes"]}
+    if "client_names" in meta:
+        names |= {"train_clients": meta["client_names"], "test_clients": meta["client_names"]}
     return (
         isinstance(meta["name"], str)
         and all(isinstance(meta[key], kind) for key, kind in (("config", dict), ("source", str), ("classes", list)))
         and "test_images" in meta["arrays"]
         and mean.shape == std.shape == (channels,)
         and bool(np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all())
-        and all(column.min() >= 0 and column.max() < len(meta["classes"]) for column in labels)
+        and all(isinstance(names[key], list) for key in names)
+        and all(columns[key].min() >= 0 and columns[key].max() < len(names[key]) for key in names if key in columns)
+        and {"train_labels", "test_labels"} <= set(columns)
     )

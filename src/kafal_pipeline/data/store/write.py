@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 META = "meta.json"
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels", "train_clients")
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels", "train_clients", "test_clients")
 
 
 def content_config(config: DatasetConfig) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path
             ),
             "test_images": _write_images(temporary / "test_images.npy", resized(data.test_images, config.image_size)),
         }
-        for name in ("train_labels", "test_labels", "train_clients"):
+        for name in ("train_labels", "test_labels", "train_clients", "test_clients"):
             column = getattr(data, name)
             if column is not None:
                 arrays[name] = _write_npy(temporary / f"{name}.npy", column.shape, np.int64, [column])
@@ -79,6 +79,8 @@ def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path
             "std": config.std or std,
             "arrays": arrays,
         }
+        if data.client_names is not None:
+            meta["client_names"] = list(data.client_names)
         write_json(temporary / META, meta, indent=2, sort_keys=True)
 
 

@@ -26,7 +26,7 @@ from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import Query, Summarises
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.devices import choose_device
-from kafal_pipeline.training.inference import predictions
+from kafal_pipeline.training.inference import logits
 from kafal_pipeline.training.precision import prepare
 from kafal_pipeline.update.factory import make_update
 
@@ -109,8 +109,8 @@ class Worker:
     def _first_network(self, generator: torch.Generator) -> nn.Module:
         return self._new_network(generator=generator)
 
-    def predict(self, task: PredictTask) -> NDArray[np.int64]:
-        """Return predicted classes of a range of test images, int64 ``(stop - start,)``."""
+    def predict(self, task: PredictTask) -> NDArray[np.float32]:
+        """Return the logits of a range of test images, float32 ``(stop - start, C)``."""
         lane = self._lanes[0]
         lane.student.load_state_dict(to_state(task.state))
-        return predictions(lane.in_use, self.test_pixels, np.arange(task.start, task.stop))
+        return logits(lane.in_use, self.test_pixels, np.arange(task.start, task.stop))

@@ -121,11 +121,8 @@ def evaluate(
     query_cost: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """Measure the global model on the test set, and say what the cycle asked for and cost."""
-    from kafal_pipeline.evaluation.measures import (
-        classification_measures,
-        confusion_matrix,
-        entropy,
-    )
+    from kafal_pipeline.evaluation.measures import entropy
+    from kafal_pipeline.evaluation.model_measures import evaluate as measure
     from kafal_pipeline.evaluation.rounds import skipped
     from kafal_pipeline.federation.prediction import predict_test
 
@@ -133,8 +130,9 @@ def evaluate(
     checked = checker(config, images, cycle)(global_model, "global_model")
     checked_pool(pool, config, images, cycle)
     start = time.perf_counter()
-    predictions = predict_test(checked, len(images.test_labels), resources.workers(images, config))
-    measures = classification_measures(confusion_matrix(images.test_labels, predictions, images.num_classes))
+    logits = predict_test(checked, len(images.test_labels), resources.workers(images, config))
+    clients = images.test_clients if config.partition.method == "natural" else None
+    measures = measure(images.test_labels, logits, clients, images.client_names)
     asked = pool.loc[pool["labelled_in_cycle"] == cycle, "label"]
     histogram = np.bincount(asked, minlength=images.num_classes)
     labels = int(label_counts(pool, images.num_classes).sum())
