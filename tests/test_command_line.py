@@ -200,7 +200,7 @@ def test_only_what_trains_is_said_to_go_on(trains, capsys, monkeypatch):
     monkeypatch.setattr(current_run, "_trains", trains)
     with pytest.raises(click.exceptions.Exit):
         cli._guarded(interrupted)()
-    assert ("goes on from the last saved round" in capsys.readouterr().err) == trains
+    assert ("resumes from the last saved round" in capsys.readouterr().err) == trains
 
 
 def test_runs_as_a_module(folder):

@@ -96,7 +96,7 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             click.echo("\nTerminated." if terminated else "\nInterrupted.", err=True)
             if current_run.running() and current_run.trains():
                 without = ", without restart=true," if current_run.active().restart is True else ""
-                click.echo(f"The same command{without} goes on from the last saved round.", err=True)
+                click.echo(f"The same command{without} resumes from the last saved round.", err=True)
             raise click.exceptions.Exit(143 if terminated else 130) from None
         except Exception as error:
             message = _message(error)

@@ -277,6 +277,6 @@ def test_a_baseline_lost_under_one_update_is_named_with_what_it_leaves_unmeasure
     lost = [tmp_path / f"toy/random-fedavg/seed_{seed}" for seed in range(2)]
     comparison = compare(load_runs([*whole, *lost]))
     assert comparison.lost_baseline is None
-    sentence = "The baseline random-fedavg has no finished run. Measured by no baseline are: "
+    sentence = "The baseline random-fedavg has no finished run. Not compared with a baseline: "
     (found,) = (warning for warning in warnings(comparison) if warning.startswith(sentence))
     assert set(found.removeprefix(sentence).removesuffix(".").split(", ")) == {"ksas-fedavg", "badge-fedavg"}

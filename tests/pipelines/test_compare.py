@@ -237,7 +237,7 @@ def test_code_that_is_no_longer_on_disk_is_not_run(compared, tmp_path, monkeypat
         f"{line}0" if line.startswith("kafal_pipeline.training.step\0") else line for line in code_parts(config)
     )
     _, task = execute._task(plan_of(folder, config), config, session, None, before)
-    said = r"edited while the comparison ran: kafal_pipeline\.training\.step\. The same command goes on"
+    said = r"edited while the comparison ran: kafal_pipeline\.training\.step\. The same command resumes"
     with pytest.raises(UserError, match=said):
         child._run(task, pytest.fail)
     assert provenance.state(folder, config) == "finished"  # by another command, with the new code

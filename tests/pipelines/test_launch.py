@@ -56,7 +56,7 @@ def test_each_task_ends_in_its_own_way_and_none_ends_the_others():
     assert ended == {
         "a": None,
         "b": "out of ideas",
-        "c": "The process was ended by signal 9, perhaps for want of memory (see small.log).",
+        "c": "The process was ended by signal 9, perhaps for lack of memory (see small.log).",
         "d": "The process ended with 3 (see small.log).",
         "e": None,
     }

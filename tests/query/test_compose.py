@@ -168,7 +168,7 @@ def test_published_compositions_are_made_of_the_same_parts(make_pool):
         ({"score": {"prior_smoothing": 1}}, "must be a name, or a mapping with the key `name`"),
         ({"score": "ksas", "diversity": "k_means", "candidates": 0}, "query.candidates: found 0"),
         ({"name": "compose", "quota": "none", "foo": 1}, "query.foo: unknown option"),
-        ({"score": "qbc", "committee": ["local", "local"]}, "a member may stand there once"),
+        ({"score": "qbc", "committee": ["local", "local"]}, "a member may be listed only once"),
     ],
 )
 def test_mistakes_are_told(options, message):

@@ -319,7 +319,7 @@ def first(column, value):
         ("cycle_00/pool", "cycle_01.query", first("sample", 10**6), r"row 0: sample must be from 0 to 1437"),
         ("cycle_00/pool", "cycle_01.annotate", first("client", -1), r"row 0: client must be from 0"),
         ("cycle_00/pool", "cycle_01.query", lambda table: table[:0], "it has no rows"),
-        ("cycle_01/pool", "cycle_01.train", lambda table: pd.concat([table, table]), "the sample stands twice"),
+        ("cycle_01/pool", "cycle_01.train", lambda table: pd.concat([table, table]), "the sample occurs twice"),
         ("cycle_01/pool", "cycle_01.evaluate", first("label", 7), r"label must be that of the sample"),
         ("cycle_01/queried", "cycle_01.annotate", first("sample", 10**6), "is not in that client's pool"),
         ("cycle_01/queried", "cycle_01.annotate", lambda table: pd.concat([table, table]), "is queried twice"),

@@ -263,7 +263,7 @@ def test_who_does_not_want_to_wait_for_the_delivery_has_a_finished_run_all_the_s
     with monkeypatch.context() as impatient:
         impatient.setattr(tracker, "wait", interrupted)
         run.finish("FINISHED")
-    assert "MLflow is still being given this run" in caplog.text
+    assert "is still delivering this run to MLflow" in caplog.text
     assert run._helper.wait(60) == 0
     assert of(run, client).info.status == "FINISHED"
 

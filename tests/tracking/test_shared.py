@@ -162,5 +162,5 @@ def test_another_process_takes_over_from_one_that_is_gone(store, tmp_path, monke
     delivery.close()
     found = [Progress.load(run.journal.parent) for run in (lost, taken)]
     assert [item.complete for item in found] == [False, True]
-    assert "not given all of the runs" in caplog.text
+    assert "Not everything was delivered to MLflow" in caplog.text
     assert client.get_run(found[1].run_id).info.status == "FINISHED"

@@ -65,7 +65,7 @@ class Atomic(AbstractDataset[Any, Any]):
     def _check(self, data: Any) -> None:
         wanted = [*self._keys, *self._integers]
         if wanted and not hasattr(data, "keys"):
-            raise UserError(f"{self._filepath}: found a {type(data).__name__} in the place of keys. {REPAIR}")
+            raise UserError(f"{self._filepath}: found a {type(data).__name__} instead of keys. {REPAIR}")
         missing = [name for name in wanted if name not in data]
         if missing:
             raise UserError(f"{self._filepath}: {', '.join(missing)} is missing. {REPAIR}")

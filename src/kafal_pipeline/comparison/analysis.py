@@ -192,10 +192,10 @@ def warnings(comparison: Comparison) -> list[str]:
         names = ", ".join(f"{name} ({count})" for name, count in comparison.absent.items())
         found.append(f"None of the runs finished, and no table shows anything, of: {names}.")
     if comparison.lost_baseline is not None:
-        found.append(f"The baseline {comparison.lost_baseline} has no finished run: nothing is measured by a baseline.")
+        found.append(f"The baseline {comparison.lost_baseline} has no finished run: nothing is compared with it.")
     else:
         found += [
-            f"The baseline {lost} has no finished run. Measured by no baseline are: {', '.join(names)}."
+            f"The baseline {lost} has no finished run. Not compared with a baseline: {', '.join(names)}."
             for lost, names in comparison.unmeasured.items()
         ]
     skipped = comparison.costs["skipped_client_rounds"]

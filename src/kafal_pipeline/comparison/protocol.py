@@ -86,7 +86,7 @@ def check_pools(pools: Mapping[Path, tuple[int, CycleMetrics]]) -> None:
         if metrics["queried_histogram"] != pools[first][1]["queried_histogram"]:
             raise UserError(
                 f"{first} and {folder}: both have seed {seed} but different initial pools, so that their difference "
-                "would not be the strategies' alone. The split was made anew in between: run both again."
+                "would not be the strategies' alone. The split was made again in between: run both again."
             )
 
 

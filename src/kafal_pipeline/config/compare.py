@@ -145,4 +145,4 @@ def _same_names(runs: Iterable[Config]) -> list[tuple[str, str]]:
 
 def _twice(key: str, names: list[str], advice: str) -> list[tuple[str, str]]:
     doubles = sorted({name for name in names if names.count(name) > 1})
-    return [(key, f"{', '.join(doubles)} stands there more than once. {advice}")] if doubles else []
+    return [(key, f"{', '.join(doubles)} is listed more than once. {advice}")] if doubles else []

@@ -139,7 +139,7 @@ def check_pool(pool: pd.DataFrame, labels: NDArray[np.int64], cycle: int) -> Non
     for problem, wrong in (
         (f"client must be from 0 to {len(labels) - 1}", (client < 0) | (client >= len(labels))),
         (f"sample must be from 0 to {len(labels) - 1}", ~there),
-        ("the sample stands twice", pool["sample"].duplicated().to_numpy()),
+        ("the sample occurs twice", pool["sample"].duplicated().to_numpy()),
         (f"labelled_in_cycle must be from {UNLABELLED} to {cycle}", (since < UNLABELLED) | (since > cycle)),
         (f"label must be that of the sample, or {UNLABELLED} where it has none yet", label != expected),
     ):

@@ -75,12 +75,12 @@ def settle(failed: Mapping[int, str], training: Sequence[int], config: Config, c
     if len(failed) == len(training):
         names = f"{len(failed)} clients" if len(failed) > NAMED else f"client {', '.join(map(str, sorted(failed)))}"
         raise UserError(
-            f"{place}: every client that trained failed ({names}), so that there is nothing to aggregate; of client "
+            f"{place}: every client that trained failed ({names}), so there is nothing to aggregate; of client "
             f"{first} {failed[first]}. {remedy}."
         )
     for client in sorted(failed):
         logger.warning(
-            "%s, client %d: %s; it is left out of this round and goes on from what it had before "
+            "%s, client %d: %s; it is left out of this round and keeps what it had before "
             "(federation.on_client_failure: skip).",
             *(place, client, failed[client]),
         )

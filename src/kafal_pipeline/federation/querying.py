@@ -124,7 +124,7 @@ def _log_idle(idle: list[int], cycle: int) -> None:
     """Say which clients did not train in a cycle."""
     if idle:
         names = f"Clients {idle}" if len(idle) <= NAMED else f"{len(idle)} clients"
-        logger.info("%s did not train in cycle %d: the global model stands for their own.", names, cycle)
+        logger.info("%s did not train in cycle %d: the global model is used instead of their own.", names, cycle)
 
 
 def _task(

@@ -55,7 +55,7 @@ def format_trial(summary: Mapping[str, Any], folder: Path | str) -> str:
         ("Summary, tables, figures", str(folder)),
     ]
     if not trial["finished"]:
-        lines.insert(0, ("Not finished", f"{summary['cycles']} of {trial['cycles']} cycles; its command goes on"))
+        lines.insert(0, ("Not finished", f"{summary['cycles']} of {trial['cycles']} cycles; its command resumes it"))
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name.ljust(width)}  {line}" for name, line in lines)
 

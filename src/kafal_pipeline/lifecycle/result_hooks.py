@@ -65,8 +65,8 @@ def check_named(pipeline: Pipeline, catalog: CatalogProtocol, folder: Path) -> N
     missing = sorted({_pattern(name) for name in kept if name not in catalog})
     if missing:
         raise UserError(
-            f"{folder.parent.name}/{folder.name}/catalog.yml: found no entry for {', '.join(missing)}, so that these "
-            "results would be kept nowhere. Each needs one: take the file as it comes with the project (git checkout)."
+            f"{folder.parent.name}/{folder.name}/catalog.yml: found no entry for {', '.join(missing)}, so these "
+            "results would not be saved. Each needs one: take the file as it comes with the project (git checkout)."
         )
 
 
@@ -87,7 +87,7 @@ def check_there(pipeline: Pipeline, catalog: CatalogProtocol, run_params: Mappin
     raise UserError(
         f"{', '.join(options) or '--pipeline'}: the run {current_run.active().run_path} has not come that far: there "
         f"is no {names}. Run it {f'without {options[0]}' if options else 'first'}, with the same parameters: kedro run "
-        "--pipeline fal, which goes on from the last saved round where there is one."
+        "--pipeline fal, which resumes from the last saved round if there is one."
     )
 
 

@@ -40,9 +40,9 @@ class ResumableSequentialRunner(SequentialRunner):
             found = provenance.read(current_run.root() / provenance.OUTPUTS / current_run.active().run_path)
             own = _left(own, catalog, found.files if found else {})
             if not own.nodes:
-                logger.info("Nothing of it is left to do; to begin anew: --params restart=true")
+                logger.info("Nothing is left to do; to start again: --params restart=true")
                 return
-            logger.info("An interrupted run goes on with %s; to begin anew: --params restart=true", own.nodes[0].name)
+            logger.info("An interrupted run resumes with %s; to start again: --params restart=true", own.nodes[0].name)
         super()._run(own, catalog, *arguments, **options)
 
 

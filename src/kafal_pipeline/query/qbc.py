@@ -35,7 +35,7 @@ class QBC(ScoreQuery):
     def __post_init__(self) -> None:
         """Refuse members who agree by being the same."""
         if len(set(self.committee)) < len(self.committee):
-            raise UserError(f"query.committee: found {', '.join(self.committee)}; a member may stand there once.")
+            raise UserError(f"query.committee: found {', '.join(self.committee)}; a member may be listed only once.")
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
         """Return the committee's disagreement on each sample."""

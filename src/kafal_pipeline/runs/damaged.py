@@ -14,7 +14,7 @@ REPAIR = (
 )
 
 ABSENT = (
-    "The run has not come that far, or the file has been removed. Have it made, with the same parameters: kedro run "
+    "The run has not come that far, or the file has been removed. Make it again, with the same parameters: kedro run "
     "--pipeline fal, without --from-nodes or other options that choose nodes; with --only-missing-outputs where the "
     "run was finished."
 )

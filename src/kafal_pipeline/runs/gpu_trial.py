@@ -136,8 +136,8 @@ def read(name: object) -> Trial:
         raise UserError(f"--params: {KEY}: {path}: cannot be read ({error.strerror}). {AGAIN}") from None
     if "values" in content and not content.get("cycles"):
         raise UserError(
-            f"--params: {KEY}: {path}: the trial has not finished any cycle, so that there is nothing to report. The "
-            "command that it was started with goes on from its last saved round."
+            f"--params: {KEY}: {path}: the trial has not finished any cycle, so there is nothing to report. The "
+            "command that it was started with resumes from its last saved round."
         )
     try:
         file = _File.model_validate(content)
@@ -167,6 +167,4 @@ def check_alone(given: Mapping[str, Any]) -> None:
     """Check that nothing is asked for beside the trial, whose parameters are its own."""
     others = sorted(set(given) - {KEY, "tracking"})
     if others:
-        raise UserError(
-            f"--params: {others[0]}: a trial has its own parameters, so that {KEY}={given[KEY]} stands alone."
-        )
+        raise UserError(f"--params: {others[0]}: a trial has its own parameters, so give {KEY}={given[KEY]} alone.")

@@ -82,7 +82,7 @@ class Lock:
         if lock is None:
             raise Taken(
                 f"{config.run_path}: {_holder(folder)} works on this run already, in {places['07_model_output']}. Wait "
-                "until it ends, or end it; a run with another seed, query or update may go on beside it."
+                "until it ends, or end it; a run with another seed, query or update may run at the same time."
             )
         self._lock, self._folder = lock, folder
         since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")

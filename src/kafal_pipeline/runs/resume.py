@@ -21,7 +21,7 @@ NAMED = 5
 """Parameters that a warning names; of more it gives the number."""
 
 ANEW = (
-    "The parameters of the results beside it are not known. Begin the run anew: kedro run --pipeline fal --params "
+    "The parameters of the results next to it are not known. Start the run again: kedro run --pipeline fal --params "
     "restart=true."
 )
 CHECKPOINT = "checkpoint"
@@ -146,9 +146,9 @@ def _has_rounds(root: Path, config: Config) -> bool:
 
 def _refused(root: Path, config: Config, changed: list[str]) -> UserError:
     return UserError(
-        f"{_record(root, config).parent}: an interrupted run lies there, and what has changed since would mix with its "
-        f"results ({'; '.join(changed)}). Change it back, and the same command goes on after the last round; or begin "
-        "anew: --params restart=true."
+        f"{_record(root, config).parent}: an interrupted run is here, and what has changed since would mix with its "
+        f"results ({'; '.join(changed)}). Change it back, and the same command resumes after the last round; or start "
+        "again: --params restart=true."
     )
 
 
@@ -185,8 +185,8 @@ def check(root: Path, config: Config, *, cycles: bool = True) -> None:
         return
     if not record.is_file():
         raise UserError(
-            f"{record}: the parameters of the results beside it are not known, so that a part of the pipeline cannot "
-            "go on from them. Run the whole pipeline: kedro run --pipeline fal."
+            f"{record}: the parameters of the results next to it are not known, so a part of the pipeline cannot "
+            "use them. Run the whole pipeline: kedro run --pipeline fal."
         )
     if differences := _differences(root, config):
         raise UserError(

@@ -48,7 +48,7 @@ def parameters_of(root: Path, name: object) -> dict[str, Any]:
         last = parameters["cycles"] - 1
         raise UserError(
             f"--params: {KEY}: {wanted} stopped in cycle {missing[0]} of 0..{last}. Finish it first: the "
-            "command that it was started with goes on from its last saved round."
+            "command that it was started with resumes from its last saved round."
         )
     return parameters
 
@@ -57,9 +57,7 @@ def check_alone(given: Mapping[str, Any]) -> None:
     """Check that nothing is asked for beside the saved run, whose parameters are its own."""
     others = sorted(set(given) - {KEY, "tracking"})
     if others:
-        raise UserError(
-            f"--params: {others[0]}: a saved run has its own parameters, so that {KEY}={given[KEY]} stands alone."
-        )
+        raise UserError(f"--params: {others[0]}: a saved run has its own parameters, so give {KEY}={given[KEY]} alone.")
 
 
 def _records(root: Path) -> list[Path]:

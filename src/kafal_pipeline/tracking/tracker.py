@@ -214,7 +214,7 @@ class Tracker(NullTracker):
         except UserError:  # the delivery's matter, which says so
             return
         if problem and problem != self._warned:
-            logger.warning("The tracker cannot be reached; the run goes on and is recorded in its journal. %s", problem)
+            logger.warning("The tracker cannot be reached; the run continues, recorded in its journal. %s", problem)
             self._warned = problem
 
     def _leave(self, limit: float) -> None:
@@ -237,7 +237,7 @@ class Tracker(NullTracker):
             logger.warning("%s %s", problem, self._later())
             return
         if code is None:
-            logger.warning("MLflow is still being given this run, by process %s. %s", self._helper.pid, self._later())
+            logger.warning("Process %s is still delivering this run to MLflow. %s", self._helper.pid, self._later())
             return
         try:
             progress = Progress.load(folder)
@@ -248,14 +248,14 @@ class Tracker(NullTracker):
             logger.warning("Not in MLflow: %s", note)
         if code != 0:
             logger.warning(
-                "MLflow was not given all of this run: %s. Nothing is lost. %s",
+                "Not all of this run was delivered to MLflow: %s. Nothing is lost. %s",
                 progress.problem or f"the helper ended with code {code}, see {folder / LOG}",
                 self._later(),
             )
 
     def _relieve(self) -> subprocess.Popen[bytes]:
         assert self._another is not None
-        logger.info("MLflow's helper gets no core; another one takes its place.")
+        logger.info("MLflow's helper gets no processor time; another one replaces it.")
         self._helper = self._another()
         self._close_pipe()
         return self._helper

@@ -123,7 +123,7 @@ def _capture(graph: torch.cuda.CUDAGraph, function: Callable[[], None], pool: An
         if not isinstance(cause, RuntimeError):
             raise cause from None
         raise UserError(
-            f"training.cuda_graphs: a training step could not be recorded ({str(cause).splitlines()[0]}). A query, "
-            "update or model of one's own must not wait for the GPU inside a step (.item(), .cpu(), print of a "
+            f"training.cuda_graphs: a training step could not be recorded ({str(cause).splitlines()[0]}). An update "
+            "or model of your own must not wait for the GPU inside a step (.item(), .cpu(), print of a "
             "tensor); or set training.cuda_graphs=false."
         ) from cause

@@ -156,8 +156,8 @@ def _runner_up(comparison: Comparison, winner: str, second: str, above: Sequence
 
 _TOLD_APART: dict[Strength, str] = {
     "shown": "That is more than luck.",
-    "open": "The two are not told apart.",
-    "too few seeds": "These are too few seeds to tell the two apart.",
+    "open": "The two cannot be distinguished.",
+    "too few seeds": "These are too few seeds to distinguish the two.",
     "behind": "The reverse is more than luck.",
 }
 

@@ -99,7 +99,7 @@ def _refuse_old_cache(folder: Path) -> None:
     """Refuse what old versions of torchvision kept: pickles, which new ones read before the files beside them."""
     if any(folder.glob("*.pt")):
         raise UserError(
-            f"dataset.name: {folder} is a cache of an old torchvision, which would be read in the place of the data "
+            f"dataset.name: {folder} is a cache of an old torchvision, which would be read instead of the data "
             "set's own files. Remove it."
         )
 

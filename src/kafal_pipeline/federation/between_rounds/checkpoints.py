@@ -126,7 +126,7 @@ class Checkpoints:
                 if (meta["owner"], meta["cycle"]) == (self.owner, state.cycle):
                     self._restore(state, meta)
                     self._take_over(meta)
-                    logger.info("cycle %d: training goes on after round %d", state.cycle, state.round)
+                    logger.info("cycle %d: training resumes after round %d", state.cycle, state.round)
                     return
             except Damaged as problem:
                 logger.warning("%s", problem)

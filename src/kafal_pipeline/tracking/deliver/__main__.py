@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("paths", nargs="+", type=Path, help="journals, or folders in which to look for them")
     parser.add_argument("--uri", help="the tracker's address (default: the one the run was started with)")
     parser.add_argument("--follow", action="store_true", help="follow one journal until standard input ends")
-    parser.add_argument("--patience", type=float, default=15, help="seconds to go on trying after that")
+    parser.add_argument("--patience", type=float, default=15, help="seconds to keep trying after that")
     parser.add_argument("--now", action="store_true", help="with the same right to the cores as others")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -91,7 +91,7 @@ class Store:
         """
         if self._client.get_run(self.run_id).info.lifecycle_stage == "deleted":
             raise MlflowException(
-                f"the run was deleted in MLflow, which takes nothing for it. Restore it with `mlflow runs restore "
+                f"the run was deleted in MLflow, which records nothing in it. Restore it with `mlflow runs restore "
                 f"--run-id {self.run_id}`"
             )
 

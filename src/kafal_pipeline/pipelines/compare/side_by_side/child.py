@@ -151,8 +151,8 @@ def _check_code(task: Task) -> None:
         return
     if names := edited(resolve(task.parameters), task.sources):
         raise UserError(
-            f"the code of this strategy was edited while the comparison ran: {', '.join(names)}. The same command goes "
-            "on with the new code."
+            f"the code of this strategy was edited while the comparison ran: {', '.join(names)}. The same command "
+            "resumes with the new code."
         )
 
 

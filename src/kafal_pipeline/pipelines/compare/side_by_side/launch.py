@@ -166,6 +166,6 @@ def _memory(pid: int) -> float:
 def _reason(child: _Child[Any]) -> str | None:
     if child.ended is None:
         code = child.process.exitcode
-        how = f"was ended by signal {-code}, perhaps for want of memory" if code and code < 0 else f"ended with {code}"
+        how = f"was ended by signal {-code}, perhaps for lack of memory" if code and code < 0 else f"ended with {code}"
         return f"The process {how} (see {child.log})."
     return str(child.ended[1]) if child.ended[0] == "failed" else None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kafal_pipeline.config import TrackingConfig
 
 CHECK = "tracker"
-ADVICE = "Mend tracking.uri or MLFLOW_TRACKING_URI (docs/tracking.md); or do without: --params tracking=off."
+ADVICE = "Correct tracking.uri or MLFLOW_TRACKING_URI (docs/tracking.md); or record nothing: --params tracking=off."
 
 
 def check(tracking: TrackingConfig, root: Path) -> Finding:
