@@ -60,6 +60,7 @@ def test_ends_with_the_table_and_where_to_look_next(finished, folder):
     assert lines[header].split() == ["cycle", "labels", "share", "accuracy", "balanced", "accuracy", "AULC"]
     assert len(lines) - header < 12
     assert any("mlflow ui" in line for line in lines[header:])
+    assert any("viewStateShareKey" in line for line in lines[header:])
     summary = json.loads((folder / "data/08_reporting/smoke/ksas-kcfu/seed_0/summary.json").read_text())
     last = [line for line in lines[header:] if line.split()[:1] == ["1"]]
     assert f"{100 * summary['final_accuracy']:.2f} %" in last[0]

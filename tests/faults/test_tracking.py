@@ -377,3 +377,14 @@ def test_a_server_that_fails_later_does_not_slow_the_run_down(status, project):
     assert time.time() - ended < 60  # the wait for the helper, which gets nowhere
     trained = sum(json.loads(file.read_text())["seconds"] for file in project.folder.rglob("train_cost.json"))
     assert ended - began < trained + 30
+
+
+def test_databricks_is_looked_for_without_a_home_directory_too(monkeypatch, tmp_path):
+    for name in ("HOME", "DATABRICKS_CONFIG_FILE", *reachable.DATABRICKS_CREDENTIALS):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert "~/.databrickscfg" in reachable.problem("databricks", tmp_path)

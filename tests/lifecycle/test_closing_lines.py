@@ -30,6 +30,20 @@ def test_next_steps_name_the_tracker_in_use(tracking, shown):
     assert next_steps(resolve({"tracking": tracking}), "run").splitlines()[1].endswith(f"  {shown}")
 
 
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        (None, ["Runs side by side         mlflow ui", " " * 26 + "http://127.0.0.1:5000/#/page"]),
+        ("https://me:s@tracker.example/", ["Runs side by side         https://***@tracker.example/#/page"]),
+        ("databricks", ["Runs side by side         databricks"]),
+    ],
+)
+def test_next_steps_name_the_page_of_the_runs(monkeypatch, uri, shown):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    lines = next_steps(resolve({"tracking": {"uri": uri}}), "run", "#/page").splitlines()
+    assert lines[1:-1] == shown
+
+
 def test_next_steps_without_tracking_name_no_tracker():
     assert "mlflow" not in next_steps(resolve({"tracking": False}), "run")
 

@@ -150,12 +150,12 @@ def test_a_run_is_recorded_from_split_to_model(project):
     recorder = project.recorder
     assert recorder.of("tags") == [({"split_sha256": file_digest(project.split)},)]
     assert recorder.of("metrics") == [
-        ({"round/loss": 2.0}, 0),
-        ({"round/loss": 2.0}, 1),
-        ({"accuracy": 0.5}, 100),
-        ({"round/loss": 2.0}, 2),
-        ({"round/loss": 2.0}, 3),
-        ({"accuracy": 0.75}, 200),
+        ({"labels": 100.0, "accuracy": 0.5}, 100),
+        ({"train_round_loss": 2.0}, 0),
+        ({"train_round_loss": 2.0}, 1),
+        ({"labels": 200.0, "accuracy": 0.75}, 200),
+        ({"train_round_loss": 2.0}, 2),
+        ({"train_round_loss": 2.0}, 3),
         ({"aulc": 0.75}, 200),
     ]
     assert recorder.of("artifact") == [
@@ -225,5 +225,5 @@ def test_no_number_of_the_run_is_taken_for_one_of_its_last_cycle():
     record.record_metrics(recorder, {"labels": 200, "accuracy": 0.5, "bytes_sent": 10})
     record.record_summary(recorder, {"labels": 200, "aulc": 0.25, "bytes_sent": 30, "seed": 0}, step=200)
     (cycle, _), (run, _) = recorder.of("metrics")
-    assert cycle == {"accuracy": 0.5, "bytes_sent": 10}
+    assert cycle == {"labels": 200, "accuracy": 0.5, "bytes_sent": 10}
     assert run == {"labels": 200, "aulc": 0.25, "total_bytes_sent": 30}

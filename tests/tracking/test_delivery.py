@@ -124,7 +124,7 @@ def test_a_model_is_logged_once_with_the_metrics_of_the_last_cycle(journal, stor
 
     client, _, _ = store
     run = journal()
-    run.metrics({"round/loss": 2.0}, step=0)
+    run.metrics({"train_round_loss": 2.0}, step=0)
     run.metrics({"accuracy": 0.5}, step=20)
     record_model(run, tmp_path)
     run.finish("FINISHED")

@@ -21,10 +21,16 @@ def test_the_whole_configuration_is_recorded():
     assert run_name(config) == "ksas_prior_smoothing-1-kcfu-seed3"
 
 
+def test_what_the_label_says_is_not_said_again():
+    params = run_params(resolve({"query": "random", "update": {"name": "fedprox", "mu": 0.1, "label": "mine"}}))
+    names = {name for name in params if name.startswith(("query", "update", "tracking")) and "training" not in name}
+    assert names == {"query", "update", "update.name", "update.options.mu"}
+
+
 def test_secrets_are_masked():
-    uri = "https://me:hunter2@mlflow.example.org"
-    params = run_params(resolve({"tracking": {"uri": uri}, "query": {"name": "my.Query", "api_key": "hunter2"}}))
-    assert params["tracking.uri"] == "https://***@mlflow.example.org"
+    address = "https://me:hunter2@data.example.org"
+    params = run_params(resolve({"query": {"name": "my.Query", "api_key": "hunter2", "address": address}}))
+    assert params["query.options.address"] == "https://***@data.example.org"
     assert params["query.options.api_key"] == "***"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from kafal_pipeline.tracking.deliver import mlflow_run
+from kafal_pipeline.tracking.deliver import local_store
 
 BEGIN = """
 import sys, time
@@ -39,9 +39,9 @@ def test_a_store_that_could_not_be_made_leaves_nothing(tmp_path, monkeypatch):
     def killed(self, *_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mlflow_run.mlflow.MlflowClient, "search_experiments", killed)
+    monkeypatch.setattr(local_store.mlflow.MlflowClient, "search_experiments", killed)
     with pytest.raises(KeyboardInterrupt):
-        mlflow_run.make_sqlite(f"sqlite:///{tmp_path / 'runs.db'}")
+        local_store.make_sqlite(f"sqlite:///{tmp_path / 'runs.db'}")
     assert not list(tmp_path.iterdir())
 
 
@@ -49,5 +49,5 @@ def test_what_is_there_is_left_alone(tmp_path):
     path = tmp_path / "runs.db"
     path.write_bytes(b"something")
     for address in (f"sqlite:///{path}", "http://127.0.0.1:5000", str(tmp_path)):
-        mlflow_run.make_sqlite(address)
+        local_store.make_sqlite(address)
     assert path.read_bytes() == b"something"

@@ -25,7 +25,10 @@ def test_failed_clients_are_counted_and_in_no_mean():
     rounds = pd.DataFrame(rows, columns=["cycle", "round", "client", "loss", "failed"])
     notes = Notes()
     record_rounds(notes, rounds, 2)
-    assert notes.noted == [(2, {"round/loss": 2.0}), (3, {"round/loss": 2.0, "round/skipped_clients": 1.0})]
+    assert notes.noted == [
+        (2, {"train_round_loss": 2.0}),
+        (3, {"train_round_loss": 2.0, "train_round_skipped_clients": 1.0}),
+    ]
 
 
 def test_a_loss_that_is_finite_is_in_no_mean_either_where_the_client_failed():
@@ -34,7 +37,7 @@ def test_a_loss_that_is_finite_is_in_no_mean_either_where_the_client_failed():
     notes = Notes()
     record_rounds(notes, rounds, 5)
     ((_, values),) = notes.noted
-    assert values == pytest.approx({"round/loss": 1.0, "round/lr": 0.1, "round/skipped_clients": 1.0})
+    assert values == pytest.approx({"train_round_loss": 1.0, "train_round_lr": 0.1, "train_round_skipped_clients": 1.0})
 
 
 def recorded(names):
@@ -56,7 +59,7 @@ def recorded(names):
 )
 def test_each_class_has_a_name_that_mlflow_allows(names, keys):
     found = recorded(names)
-    assert found == [f"class/{key}/auroc" for key in keys]
+    assert found == [f"per_class_{key}_auroc" for key in keys]
     for key in found:
         _validate_metric_name(key)
 
@@ -71,4 +74,4 @@ def test_classes_and_clients_are_recorded_at_the_last_number_of_labels():
     run = _Run(resolve({}), Path(), Notes(), labels=7)
     run.record_output("class_table", pd.DataFrame({"class": ["cat"], "images": [3], "auroc": [0.5]}))
     run.record_output("client_table", pd.DataFrame({"client": [2], "name": ["Bonn"], "images": [3], "accuracy": [1.0]}))
-    assert run.tracker.noted == [(7, {"class/cat/auroc": 0.5}), (7, {"client/2/accuracy": 1.0})]
+    assert run.tracker.noted == [(7, {"per_class_cat_auroc": 0.5}), (7, {"per_client_2_accuracy": 1.0})]

@@ -49,7 +49,7 @@ def test_one_process_delivers_finished_and_killed_runs_and_the_report(store, tmp
     assert len({run.info.experiment_id for run in found}) == 1
     report = found[2]
     assert report.info.run_name == "comparison mine"
-    assert report.data.metrics == {"seeds": 3.0, "aulc/ksas-kcfu": 0.75}
+    assert report.data.metrics == {"strategies.seeds": 3.0, "strategies.aulc.ksas-kcfu": 0.75}
     assert report.data.params["compare.queries"] == "random, ksas"
     assert report.data.params["training.lr"] == "0.05"
     assert {item.path for item in client.list_artifacts(report.info.run_id)} == {"report.html", "figures"}

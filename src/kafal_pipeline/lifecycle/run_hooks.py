@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from kafal_pipeline.lifecycle.result_hooks import check_named, check_there
 from kafal_pipeline.runs import gpu_trial, provenance, resume, saved_run
 from kafal_pipeline.runs import lock as run_lock
 from kafal_pipeline.runs.layout import FIRST_NODE
+from kafal_pipeline.tracking.journal import COMPARISONS
+from kafal_pipeline.tracking.progress import Progress
 
 REPORTING = Path("data/08_reporting")
+JOURNALS = Path("data/09_tracking")
 FIRST_TRAINING = "cycle_00.train"
 
 
@@ -26,7 +30,8 @@ class ProjectHooks:
     """Parameters, worker processes and the final table."""
 
     def __init__(self) -> None:
-        self._closing_lines = ""
+        self._closing_lines: Callable[[str | None], str] | None = None
+        self._journals = Path()
         self._config_loader: Any = None
         self._lock = run_lock.Lock()
         self._only_missing = False
@@ -98,9 +103,18 @@ class ProjectHooks:
 
             config, table = current_run.active(), format_table(outputs["learning_curve"])
             folder = REPORTING / config.run_path
-            trial = outputs["summary"].get("trial")
-            end = next_steps(config, folder) if trial is None else format_trial(outputs["summary"], folder)
-            self._closing_lines = f"{table}\n\n{end}"
+            summary = outputs["summary"]
+            self._journals = JOURNALS / config.run_path
+            self._closing_lines = lambda page: "\n\n".join(
+                [table, format_trial(summary, folder) if "trial" in summary else next_steps(config, folder, page)]
+            )
+        if node.name == "compare.plan":
+            from kafal_pipeline.lifecycle.closing_lines import aligned, side_by_side
+
+            config, name = current_run.active(), outputs["comparison_plan"].compare.name
+            self._journals = JOURNALS / config.dataset.folder / COMPARISONS / name
+            if config.tracking.enabled:
+                self._closing_lines = lambda page: aligned(side_by_side(config, page))
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, pipeline: Pipeline) -> None:
@@ -110,9 +124,9 @@ class ProjectHooks:
         if f"cycle_{config.cycles - 1:02d}.evaluate" in {node.name for node in pipeline.nodes}:
             provenance.finish(current_run.root(), config)
         current_run.end()
-        if self._closing_lines:
-            click.echo(f"\n{self._closing_lines}")
-            self._closing_lines = ""
+        if self._closing_lines is not None:
+            click.echo(f"\n{self._closing_lines(Progress.newest_page(current_run.root() / self._journals))}")
+            self._closing_lines = None
         self._lock.release()
 
     @hook_impl(trylast=True)  # the tracker's end of the run still belongs to it
@@ -120,6 +134,7 @@ class ProjectHooks:
         """Release the processes."""
         resources.close()
         current_run.end()
+        self._closing_lines = None
         self._lock.release()
 
     def abort(self) -> None:

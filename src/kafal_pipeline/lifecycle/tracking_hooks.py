@@ -40,6 +40,7 @@ class _Run:
     project: Path
     tracker: NullTracker
     labels: int = 0
+    rounds: Any = None
     recorded: set[str] = field(default_factory=set)
 
     @property
@@ -55,10 +56,17 @@ class _Run:
             kind = name.removesuffix("_table")
             record.record_parts(self.tracker, kind, value.set_index(kind).drop(columns="images"), self.labels)
         elif re.fullmatch(r"cycle_\d+\.rounds", name):
+            if name.replace("rounds", "metrics") not in self.recorded:
+                self.rounds = value  # after the cycle's metrics: MLflow compares runs by the metric that came first
+                return
             record.record_rounds(self.tracker, value, self.config.federation.rounds)
         elif re.fullmatch(r"cycle_\d+\.metrics", name):
             record.record_metrics(self.tracker, value)
             self.labels = max(self.labels, int(value["labels"]))
+            self.recorded.add(name)
+            if self.rounds is not None:
+                rounds, self.rounds = self.rounds, None
+                self.record_output(name.replace("metrics", "rounds"), rounds)
         else:
             return
         self.recorded.add(name)

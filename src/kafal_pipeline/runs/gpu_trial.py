@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ def read(name: object) -> Trial:
     UserError
         If there is no such file, if it is none of a trial, or of one that has not finished its first cycle.
     """
-    path = Path(str(name)).expanduser()
+    path = Path(os.path.expanduser(str(name)))
     try:
         content = read_json(path, AGAIN)
     except OSError as error:

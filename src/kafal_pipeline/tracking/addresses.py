@@ -10,6 +10,8 @@ PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 DATABASES = ("sqlite", *PORTS)
 """Databases that MLflow can keep runs in; a driver may follow, ``postgresql+psycopg2``."""
 
+SERVERS = ("http", "https")
+
 PATH = "file"
 """What the kind of a plain path, relative or absolute, is called."""
 

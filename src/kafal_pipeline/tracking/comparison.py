@@ -45,7 +45,7 @@ def record_comparison(
     files
         The report's; the page is shown in the run's top folder.
     scalars
-        Numbers that sum it up; those in mappings are named ``<key>/<name>``.
+        Numbers that sum it up; ``strategies.<key>`` in MLflow; those in mappings are ``strategies.<key>.<name>``.
     members
         The executions of its runs: those that another comparison made, or none, get this one's tag too.
     """
@@ -74,8 +74,9 @@ def record_comparison(
     numbers = finite_numbers(scalars)
     for key, value in scalars.items():
         if isinstance(value, Mapping):
-            numbers |= {f"{key}/{name}": number for name, number in finite_numbers(value).items()}
-    tracker.metrics(numbers, step=0)
+            numbers |= {f"{key}.{name}": number for name, number in finite_numbers(value).items()}
+    # Names that sort behind those of the runs; a slash would make sections of charts, before all others.
+    tracker.metrics({f"strategies.{key}": number for key, number in numbers.items()}, step=0)
     journal.append("members", comparison=compare.name, executions=sorted(members))
     tracker.finish("FINISHED")
     return journal.path

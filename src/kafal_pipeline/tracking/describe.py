@@ -39,14 +39,19 @@ def run_params(config: Config) -> dict[str, str]:
     """Return the whole configuration, flattened (``training.lr``), and the names by which runs are grouped.
 
     Values other than strings are JSON, so that ``null``, ``true`` and lists read like the YAML they came from; secrets
-    are masked.
+    are masked. Names and options of query and update are left out where the label says it all; so is the tracking.
     """
+    values = config.model_dump(mode="json", exclude={"restart", "tracking", "query", "update"})
+    for key, chosen in (("query", config.query), ("update", config.update)):
+        options = chosen.model_dump(mode="json", exclude={"label"})
+        if options != {"name": chosen.label, "options": {}}:
+            values[key] = options
     names = {
         "query": config.query.label,
         "update": config.update.label,
         "strategy": f"{config.query.label}-{config.update.label}",
     }
-    return flattened(config.model_dump(mode="json", exclude={"restart"})) | names
+    return flattened(values) | names
 
 
 def run_tags(config: Config, project: Path) -> dict[str, str]:

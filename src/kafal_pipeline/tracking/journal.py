@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ from kafal_pipeline.common.files import writing
 JOURNAL = "journal.jsonl"
 """Name of the journal in a run's tracking folder."""
 
+
+TRACKING = "09_tracking"
+"""Name of the folder of all journals, in the project's folder ``data``."""
 
 COMPARISONS = "comparison"
 """Folder of the comparisons' journals, among those of a data set's strategies."""
@@ -103,6 +107,14 @@ def read(path: Path, offset: int = 0) -> list[Entry]:
             raise UserError(f"{path}: the line that ends at byte {offset} is not an event. Remove that line.")
         entries.append(Entry(event, offset))
     return entries
+
+
+def project_of(path: Path, start: Mapping[str, Any]) -> Path:
+    """Return the folder of a journal's project, which may have moved since its first event, `start`, was written."""
+    before = Path(start["project"])
+    if (before / "data" / TRACKING).resolve() in path.resolve().parents:  # the folder `data` may be a link
+        return before
+    return next((folder.parents[1] for folder in path.parents if folder.name == TRACKING), before)
 
 
 def _whole_lines(path: Path) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import read_json, write_json
+from kafal_pipeline.tracking.journal import JOURNAL
 
 PROGRESS = "delivered.json"
 """Name of the file, beside the journal."""
@@ -22,6 +24,8 @@ class Progress:
         The tracker's address, without credentials.
     run_id
         The MLflow run, None before it is made.
+    page
+        The address, within a server's, of the page that compares the experiment's runs.
     journal, system
         Bytes delivered of the journal and of the system metrics.
     pending
@@ -36,6 +40,7 @@ class Progress:
 
     store: str | None = None
     run_id: str | None = None
+    page: str | None = None
     journal: int = 0
     system: int = 0
     pending: list[int] = field(default_factory=list)
@@ -54,6 +59,14 @@ class Progress:
             return cls(**read_json(path, advice))
         except TypeError as error:
             raise UserError(f"{path}: damaged ({error}). {advice}") from None
+
+    @classmethod
+    def newest_page(cls, journals: Path) -> str | None:
+        """Return the page of the newest of a run's journals, whose folders are named by their time, if it is known."""
+        folder = max((path.parent for path in journals.glob(f"*/{JOURNAL}")), default=None)
+        with contextlib.suppress(UserError):  # the delivery's matter, which says so
+            return cls.load(folder).page if folder else None
+        return None
 
     def save(self, folder: Path) -> None:
         """Write the progress into `folder`."""

@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 
 from kafal_pipeline.common.errors import UserError, did_you_mean, masked
 from kafal_pipeline.common.files import CannotWrite, check_writable
-from kafal_pipeline.tracking.addresses import DATABASES, PATH, PORTS, kind_of
+from kafal_pipeline.tracking.addresses import DATABASES, PATH, PORTS, SERVERS, kind_of
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import TrackingConfig
@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 PATIENCE = 5.0
 """Seconds that a server has to answer."""
-
-SERVERS = ("http", "https")
 
 DATABRICKS = "databricks"
 
@@ -233,7 +231,7 @@ def _port(host: str, port: int) -> str | None:
 
 
 def _databricks() -> str | None:
-    profiles = Path(os.environ.get("DATABRICKS_CONFIG_FILE") or "~/.databrickscfg").expanduser()
+    profiles = Path(os.path.expanduser(os.environ.get("DATABRICKS_CONFIG_FILE") or "~/.databrickscfg"))
     if profiles.is_file() or any(os.environ.get(name) for name in DATABRICKS_CREDENTIALS):
         return None
     return (

@@ -37,6 +37,10 @@ OF_ROUNDS = ("loss", "lr", "seconds")
 LONGEST_NAME = 100
 """Characters of a class in a metric's name, which may have 250."""
 
+ROUND = "train_round_"
+"""How the names of the rounds' numbers begin. MLflow draws charts in the order of the alphabet, `accuracy` first; but a
+prefix with a slash would make a section of its own, before all names that have none."""
+
 OF_THE_RUN = {"bytes_sent": "total_bytes_sent"}
 """Numbers of the whole run that have another name than those of its cycles, which are recorded at the same step."""
 
@@ -48,9 +52,9 @@ NO_MEASURES = ("cycle", "cycles", "seed")
 
 
 def record_rounds(tracker: NullTracker, rounds: pd.DataFrame, per_cycle: int) -> None:
-    """Record the mean over clients of loss, learning rate and seconds as ``round/<column>``.
+    """Record the mean over clients of loss, learning rate and seconds as ``train_round_<column>``.
 
-    Clients that were left out of a round are left out of its means, and counted as ``round/skipped_clients`` where
+    Clients that were left out of a round are in none of its means, and counted as ``train_round_skipped_clients`` where
     there are any. The step is the number of the round counted from the run's first: ``cycle * per_cycle + round``.
     """
     trained = rounds.groupby(["cycle", "round"]).size()
@@ -59,9 +63,9 @@ def record_rounds(tracker: NullTracker, rounds: pd.DataFrame, per_cycle: int) ->
     means = valid.mean(numeric_only=True).drop(columns="client").reset_index()
     for row in means.to_dict("records"):
         cycle, round_ = int(row["cycle"]), int(row["round"])
-        values = {f"round/{column}": float(row[column]) for column in OF_ROUNDS if column in row}
+        values = {f"{ROUND}{column}": float(row[column]) for column in OF_ROUNDS if column in row}
         if skipped[cycle, round_]:
-            values["round/skipped_clients"] = float(skipped[cycle, round_])
+            values[f"{ROUND}skipped_clients"] = float(skipped[cycle, round_])
         tracker.metrics(values, step=cycle * per_cycle + round_)
 
 
@@ -71,7 +75,7 @@ def record_metrics(tracker: NullTracker, metrics: Mapping[str, Any]) -> None:
     Classes and clients are left to `record_parts`, after the last cycle.
     """
     values = finite_numbers(metrics)
-    step = int(values.pop("labels"))
+    step = int(values["labels"])  # recorded as well: a chart's axis can have a metric's name, but a step is a "Step"
     tracker.metrics({key: value for key, value in values.items() if key not in NO_MEASURES}, step=step, durable=True)
 
 
@@ -99,7 +103,7 @@ def record_parts(tracker: NullTracker, kind: str, table: pd.DataFrame, step: int
         names = [str(number) for number in range(len(table))]
     if len(names) <= MOST_PARTS:
         for name, row in zip(names, table.to_dict("records"), strict=True):
-            values = {f"{kind}/{name}/{column}": value for column, value in row.items()}
+            values = {f"per_{kind}_{name}_{column}": value for column, value in row.items()}
             tracker.metrics(finite_numbers(values), step=step, durable=True)
 
 

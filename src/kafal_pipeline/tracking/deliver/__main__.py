@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import CannotWrite
 from kafal_pipeline.tracking.deliver.delivery import Addresses, Delivery
 from kafal_pipeline.tracking.deliver.system_metrics import SYSTEM, SystemSampler
-from kafal_pipeline.tracking.journal import COMPARISONS, JOURNAL, read
+from kafal_pipeline.tracking.journal import COMPARISONS, JOURNAL, project_of, read
 from kafal_pipeline.tracking.progress import Progress
 
 logger = logging.getLogger("kafal_pipeline.tracking.deliver")
@@ -36,8 +37,11 @@ LOCK = "delivered.lock"
 
 NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
-HTTP = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-"""MLflow's own seven retries take minutes; the journal makes them needless."""
+NO_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+"""MLflow's own retries take minutes, or as long as the server's Retry-After says; the journal makes them needless."""
+
+TIMEOUT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+"""Seconds that a server has to answer, where the user has not said otherwise."""
 
 SETTLE = 1.0
 """Seconds in which a run that begins has the machine for itself: importing MLflow would slow down its own imports."""
@@ -110,10 +114,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def set_environment() -> None:
-    """Switch off MLflow's telemetry and the patience that the journal makes needless."""
-    os.environ.update(NO_TELEMETRY)
-    for name, value in HTTP.items():
+    """Switch off MLflow's telemetry and the patience that the journal makes needless; MLflow needs a home directory."""
+    os.environ.update(NO_TELEMETRY | NO_RETRIES)
+    for name, value in TIMEOUT.items():
         os.environ.setdefault(name, value)
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = tempfile.gettempdir()
 
 
 def give_way(*, nice: bool = True) -> None:
@@ -134,7 +140,8 @@ def _deliver_late(journal: Path, addresses: Addresses) -> int:
         progress = Progress.load(journal.parent)
         start = next(iter(read(journal)), None)
         own = start is None or start.event["uri"] in {None, progress.store}  # not delivered to another since
-        whole = progress.complete and not progress.pending and progress.journal == journal.stat().st_size
+        moved = start is not None and project_of(journal, start.event) != Path(start.event["project"])
+        whole = not moved and progress.complete and not progress.pending and progress.journal == journal.stat().st_size
         if whole and own and not addresses.given:
             logger.info(
                 "%s: all of it is delivered already, to %s. To deliver it again, give --uri", journal, progress.store
@@ -163,8 +170,8 @@ def _journals(paths: Sequence[Path]) -> list[Path]:
     for journal in found:
         if not journal.is_file():
             raise UserError(f"{journal}: there is no such journal. Name a file {JOURNAL}, or a folder that holds some.")
-    resolved = [journal.resolve() for journal in found]
-    return sorted(resolved, key=lambda journal: journal.parts[-4:-3] == (COMPARISONS,))
+    absolute = [journal.absolute() for journal in found]
+    return sorted(absolute, key=lambda journal: journal.parts[-4:-3] == (COMPARISONS,))
 
 
 def _end_of_input() -> threading.Event:

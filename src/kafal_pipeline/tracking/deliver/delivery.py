@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kafal_pipeline.common.errors import UserError, masked
 from kafal_pipeline.common.files import CannotWrite
+from kafal_pipeline.tracking import view
 from kafal_pipeline.tracking.deliver.system_metrics import SYSTEM
-from kafal_pipeline.tracking.journal import Entry, read
+from kafal_pipeline.tracking.journal import Entry, project_of, read
 from kafal_pipeline.tracking.progress import Progress
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Delivery:
         self._path = journal
         self._addresses = addresses
         self._store: Store | None = None
+        self._moved = ("", "")
         self._system = journal.with_name(SYSTEM)
         self.progress = Progress.load(journal.parent)
         self._next = 0.0
@@ -96,8 +98,12 @@ class Delivery:
             if store is None:
                 return True
             problem = self._deliver_pending(store) if over else None
-            self._deliver(store, read(self._system, self.progress.system), "system")
-            problem = self._deliver(store, read(self._path, self.progress.journal), "journal") or problem
+            entries = read(self._path)
+            new = [entry for entry in entries if entry.end > self.progress.journal]
+            problem = self._deliver(store, new, "journal") or problem
+            # Not before the first accuracy: MLflow compares runs by the metric that came first.
+            if over or any(entry.event["type"] == "metrics" for entry in entries):
+                self._deliver(store, read(self._system, self.progress.system), "system")
             if over and not self.progress.complete:
                 self._conclude(store, live)
             if problem is not None:
@@ -124,14 +130,17 @@ class Delivery:
         entries = read(self._path)
         if not entries:
             return None
-        start = entries[0].event
+        written = entries[0].event
+        start = {**written, "project": str(project_of(self._path, written))}
+        self._moved = (f"{written['project']}/", f"{start['project']}/")
         uri = self._addresses.of(start, self._path)
         address = masked(connect(start, uri))
         if self.progress.store != address:  # a run's id means nothing to another tracker
             self.progress = Progress(store=address)
         self._store = Store(start, uri, self.progress.run_id)
         if self.progress.run_id != self._store.run_id:  # it is new, or the tracker has lost it
-            self.progress = Progress(store=address, run_id=self._store.run_id)
+            page = view.page(self._store.experiment_id)
+            self.progress = Progress(store=address, run_id=self._store.run_id, page=page)
             self._save()
         return self._store
 
@@ -168,6 +177,9 @@ class Delivery:
 
     def _apply(self, store: Store, event: Mapping[str, Any], begin: int) -> Exception | None:
         """Apply an event; a file that cannot be taken, though the tracker answers, has to wait: return why."""
+        old, new = self._moved
+        if event.get("path", "").startswith(old):
+            event = {**event, "path": new + event["path"].removeprefix(old)}
         try:
             self._try(store, lambda: store.apply(event))
         except Exception as error:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from sqlalchemy.engine import URL, make_url
 
 from kafal_pipeline.common.errors import masked
-from kafal_pipeline.common.files import file_digest, replacing
-from kafal_pipeline.common.locks import alone
+from kafal_pipeline.common.files import file_digest
+from kafal_pipeline.tracking import view
+from kafal_pipeline.tracking.deliver.local_store import follow_move, make_sqlite
 from kafal_pipeline.tracking.describe import COMPARISON, comparison_tags
+
+logger = logging.getLogger("kafal_pipeline.tracking.deliver")
 
 EXECUTION = "execution"
 """Tag that says which journal a run is of."""
@@ -50,6 +50,7 @@ class Store:
         self.uri = connect(start, uri)
         self._client = mlflow.MlflowClient(self.uri)
         self.experiment_id = self._experiment(start["experiment"])
+        self._arrange()
         self.run_id = (self._known(run_id) if run_id else None) or self._find(start) or self._make(start)
         params = list(start["params"].items())
         for part in _parts(params, 100):
@@ -64,6 +65,9 @@ class Store:
             if event["type"] == "metrics"
             for key, value in event["values"].items()
         ]
+        metrics.sort(
+            key=lambda metric: str(metric.key)
+        )  # a store keeps the order, and MLflow compares runs by the first
         tags = {key: value for event in events if event["type"] == "tags" for key, value in event["values"].items()}
         for metric_part in _parts(metrics, 1000):
             self._client.log_batch(self.run_id, metrics=metric_part)
@@ -165,6 +169,16 @@ class Store:
             )
         return str(found.experiment_id)
 
+    def _arrange(self) -> None:
+        """Give the experiment its first view and guide, where it has none; a tracker that refuses them goes without."""
+        try:
+            there = self._client.get_experiment(self.experiment_id).tags
+            for key, value in view.tags().items():
+                if key not in there:
+                    self._client.set_experiment_tag(self.experiment_id, key, value)
+        except MlflowException as error:
+            logger.warning("the experiment has no view of its own in MLflow: %s", masked(str(error)))
+
     def _known(self, run_id: str) -> str | None:
         """Return the run's id if the tracker still has it: its store may have been removed."""
         try:
@@ -181,8 +195,15 @@ class Store:
 
     def _make(self, start: Event) -> str:
         tags = {EXECUTION: start["execution"]}
-        run = self._client.create_run(self.experiment_id, start["time"], tags=tags, run_name=start["name"])
+        run = self._client.create_run(self.experiment_id, start["time"], tags=tags, run_name=self._name(start["name"]))
         return str(run.info.run_id)
+
+    def _name(self, name: str) -> str:
+        """Return the name, with a number where the experiment has runs of this name."""
+        runs = self._client.search_runs([self.experiment_id], f"attributes.run_name LIKE '{name}%'")
+        taken = {run.info.run_name for run in runs}
+        numbered = (f"{name} ({number})" for number in count(2))
+        return name if name not in taken else next(new for new in numbered if new not in taken)
 
 
 def connect(start: Event, uri: str | None) -> str:
@@ -194,36 +215,8 @@ def connect(start: Event, uri: str | None) -> str:
     mlflow.set_tracking_uri(uri)  # type: ignore[arg-type]  # None, MLflow's default, is missing from its types
     address = str(mlflow.get_tracking_uri())
     make_sqlite(address)
+    follow_move(address, Path(start["project"]))
     return address
-
-
-def make_sqlite(address: str) -> None:
-    """Make the file of a sqlite store that is not there yet, all of it or nothing; leave others alone.
-
-    MLflow makes the tables step by step, without a lock: two runs that begin at once, or a kill in between, would
-    leave a store that nobody can open any more.
-    """
-    name = make_url(address).database if address.startswith("sqlite") else None
-    if not name or _filled(path := Path(name)):
-        return
-    with alone(path.with_name(f".{path.name}.lock")):
-        if _filled(path):
-            return
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent) as folder:
-            draft = Path(folder, "draft.db")
-            address = URL.create("sqlite", database=str(draft)).render_as_string()  # quoted, as a folder may have a %
-            mlflow.MlflowClient(address).search_experiments(max_results=1)
-            with (
-                replacing(path) as temporary,
-                closing(sqlite3.connect(draft)) as source,
-                closing(sqlite3.connect(temporary)) as target,
-            ):
-                # A copy by sqlite itself is whole, whatever the connections that MLflow keeps have open.
-                source.backup(target)
-
-
-def _filled(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
 
 
 def explain(error: Exception, uri: str | None) -> str:
