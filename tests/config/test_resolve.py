@@ -115,3 +115,17 @@ def test_whatever_is_written_is_accepted_or_explained(parameters):
     except ConfigError as error:
         assert error.problems
         assert all(sentence for _, sentence in error.problems)
+
+
+def test_resizing_is_part_of_a_configuration_only_where_it_is_not_the_default():
+    """Stores and runs made before there was the key stay valid."""
+    assert "resize" not in resolve({"dataset": {"image_size": 8, "resize": "squash"}}).model_dump()["dataset"]
+    crop = resolve({"dataset": {"image_size": 8, "resize": "crop"}})
+    assert crop.model_dump()["dataset"]["resize"] == "crop"
+    assert resolve(crop.model_dump()) == crop
+    for section, message in (
+        ({"resize": "crop"}, "image_size"),
+        ({"image_size": 8, "resize": "zoom"}, "Allowed: crop, pad, squash"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            resolve({"dataset": section})

@@ -1,5 +1,8 @@
 """The pipelines data and partition, on a catalog in memory."""
 
+import shutil
+
+import numpy as np
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
@@ -7,6 +10,8 @@ from kedro.runner import SequentialRunner
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data import read_store
 from kafal_pipeline.pipelines import data, partition
+from kafal_pipeline.pipelines.fal.nodes import queried_table
+from kafal_pipeline.query.base import Selection
 
 
 @pytest.fixture
@@ -42,6 +47,28 @@ def test_label_names_the_folder(run, tmp_path):
 def test_a_users_mistake_passes_through(run):
     with pytest.raises(UserError, match="no known data set"):
         run(dataset={"name": "nothing"})
+
+
+def test_sites_keep_their_names_and_queried_images_their_files(run, tmp_path, image_folder, caplog):
+    (image_folder / "train_clients.csv").write_text(
+        "file,client\n"
+        + "".join(f"{name}/{number}.png,{'BA'[number % 2]}\n" for name in ("cat", "dog") for number in range(3))
+    )
+    section = {"name": "mine", "path": str(image_folder)}
+    splits, table = run(dataset=section, partition={"method": "natural", "clients": 2})
+    assert splits == [[1, 4], [0, 2, 3, 5]]
+    assert table[["client", "client_name"]].drop_duplicates().to_numpy().tolist() == [[0, "A"], [1, "B"]]
+    assert "never tested" not in caplog.text
+    images = read_store(tmp_path / "data/02_intermediate/mine/images")
+    chosen = {client: Selection(np.array([sample]), np.array([0.5]), {}) for client, sample in ((0, 4), (1, 2))}
+    queried = queried_table(chosen, images, images.clients_of("natural"))
+    assert queried.columns.tolist() == ["client", "client_name", "sample", "score", "rank", "file"]
+    assert queried["client_name"].tolist() == ["A", "B"]
+    assert queried["file"].tolist() == ["train/dog/1.png", "train/cat/2.png"]
+    assert images.clients_of("iid") is None
+    shutil.rmtree(image_folder / "test/dog")
+    run(dataset=section, partition={"method": "iid", "clients": 2})
+    assert "mine: class 'dog': training images but no test image, so it is never tested" in caplog.text
 
 
 def test_names_and_tags():

@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import CannotWrite
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import image_batches, open_store, read_store
+from kafal_pipeline.data.sources.checks import one_sided
 from kafal_pipeline.data.store import fingerprint
 from kafal_pipeline.data.store import read as store
 from kafal_pipeline.data.store import write as store_writer
@@ -284,6 +286,47 @@ def test_clients_of_the_data_are_stored(tmp_path, arrays):
     assert opened().client_names is None
 
 
+def test_the_remark_on_classes_of_one_split():
+    assert one_sided(("a", "b"), np.array([0, 1]), np.array([1, 0])) is None
+    assert one_sided(("a", "b", "c", "d"), np.array([0, 1]), np.array([1, 2])) == (
+        "class 'a': training images but no test image, so it is never tested; "
+        "class 'c': test images but no training image, so it is never learnt"
+    )
+
+
+@pytest.mark.parametrize(
+    ("resize", "middle", "corner"),
+    [("squash", [10, 10, 200, 200, 10, 10], 10), ("crop", [137, 200, 200, 200, 200, 137], 137),
+     ("pad", [10, 10, 200, 200, 10, 10], 0)],
+)  # fmt: skip
+def test_three_ways_to_a_square(tmp_path, image_folder, resize, middle, corner):
+    """Squashed, a wide image gets narrow; cropped, its middle fills the square; padded, it lies in black."""
+    wide = np.repeat(np.array([[10, 10, 200, 200, 10, 10]], dtype=np.uint8), 2, axis=0)
+    found = [image_batches.resized(wide[None, ..., None], 6, resize)[0:1][0, ..., 0]]
+    Image.fromarray(wide).save(image_folder / "train/cat/0.png")
+    section = DatasetConfig(name="mine", path=str(image_folder), image_size=6, resize=resize)
+    found.append(open_store(section, tmp_path, tmp_path / "images").train_images[0, ..., 0])
+    for square in found:
+        assert square.shape == (6, 6)
+        assert square[2].tolist() == square[3].tolist() == middle
+        assert square[0, 0] == square[5, 5] == corner
+
+
+def test_padding_leaves_a_pixel_of_a_strip():
+    square = image_batches.resized(np.full((1, 1, 300, 1), 9, dtype=np.uint8), 6, "pad")[0:1][0, ..., 0]
+    assert square[2].tolist() == [9] * 6
+
+
+def test_another_way_of_resizing_makes_the_store_again(setting, readings):
+    _, opened = setting
+    squashed = opened(image_size=5).train_images.copy()
+    before = len(readings)
+    assert opened(image_size=5, resize="squash").train_images.tolist() == squashed.tolist()
+    assert len(readings) == before
+    assert opened(image_size=5, resize="crop").train_images.tolist() != squashed.tolist()
+    assert len(readings) > before
+
+
 def test_folder_of_images_is_stored(tmp_path, image_folder, readings):
     def opened():
         return open_store(DatasetConfig(name="mine", path=str(image_folder)), tmp_path, tmp_path / "images")
@@ -294,6 +337,25 @@ def test_folder_of_images_is_stored(tmp_path, image_folder, readings):
     assert len(readings) == before
     (image_folder / "train/dog/2.png").unlink()
     assert len(opened().train_images) == 5
+    assert opened().train_files[3:].tolist() == ["train/dog/0.png", "train/dog/1.png"]
+
+
+def test_an_older_store_gets_the_names_of_files_unless_the_folder_is_gone(tmp_path, image_folder):
+    def opened():
+        return open_store(DatasetConfig(name="mine", path=str(image_folder)), tmp_path, tmp_path / "images")
+
+    def made_older():
+        meta = json.loads((tmp_path / "images/meta.json").read_text())
+        del meta["arrays"]["train_files"]
+        (tmp_path / "images/meta.json").write_text(json.dumps(meta))
+        (tmp_path / "images/train_files.npy").unlink()
+
+    opened()
+    made_older()
+    assert opened().train_files[0] == "train/cat/0.png"
+    made_older()
+    image_folder.rename(tmp_path / "elsewhere")
+    assert opened().train_files is None
 
 
 def test_batches_do_not_change_the_result(setting, monkeypatch):

@@ -95,6 +95,15 @@ def test_client_classes_name_clients_and_classes_that_nobody_holds():
     pixels(figure)
 
 
+def test_clients_are_shown_with_the_names_that_the_data_have():
+    figure = client_classes_figure(
+        split_table([[1, 0], [2, 4]]), ["cat", "dog"], ["$Köln$", "Klinik am Ende der Straße"]
+    )
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["client 0, $Köln$ (1)", "client 1, Klinik am Ende der Stra… (6)"]
+    pixels(figure)
+
+
 @pytest.mark.parametrize(("cycles", "classes"), [(1, 2), (6, 10), (6, 11), (21, 3), (60, 10)])
 def test_queried_classes_fit(cycles, classes):
     rng = np.random.default_rng(0)

@@ -123,6 +123,7 @@ KEYS = {
     "dataset.download": flag,
     "dataset.emnist_split": choice(*EMNIST),
     "dataset.image_size": null_or(whole(5, 1024)),
+    "dataset.resize": choice("squash", "crop", "pad"),
     "dataset.mean": null_or(each(number(least=-1000, most=1000))),
     "dataset.std": null_or(each(number(least=1e-4, most=1000))),
     "partition.method": choice(*DRAWN, "file", "natural"),

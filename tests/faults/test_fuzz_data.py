@@ -475,7 +475,11 @@ TREES = {
     "no tests": (lambda root: shutil.rmtree(root / "test"), "test"),
     "no class": (lambda root: [shutil.rmtree(root / "train" / name) for name in ("cat", "dog")], "train"),
     "a file called train": (lambda root: (shutil.rmtree(root / "train"), (root / "train").write_text("")), "train"),
-    "a name that is no text": (lambda root: (root / "train/cat/0.png").rename(root / "train/cat/\udcff.png"), None),
+    "a name that is no text": (lambda root: (root / "train/cat/0.png").rename(root / "train/cat/\udcff.png"), "cat"),
+    "a class that is no text": (lambda root: (root / "train/cat").rename(root / "train/c\udcff"), "train"),
+    "a control character": (lambda root: (root / "train/cat").rename(root / "train/c\033[1m"), "train"),
+    "a linked test": (lambda root: ((root / "test").rename(root / "../t"), (root / "test").symlink_to("../t")), "test"),
+    "a linked table": (lambda root: (root / "train_clients.csv").symlink_to("/etc/hostname"), "train_clients.csv"),
 }  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def in_npy(weapon: Weapon) -> bytes:
 
 def in_npz(weapon: Weapon) -> bytes:
     file = io.BytesIO()
-    keys = ("train_images", "train_labels", "test_images", "test_labels", "train_clients", "classes")
+    keys = ("train_images", "train_labels", "test_images", "test_labels", "train_clients", "test_clients", "classes")
     np.savez(file, **{key: np.array([weapon], dtype=object) for key in keys})
     return file.getvalue()
 
@@ -199,7 +199,7 @@ def test_data_of_ones_own(planted, project, marker):
         find_source(config(dataset={"name": "mine"}).dataset, project / "raw").read()
 
 
-@pytest.mark.parametrize("name", ["train/cat/0.png", "train/dog/0.jpg", "train_clients.csv"])
+@pytest.mark.parametrize("name", ["train/cat/0.png", "train/dog/0.jpg", "train_clients.csv", "test_clients.csv"])
 def test_a_folder_of_images(name, planted, project, marker):
     from PIL import Image
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -85,6 +87,16 @@ def test_the_command_ends_in_one_message(monkeypatch, verbose):
     assert result.exit_code == 1
     assert result.output.splitlines()[-1].startswith("Error: Out of memory in cycle_00.train (DefaultCPUAllocator")
     assert ("Traceback" in result.output) == verbose
+
+
+def test_what_may_not_be_read_is_not_asked_to_be_written(tmp_path, monkeypatch):
+    def unreadable(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(failure_messages, "dangling", unreadable)  # as in a folder that may not be entered
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    said = str(failure_messages.of_system(raised(unreadable, tmp_path / "x")))
+    assert said.startswith(f"{tmp_path}/x: Permission denied. Give yourself the permission to read it")
 
 
 def test_a_folder_where_a_file_should_be(tmp_path):

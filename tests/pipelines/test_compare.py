@@ -374,7 +374,7 @@ def test_the_report_of_a_saved_run_is_made_again_with_its_own_parameters(compare
         patch.chdir(folder)
         session.run(pipeline_names=["report"])
     assert (report / "summary.json").read_bytes() == before
-    assert len(list(report.glob("*.png"))) == 3
+    assert len(list(report.glob("*.png"))) == 5
     assert finished_at(folder) == made
 
 

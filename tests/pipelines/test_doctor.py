@@ -46,7 +46,7 @@ def test_a_line_for_each_check_and_nothing_written(folder):
     assert result.returncode == 0, result.stdout + result.stderr
     lines = [line.split(maxsplit=1) for line in result.stdout.splitlines() if line[:2] in {"ok", "wa", "fa"}]
     assert [rest.partition(":")[0] for _, rest in lines] == [
-        "versions", "torch", "device", "data", "tracker", "disk", "time",
+        "versions", "torch", "device", "data", "tracker", "disk", "memory", "time",
     ]  # fmt: skip
     assert "client steps at" in result.stdout
     assert sorted(folder.rglob("*")) == before
@@ -59,7 +59,7 @@ def test_failures_are_one_message_and_exit_code_1(folder):
     assert "Traceback" not in result.stderr
     assert result.stderr.count("Error:") == 1
     message = result.stderr.partition("Error: ")[2]
-    assert message.startswith("doctor: 2 of 7 checks failed.")
+    assert message.startswith("doctor: 2 of 8 checks failed.")
     assert "dataset.download" in message
     assert "http://***@127.0.0.1:9" in message
     assert "s3cret" not in result.stdout + result.stderr
@@ -75,7 +75,7 @@ def test_checks_whose_ground_is_missing_say_so(tmp_path, monkeypatch):
     assert "device" not in found
     assert found["data"].status == "ok"
     assert found["disk"].status == found["time"].status == "warning"
-    with pytest.raises(UserError, match=r"doctor: 1 of 6 checks failed\.\ntorch: "):
+    with pytest.raises(UserError, match=r"doctor: 1 of 7 checks failed\.\ntorch: "):
         nodes.examine({"tracking": "off"}, tmp_path)
 
 

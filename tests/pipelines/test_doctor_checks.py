@@ -14,17 +14,35 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import open_store
-from kafal_pipeline.pipelines.doctor.checks import dataset, device, disk, duration, packages, torch_pair, tracker
+from kafal_pipeline.pipelines.doctor.checks import (
+    dataset,
+    device,
+    disk,
+    duration,
+    memory,
+    packages,
+    torch_pair,
+    tracker,
+)
 from kafal_pipeline.pipelines.doctor.finding import OK, Finding
 from kafal_pipeline.pipelines.doctor.probe import Measured
 from kafal_pipeline.pipelines.doctor.shape import DataShape
 from kafal_pipeline.tracking import reachable
 
 DIGITS = DataShape(1438, 359, (8, 8, 1), 10)
-MEASURED = Measured(model_bytes=1_000_000, step_seconds=0.25, alone_seconds=0.24, image_seconds=0.001, side_by_side=2)
+MEASURED = Measured(
+    model_bytes=1_000_000,
+    step_seconds=0.25,
+    alone_seconds=0.24,
+    image_seconds=0.001,
+    side_by_side=2,
+    processes=2,
+    process_bytes=1_300_000_000,
+)
 
 
 def config(**values):
@@ -179,6 +197,34 @@ class TestDataset:
         assert seen.shape == DataShape(12, 6, (6, 5, 3), 3)
         assert (seen.downloaded, seen.stored) == (True, False)
         assert not mine.folder.exists()
+
+    def test_image_files_are_decoded_as_far_as_time_allows(self, tmp_path, monkeypatch):
+        for split in ("train", "test"):
+            for name in ("cat", "dog"):
+                (tmp_path / split / name).mkdir(parents=True)
+                Image.effect_noise((64, 60), 50).save(tmp_path / split / name / "0.jpg")
+        section = config(dataset={"name": "mine", "path": str(tmp_path), "image_size": 8}).dataset
+        assert "all files decoded" in dataset.look(section, tmp_path).finding.found
+        file = tmp_path / "test/cat/0.jpg"
+        file.write_bytes(file.read_bytes()[:-100])  # its header is whole
+        seen = dataset.look(section, tmp_path)
+        assert seen.finding.status == "failure"
+        assert "test/cat/0.jpg: cannot be read as an image" in seen.finding.found
+        monkeypatch.setattr(dataset, "DECODING_SECONDS", -1)
+        seen = dataset.look(section, tmp_path)
+        assert (seen.finding.status, "0 files decoded; of the others the headers alone" in seen.finding.found) == (
+            OK,
+            True,
+        )
+
+    @pytest.mark.parametrize("stored", [False, True])
+    def test_a_class_that_is_never_tested(self, mine, stored):
+        np.savez(mine.file, **mine.arrays | {"test_labels": np.zeros(6, dtype=int)})
+        if stored:
+            mine.store()
+        finding = mine.look().finding
+        assert finding.status == "warning"
+        assert "class '1', '2': training images but no test image" in finding.advice
 
     def test_a_damaged_file(self, mine):
         mine.file.write_bytes(mine.file.read_bytes()[:200])
@@ -441,6 +487,24 @@ class TestDisk:
 
     def test_without_an_estimate(self, monkeypatch, tmp_path):
         assert self.check(monkeypatch, tmp_path, 1e12, measured=None).status == "warning"
+
+
+@pytest.mark.parametrize(
+    ("free", "left", "status", "advice"),
+    [
+        (4e9, None, OK, ""),
+        (3e9, None, "warning", "=1"),
+        (2e9, None, "warning", "training.processes=1"),
+        (9e9, int(2e9), "warning", "=1"),
+    ],
+)
+def test_memory_against_what_processes_need(monkeypatch, free, left, status, advice):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free, total=32e9))
+    monkeypatch.setattr(memory, "memory_left", lambda: left)
+    found = memory.check(MEASURED)
+    assert (found.status, advice in found.advice) == (status, True)
+    assert "about 2.6 GB needed (2 processes of 1.3 GB)" in found.found
+    assert memory.check(None).status == "warning"
 
 
 class TestDuration:

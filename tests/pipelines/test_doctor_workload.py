@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kafal_pipeline.config import resolve
+from kafal_pipeline.data import ImageData
 from kafal_pipeline.data.pools import client_pools, initial_pool
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.workers.pool import Workers
@@ -31,7 +34,9 @@ def test_steps_are_those_that_a_cycle_of_equal_clients_does():
             "training": {"batch_size": 4, "local_epochs": 2, "processes": 1},
         }
     )
-    data = probing._random_images(SHAPE)
+    raw = probing._random_images(SHAPE)
+    columns = (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels, raw.classes)
+    data = ImageData("random", *columns, np.full(1, 0.5), np.full(1, 0.5))
     split = np.arange(120).reshape(4, 30)
     pools = client_pools(initial_pool(split, data.train_labels, config.budget, config.cycles, config.seed))
     start = initial_state(config.model, in_channels=1, num_classes=10, seed=0, cycle=0)
@@ -40,7 +45,11 @@ def test_steps_are_those_that_a_cycle_of_equal_clients_does():
     work = workload(config, SHAPE)
     assert work.steps == sum(row["steps"] for row in done.rows)
     assert work.turns == len(done.rows) == 2 + 2 + 4  # all clients train in the last round
-    assert work.predictions == SHAPE.test
+    assert work.predictions == work.predictions_in_sequence == SHAPE.test
+    assert work.steps_in_sequence == work.steps
+    two, three = workload(config, SHAPE, 2), workload(config, SHAPE, 3)
+    assert two.steps_in_sequence * 2 == work.steps
+    assert three.steps_in_sequence * 2 == work.steps  # of 2, 2 and 4 clients, the last is left over
 
 
 def test_queries_look_at_what_is_unlabelled():
@@ -99,13 +108,23 @@ class TestProbe:
         assert found.side_by_side == 1
         state = initial_state(config.model, in_channels=3, num_classes=4, seed=0, cycle=0, image_size=(12, 10))
         assert found.model_bytes == size_in_bytes(state)
+        assert found.process_bytes > 10_000_000
+
+    def test_measures_clients_side_by_side_in_the_runs_own_processes(self, monkeypatch):
+        monkeypatch.setattr(probing, "cores", lambda: 2)
+        found = probe(resolve({"model": "cnn4", "partition": {"clients": 3}}), SHAPE)
+        assert isinstance(found, Measured), found
+        assert found.side_by_side == 2
+        assert found.step_seconds >= found.alone_seconds > 0
+        assert not multiprocessing.active_children()
 
     def test_says_why_it_could_not(self, monkeypatch):
         def broken(*_):
             raise RuntimeError("CUDA out of memory\nmore")
 
         monkeypatch.setattr("kafal_pipeline.federation.workers.worker.Worker.train", broken)
-        assert probe(resolve({}), SHAPE) == "a training step failed (RuntimeError: CUDA out of memory)"
-        tiny = probe(resolve({}), DataShape(100, 10, (4, 4, 1), 2))
+        alone = resolve({"training": {"processes": 1}})  # this process
+        assert probe(alone, SHAPE) == "a training step failed (RuntimeError: CUDA out of memory)"
+        tiny = probe(alone, DataShape(100, 10, (4, 4, 1), 2))
         assert isinstance(tiny, str)
         assert "dataset.image_size" in tiny

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from kafal_pipeline.common.options import LARGEST_NUMBER, LARGEST_WHOLE
 
@@ -57,8 +66,9 @@ class DatasetConfig(Section):
 
     `name` is `digits`, one of torchvision's data sets, or any name of one's own; a file `data/01_raw/<name>.npz` goes
     before those. `path`, which goes before everything else, names an `.npz` file with MedMNIST's keys or a folder of
-    images. `mean` and `std` are of pixels scaled to [0, 1]. `label` is the folder name of this data set's results
-    (default: `name`).
+    images. `resize` says how images come to `image_size`: `squash` changes their proportions, `crop` cuts off what is
+    too much, `pad` puts black around. `mean` and `std` are of pixels scaled to [0, 1]. `label` is the folder name of
+    this data set's results (default: `name`).
     """
 
     name: str = Field(default="digits", pattern=FOLDER_NAME)
@@ -67,6 +77,7 @@ class DatasetConfig(Section):
     download: bool = False
     emnist_split: Literal["balanced", "byclass", "bymerge", "digits", "letters", "mnist"] = "balanced"
     image_size: Whole | None = Field(default=None, ge=5, le=1024)
+    resize: Literal["squash", "crop", "pad"] = "squash"
     mean: list[Annotated[AnyNumber, Field(ge=-1000, le=1000)]] | None = None
     std: list[Annotated[AnyNumber, Field(ge=1e-4, le=1000)]] | None = None
 
@@ -77,6 +88,18 @@ class DatasetConfig(Section):
                 "`path` is set, so set `name` too: it names the folder of the results, and digits is taken"
             )
         return self
+
+    @model_validator(mode="after")
+    def _resizing_needs_a_size(self) -> DatasetConfig:
+        if self.resize != "squash" and self.image_size is None:
+            raise ValueError("`resize` says how images come to `image_size`, so set that too")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_resize_where_it_squashes(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `resize` out where it is the default, so that stores and runs of older versions stay valid."""
+        values: dict[str, Any] = handler(self)
+        return {key: value for key, value in values.items() if (key, value) != ("resize", "squash")}
 
     @property
     def folder(self) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
 
 BATCH_BYTES = 4 << 20
 """Pixels handled at a time; large enough for the speed of the disk, small beside any data set worth the care."""
@@ -26,12 +29,43 @@ class Pixels(Protocol):
         ...
 
 
+def fitted(image: PillowImage, size: tuple[int, int], resize: str) -> PillowImage:
+    """Return an image of ``(width, height)`` pixels, by Pillow's bilinear filter, which averages when it shrinks.
+
+    Parameters
+    ----------
+    image
+        The image; one that has the size already is returned as it is.
+    size
+        Width and height.
+    resize
+        ``squash`` changes the proportions; ``crop`` keeps them and cuts off what is too much, the same on both sides;
+        ``pad`` keeps them and puts black around.
+    """
+    from PIL import Image, ImageOps  # only needed where images are resized
+
+    if image.size == size:
+        return image
+    if resize == "squash":
+        return image.resize(size, Image.Resampling.BILINEAR)
+    if resize == "crop":
+        return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+    scale = min(size[0] / image.width, size[1] / image.height)
+    # At least a pixel: of a strip, Pillow's own function would leave nothing.
+    width, height = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    padded = Image.new(image.mode, size)
+    place = (size[0] - width) // 2, (size[1] - height) // 2
+    padded.paste(image.resize((width, height), Image.Resampling.BILINEAR), place)
+    return padded
+
+
 @dataclass(frozen=True)
 class Resized:
-    """Pixels brought to ``(N, size, size, C)`` with Pillow's bilinear filter, which averages when it shrinks."""
+    """Pixels brought to ``(N, size, size, C)`` as `fitted` does."""
 
     pixels: Pixels
     size: int
+    resize: str = "squash"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,13 +82,13 @@ class Resized:
             # One channel at a time, since Pillow has no image of five channels.
             for channel in range(image.shape[-1]):
                 plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
-                out[..., channel] = plane.resize((self.size, self.size), Image.Resampling.BILINEAR)
+                out[..., channel] = fitted(plane, (self.size, self.size), self.resize)
         return resized
 
 
-def resized(pixels: Pixels, size: int | None) -> Pixels:
+def resized(pixels: Pixels, size: int | None, resize: str) -> Pixels:
     """Return `pixels`, resized to `size` by `size` unless they have that size or `size` is None."""
-    return pixels if size is None or pixels.shape[1:3] == (size, size) else Resized(pixels, size)
+    return pixels if size is None or pixels.shape[1:3] == (size, size) else Resized(pixels, size, resize)
 
 
 def batches(pixels: Pixels) -> Iterator[NDArray[np.uint8]]:

@@ -32,6 +32,9 @@ class ImageData:
         The same of each test image, where the data says so, else None.
     client_names
         What the data calls the clients of `train_clients`, in their order; None where `train_clients` is.
+    train_files
+        The file of each training image, relative to the dataset folder, ``(N,)`` strings; None where the images are no
+        files of their own.
     folder
         The store the arrays are mapped from, None for arrays in memory.
     """
@@ -47,7 +50,12 @@ class ImageData:
     train_clients: NDArray[np.int64] | None = None
     test_clients: NDArray[np.int64] | None = None
     client_names: tuple[str, ...] | None = None
+    train_files: NDArray[np.str_] | None = None
     folder: Path | None = None
+
+    def clients_of(self, method: str) -> tuple[str, ...] | None:
+        """Return what the data calls the federation's clients, in order; None unless ``partition.method`` is theirs."""
+        return self.client_names if method == "natural" else None
 
     @property
     def num_classes(self) -> int:

@@ -83,7 +83,9 @@ def _annotate_ends(axes: Axes, ends: Mapping[str, float], colours: Sequence[str]
         axes.text(1.01, value + offset, f"{value:.1%}", transform=place, color=colour, fontweight="bold", va="center")
 
 
-def client_classes_figure(split_table: pd.DataFrame, classes: Sequence[str]) -> Figure:
+def client_classes_figure(
+    split_table: pd.DataFrame, classes: Sequence[str], names: Sequence[str] | None = None
+) -> Figure:
     """Draw how many training samples of each class every client holds.
 
     Parameters
@@ -92,13 +94,16 @@ def client_classes_figure(split_table: pd.DataFrame, classes: Sequence[str]) -> 
         Columns `client`, `class` (an index into `classes`) and `count`; pairs without a row count 0.
     classes
         The classes' names.
+    names
+        The clients' names, where the data have any.
     """
     counts = (
         split_table.pivot_table(index="client", columns="class", values="count", aggfunc="sum", fill_value=0)
         .reindex(columns=range(len(classes)), fill_value=0)
         .sort_index()
     )
-    rows = [f"client {client} ({total:,})" for client, total in counts.sum(axis=1).items()]
+    called = {client: f"client {client}{f', {short(names[client])}' if names else ''}" for client in counts.index}
+    rows = [f"{called[client]} ({total:,})" for client, total in counts.sum(axis=1).items()]
     return heatmap(
         counts.to_numpy(),
         title=f"What the clients hold: {int(counts.to_numpy().sum()):,} training samples by class",

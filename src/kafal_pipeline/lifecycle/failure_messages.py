@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from kafal_pipeline.common.errors import UserError
@@ -15,6 +17,9 @@ MEMORY_NAMES = ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError")
 
 MEMORY_TEXT = re.compile(r"can't allocate memory|not enough memory|out of memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 """In what PyTorch says as a RuntimeError."""
+
+
+READING = "Give yourself the permission to read it, on every folder down to it too (chmod -R u+rX)"
 
 
 def users_mistake(error: BaseException | None) -> UserError | None:
@@ -71,7 +76,10 @@ def _file_of(error: OSError) -> str | None:
 
 def _strange_file(error: OSError) -> UserError:
     path = Path(str(_file_of(error)))
-    if (broken := dangling(path)) is not None:
-        return UserError(broken)
+    with suppress(PermissionError):  # of a folder that may not be entered
+        if (broken := dangling(path)) is not None:
+            return UserError(broken)
+    if isinstance(error, PermissionError) and not os.access(path, os.R_OK):
+        return UserError(f"{path}: {error.strerror}. {READING}, and give the same command again.")
     advice = ADVICE.get(error.errno or 0, "Move away what is there, or make what is missing")
     return UserError(f"{path}: {error.strerror or type(error).__name__}. {advice}, and give the same command again.")

@@ -88,6 +88,7 @@ def fingerprint(root: Path, config: Config) -> dict[str, str]:
         weights = {"weights": file_digest(file)}
     meta = read_json(store, "Remove its folder and have it made again: kedro run --pipeline data.")
     images = {key: meta[key] for key in ("arrays", "classes", "mean", "std")}
+    images["arrays"] = {key: array for key, array in images["arrays"].items() if key != "train_files"}  # only names
     return {
         "configuration": _digest(json.dumps(deciding(config), sort_keys=True).encode()),
         "images": _digest(json.dumps(images, sort_keys=True).encode()),

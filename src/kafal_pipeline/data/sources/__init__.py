@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from kafal_pipeline.common.errors import UserError, did_you_mean
 from kafal_pipeline.data.sources import digits, folder, npz, published
-from kafal_pipeline.data.sources.base import RawData, Source
+from kafal_pipeline.data.sources.base import RawData, Source, reading
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import DatasetConfig
@@ -35,7 +35,7 @@ def find_source(config: DatasetConfig, raw: Path, base: Path = Path()) -> Source
     file = raw / f"{config.name}.npz"
     if config.path is not None:
         path = _given(config.path, base)
-        return npz.source(path) if path.suffix == ".npz" else folder.source(path, config.image_size)
+        return npz.source(path) if path.suffix == ".npz" else folder.source(path, config)
     if file.is_file():
         return npz.source(file)
     if config.name in NAMED:
@@ -55,7 +55,8 @@ def _given(text: str, base: Path) -> Path:
     """Return ``dataset.path`` as a path, which may or may not be there."""
     try:
         path = base / Path(text).expanduser()
-        path.exists()
+        with reading(path):
+            path.exists()
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"dataset.path: found {text!r}, which cannot be looked up ({error}).") from error
     return path

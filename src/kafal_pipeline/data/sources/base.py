@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data.image_batches import Pixels
 
 
@@ -27,6 +29,7 @@ class RawData:
     train_clients: NDArray[np.int64] | None = None
     test_clients: NDArray[np.int64] | None = None
     client_names: tuple[str, ...] | None = None
+    train_files: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,3 +55,15 @@ class Source:
     files: tuple[Path, ...]
     missing: bool
     read: Callable[[], RawData]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an error of permission while `path` is read into a message that asks for the right one."""
+    try:
+        yield
+    except PermissionError as error:
+        raise UserError(
+            f"{error.filename or path}: there is no permission to read it. Give yourself that permission, on every "
+            f"folder down to it too (chmod -R u+rX {path}), and give the same command again."
+        ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,6 +61,32 @@ def as_integers(where: str, array: NDArray, length: int) -> NDArray[np.int64]:
     return flat.astype(np.int64)
 
 
+def as_name(where: str, name: str) -> str:
+    """Return a name in composed characters (NFC), the same however the file system or the program wrote it.
+
+    Raises
+    ------
+    UserError
+        If it is empty, holds control characters, or is made of bytes that are no UTF-8.
+    """
+    if not name.strip() or any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
+        shown = ascii(name).replace("\\udc", "\\x")  # how Python keeps bytes that are no UTF-8
+        raise UserError(
+            f"{where}: found the name {shown}, which is empty, holds control characters or is no UTF-8 (archives made "
+            "on other systems unpack so). Rename it."
+        )
+    return unicodedata.normalize("NFC", name)
+
+
+def as_names(where: str, array: NDArray) -> tuple[str, ...]:
+    """Return an array of strings as names, each as by `as_name`."""
+    try:
+        names = array.tolist()
+    except (ValueError, SystemError) as error:  # code points beyond Unicode
+        raise UserError(f"{where}: cannot be read as text ({error}).") from error
+    return tuple(as_name(where, name) for name in names)
+
+
 def as_clients(where: str, array: NDArray, length: int) -> NDArray:
     """Return what `length` clients are called: integers from 0 as int64 ``(N,)``, or strings that are not empty."""
     flat = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
@@ -66,9 +94,8 @@ def as_clients(where: str, array: NDArray, length: int) -> NDArray:
         return as_integers(where, array, length)
     if len(flat) != length:
         raise UserError(f"{where}: found {len(flat)} items for {length} images; there must be one for each image.")
-    if not np.char.str_len(flat).all():
-        raise UserError(f"{where}: found an empty name at position {int(np.argmin(np.char.str_len(flat)))}.")
-    return flat
+    names, numbers = np.unique(flat, return_inverse=True)
+    return np.array(as_names(where, names))[numbers]
 
 
 def number_clients(
@@ -144,6 +171,20 @@ def check_classes(
             )
         return tuple(str(label) for label in range(count))
     return names
+
+
+def one_sided(classes: tuple[str, ...], train: NDArray[np.int64], test: NDArray[np.int64]) -> str | None:
+    """Return, as a remark, the classes that have images in one split alone; None if there are none."""
+    trained, tested = set(train.tolist()), set(test.tolist())
+    remarks = [
+        f"class {', '.join(repr(classes[label]) for label in sorted(labels))}: {consequence}"
+        for labels, consequence in (
+            (trained - tested, "training images but no test image, so it is never tested"),
+            (tested - trained, "test images but no training image, so it is never learnt"),
+        )
+        if labels
+    ]
+    return "; ".join(remarks) or None
 
 
 def check_same_shape(where: str, train: tuple[int, ...], test: tuple[int, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import warnings
 import zlib
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.data.image_batches import fitted
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -22,16 +24,23 @@ if TYPE_CHECKING:
 GREY_MODES = {"1", "L", "LA"}
 WIDE_MODES = ("I", "F")
 """Pillow's names of more than 8 bits a channel; converting them would cut off everything above 255."""
+
 ORIENTATION = 0x0112
 """EXIF's tag; values of 5 and above exchange width and height."""
+
+MAX_SIDE = 65_535
+"""Pixels: the most that a JPEG can have. Resizing a longer image would need much memory, however narrow it is."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Files of one shape: grey or RGB, upright, resized where their own size is another."""
+    """Files of one shape: grey or RGB, upright, resized as ``dataset.resize`` says where their own size is another."""
 
     paths: tuple[Path, ...]
     image_shape: tuple[int, int, int]
+    resize: str = "squash"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -40,16 +49,12 @@ class ImageFiles:
 
     def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
         """Return the decoded images `rows`, uint8, ``(n, H, W, C)``."""
-        from PIL import Image, ImageOps  # only needed for folders of images
-
         height, width, channels = self.image_shape
         pixels = []
         for path in self.paths[rows]:
             with _opened(path) as image:
-                upright = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
-                if upright.size != (width, height):
-                    upright = upright.resize((width, height), Image.Resampling.BILINEAR)
-                pixels.append(np.asarray(upright, dtype=np.uint8).reshape(self.image_shape))
+                upright = _turned(image, _orientation(image) or 1).convert("L" if channels == 1 else "RGB")
+                pixels.append(np.asarray(fitted(upright, (width, height), self.resize)).reshape(self.image_shape))
         return np.stack(pixels)
 
 
@@ -59,18 +64,26 @@ def common_shape(paths: Sequence[Path], image_size: int | None) -> tuple[int, in
     Raises
     ------
     UserError
-        If the sizes differ and `image_size` is None, or a file is no image or one of more than 8 bits a channel.
+        If the sizes differ and `image_size` is None, or a file is no image, one of more than 8 bits a channel, one with
+        a side of more than `MAX_SIDE` pixels or an animation.
     """
     grey = True
     sizes: dict[tuple[int, int], Path] = {}
+    unclear = []
     for path in paths:
         with _opened(path) as image:
-            if image.mode.startswith(WIDE_MODES):
-                raise UserError(f"{path}: has more than 8 bits a channel ({image.mode}). Convert it to 8 bits.")
             grey &= image.mode in GREY_MODES
             width, height = image.size
-            upright = (width, height) if image.getexif().get(ORIENTATION, 1) < 5 else (height, width)
-            sizes.setdefault(upright, path)
+            orientation = _orientation(image)
+            if orientation is None:
+                unclear.append(path)
+            sizes.setdefault((width, height) if (orientation or 1) < 5 else (height, width), path)
+    if unclear:
+        logger.warning(
+            "%s: its EXIF data have no orientation that can be read, so it is taken as it is (%d such files)",
+            unclear[0],
+            len(unclear),
+        )
     channels = 1 if grey else 3
     if image_size is not None:
         return image_size, image_size, channels
@@ -86,16 +99,61 @@ def common_shape(paths: Sequence[Path], image_size: int | None) -> tuple[int, in
 
 @contextmanager
 def _opened(path: Path) -> Iterator[PillowImage]:
-    """Open an image; name the file in every error, and refuse one that would unpack to a huge picture."""
+    """Open an image; name the file in every error, and refuse what cannot be decoded rightly or safely."""
     from PIL import Image  # only needed for folders of images
 
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of EXIF data that are damaged: see `_orientation`
             # Pillow warns from 89 million pixels on and raises from twice as many: raise from the first limit on.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG", "JPEG")) as image:
+                _check(path, image)
                 yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: is too large to be decoded safely ({error}). Shrink it first.") from error
+    except PermissionError:
+        raise
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise UserError(f"{path}: cannot be read as an image ({error}). Replace or remove the file.") from error
+
+
+def _check(path: Path, image: PillowImage) -> None:
+    if max(image.size) > MAX_SIDE:
+        raise UserError(
+            f"{path}: found an image of {image.width} x {image.height} pixels; allowed: sides of at most {MAX_SIDE:,}. "
+            "Shrink or cut it first."
+        )
+    # Pillow calls colours of 16 bits RGB too; how the file's bytes are packed tells them apart.
+    packed = " ".join(str(tile.args) for tile in getattr(image, "tile", ()))
+    if image.mode.startswith(WIDE_MODES) or "16" in packed:
+        raise UserError(f"{path}: has more than 8 bits a channel ({image.mode}). Convert it to 8 bits.")
+    if image.format == "PNG" and (frames := getattr(image, "n_frames", 1)) > 1:
+        raise UserError(f"{path}: is an animation of {frames} frames. Save each as a file, or only one.")
+
+
+def _orientation(image: PillowImage) -> int | None:
+    """Return how the camera was held, 1 to 8 as EXIF has it; None where the file says so in no readable way."""
+    if image.format == "PNG" and "exif" not in image.info:
+        image.load()  # they may come behind the pixels
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - Pillow raises nearly anything over data that are damaged
+        return None
+    return value if isinstance(value, int) and 1 <= value <= 8 else None
+
+
+def _turned(image: PillowImage, orientation: int) -> PillowImage:
+    """Return an image upright, and unlike Pillow's own function without writing EXIF data, which may be damaged."""
+    from PIL.Image import Transpose  # only needed for folders of images
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(turns[orientation]) if orientation in turns else image

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.data.sources.base import RawData, Source
+from kafal_pipeline.data.sources.base import RawData, Source, reading
 from kafal_pipeline.data.sources.checks import (
     as_clients,
     as_images,
     as_integers,
+    as_names,
     check_classes,
     check_same_shape,
     number_clients,
@@ -46,18 +47,20 @@ READ_ERRORS = (
 
 def source(path: Path) -> Source:
     """Return the source that reads the file `path`."""
-    return Source("npz", path.parent, (path,), not path.is_file(), lambda: _read(path))
+    with reading(path):
+        return Source("npz", path.parent, (path,), not path.is_file(), lambda: _read(path))
 
 
 def _read(path: Path) -> RawData:
-    arrays = _arrays(path)
+    with reading(path):
+        arrays = _arrays(path)
     images = {split: as_images(f"{path}: {split}_images", arrays[f"{split}_images"]) for split in ("train", "test")}
     labels = {
         split: as_integers(f"{path}: {split}_labels", arrays[f"{split}_labels"], len(images[split]))
         for split in ("train", "test")
     }
     check_same_shape(str(path), images["train"].shape, images["test"].shape)
-    names = _names(path, arrays["classes"]) if "classes" in arrays else None
+    names = _class_names(path, arrays["classes"]) if "classes" in arrays else None
     clients = {
         split: as_clients(f"{path}: {split}_clients", arrays[f"{split}_clients"], len(images[split]))
         for split in ("train", "test")
@@ -89,6 +92,8 @@ def _arrays(path: Path) -> dict[str, NDArray]:
                     "(docs/data.md lists them)."
                 )
             return {key: _array(archive, members[key]) for key in (*REQUIRED, *OPTIONAL) if key in members}
+    except PermissionError:
+        raise
     except READ_ERRORS as error:
         raise UserError(
             f"{path}: cannot be read as an .npz file of plain arrays ({error}). Copy it again, or write it again with "
@@ -115,10 +120,13 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def _names(path: Path, array: NDArray) -> tuple[str, ...]:
-    names = tuple(str(name) for name in array.ravel())
-    if array.ndim != 1 or array.dtype.kind != "U" or len(set(names)) != len(names):
+def _class_names(path: Path, array: NDArray) -> tuple[str, ...]:
+    if array.ndim != 1 or array.dtype.kind != "U":
         raise UserError(
             f"{path}: classes: found {array.dtype} of shape {array.shape}; allowed: one list of strings, all different."
         )
+    names = as_names(f"{path}: classes", array)
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{path}: classes: found {twice!r} twice; allowed: one list of strings, all different.")
     return names

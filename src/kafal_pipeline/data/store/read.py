@@ -16,7 +16,7 @@ import numpy as np
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.locks import alone
 from kafal_pipeline.data.images import ImageData
-from kafal_pipeline.data.sources import find_source
+from kafal_pipeline.data.sources import Source, find_source
 from kafal_pipeline.data.store import write as store_writer
 from kafal_pipeline.data.store.fingerprint import as_written, content_digest, stat_digest, unchanged, write_note
 
@@ -53,7 +53,7 @@ def open_store(config: DatasetConfig, raw: Path, folder: Path, base: Path = Path
         if source.missing:
             logger.info("The files of %s are gone; using %s, made from them before", config.name, folder)
             return read_store(folder)
-        if _complete(meta) and unchanged(source, meta["source"], note):
+        if _complete(meta, source) and unchanged(source, meta["source"], note):
             if not (others := as_written(folder, meta["arrays"])):
                 return read_store(folder, trusted=True)
             logger.warning("%s: not as it was written (%s); it is made again", folder, ", ".join(others))
@@ -65,7 +65,7 @@ def open_store(config: DatasetConfig, raw: Path, folder: Path, base: Path = Path
         # Another run of the same moment may have put the same store there, and be using it.
         meta = _whole(folder)
         same = meta is not None and (meta["config"], meta["source"]) == (store_writer.content_config(config), content)
-        if meta is None or not same or not _complete(meta) or as_written(folder, meta["arrays"]):
+        if meta is None or not same or not _complete(meta, source) or as_written(folder, meta["arrays"]):
             store_writer.write_store(config, data, content, folder)
     write_note(note, content, stat)
     return read_store(folder)
@@ -118,6 +118,7 @@ def read_store(folder: Path, *, trusted: bool = False) -> ImageData:
         train_clients=arrays.get("train_clients"),
         test_clients=arrays.get("test_clients"),
         client_names=tuple(meta["client_names"]) if "client_names" in meta else None,
+        train_files=arrays.get("train_files"),
         folder=folder,
     )
 
@@ -139,9 +140,10 @@ def _whole(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _complete(meta: dict[str, Any]) -> bool:
-    """Tell whether a store has all that this version keeps: older ones have no names of clients."""
-    return ("client_names" in meta) == ("train_clients" in meta["arrays"])
+def _complete(meta: dict[str, Any], source: Source) -> bool:
+    """Tell whether a store has all that this version keeps: older ones have no names of clients and files."""
+    clients, files = (name in meta["arrays"] for name in ("train_clients", "train_files"))
+    return ("client_names" in meta) == clients and files == (source.kind == "folder")
 
 
 def _consistent(meta: dict[str, Any], folder: Path) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 META = "meta.json"
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels", "train_clients", "test_clients")
+COLUMNS = ("train_labels", "test_labels", "train_clients", "test_clients", "train_files")
+ARRAYS = ("train_images", "test_images", *COLUMNS)
 
 
 def content_config(config: DatasetConfig) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path
     Parameters
     ----------
     config
-        The section ``dataset``; its ``image_size``, ``mean`` and ``std`` are applied here.
+        The section ``dataset``; its ``image_size``, ``resize``, ``mean`` and ``std`` are applied here.
     data
         The data as read from the source.
     content
@@ -56,18 +58,16 @@ def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path
             raise UserError(
                 f"dataset.{key}: found {len(given)} items; {config.name} has {channels} channels, so give {channels}."
             )
-    levels = Levels(channels)
+    levels, sized = Levels(channels), partial(resized, size=config.image_size, resize=config.resize)
     with replacing_folder(folder) as temporary:
         arrays = {
-            "train_images": _write_images(
-                temporary / "train_images.npy", resized(data.train_images, config.image_size), levels
-            ),
-            "test_images": _write_images(temporary / "test_images.npy", resized(data.test_images, config.image_size)),
+            "train_images": _write_images(temporary / "train_images.npy", sized(data.train_images), levels),
+            "test_images": _write_images(temporary / "test_images.npy", sized(data.test_images)),
         }
-        for name in ("train_labels", "test_labels", "train_clients", "test_clients"):
-            column = getattr(data, name)
-            if column is not None:
-                arrays[name] = _write_npy(temporary / f"{name}.npy", column.shape, np.int64, [column])
+        for name in COLUMNS:
+            if getattr(data, name) is not None:
+                column = np.asarray(getattr(data, name))
+                arrays[name] = _write_npy(temporary / f"{name}.npy", column.shape, column.dtype, [column])
         mean, std = levels.mean_and_std()
         meta = {
             "format": FORMAT,

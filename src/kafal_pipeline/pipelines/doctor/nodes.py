@@ -36,6 +36,7 @@ def findings(config: Config, root: Path) -> Iterator[Finding]:
         device,
         disk,
         duration,
+        memory,
         packages,
         torch_pair,
         tracker,
@@ -54,4 +55,5 @@ def findings(config: Config, root: Path) -> Iterator[Finding]:
     usable = device_found is not None and device_found.status != FAILURE
     outcome = probe(config, seen.shape) if usable and seen.shape is not None else None
     yield disk.check(config, seen, outcome, root)
+    yield memory.check(outcome)
     yield duration.check(config, seen.shape, outcome)

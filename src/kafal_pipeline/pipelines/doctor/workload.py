@@ -20,11 +20,22 @@ one, some none, some train models of their own."""
 
 @dataclass(frozen=True)
 class Workload:
-    """What a run computes: training steps of clients, clients' turns of training, images that are predicted."""
+    """What a run computes.
+
+    Attributes
+    ----------
+    steps, turns, predictions
+        Training steps of clients, clients' turns of training, images that are predicted.
+    steps_in_sequence, predictions_in_sequence
+        How many of these come one after another where some clients work side by side: three on two processes take two
+        turns, as do four.
+    """
 
     steps: int
     turns: int
     predictions: int
+    steps_in_sequence: int
+    predictions_in_sequence: int
 
 
 def client_size(config: Config, shape: DataShape) -> int:
@@ -60,14 +71,25 @@ def participants_of(config: Config) -> tuple[int, int]:
     return (last if federation.rounds == 1 else first), last
 
 
-def workload(config: Config, shape: DataShape) -> Workload:
-    """Return what the run computes."""
+def workload(config: Config, shape: DataShape, side_by_side: int = 1) -> Workload:
+    """Return what the run computes, `side_by_side` clients at the same time."""
+    from kafal_pipeline.federation.prediction import CHUNK
+
     first, last = participants_of(config)
-    turns = first * (config.federation.rounds - 1) + last
+    rounds, clients = config.federation.rounds, config.partition.clients
+    turns = first * (rounds - 1) + last
+    in_sequence = math.ceil(first / side_by_side) * (rounds - 1) + math.ceil(last / side_by_side)
     labelled, size = labelled_sizes(config, shape), client_size(config, shape)
-    steps = sum(turns * config.training.local_epochs * steps_an_epoch(config, count) for count in labelled)
-    unlabelled = config.partition.clients * sum(size - count for count in labelled[:-1])
-    return Workload(steps, turns * config.cycles, config.cycles * shape.test + PASSES * unlabelled)
+    steps = sum(config.training.local_epochs * steps_an_epoch(config, count) for count in labelled)
+    unlabelled = PASSES * sum(size - count for count in labelled[:-1])
+    tested = math.ceil(math.ceil(shape.test / CHUNK) / side_by_side) * CHUNK
+    return Workload(
+        turns * steps,
+        turns * config.cycles,
+        config.cycles * shape.test + clients * unlabelled,
+        in_sequence * steps,
+        config.cycles * min(shape.test, tested) + math.ceil(clients / side_by_side) * unlabelled,
+    )
 
 
 def written_bytes(config: Config, model_bytes: int) -> int:

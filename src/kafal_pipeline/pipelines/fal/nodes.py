@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from kafal_pipeline.data.pools import annotate, client_pools, initial_pool, labe
 from kafal_pipeline.lifecycle import resources
 from kafal_pipeline.pipelines.annotations import DataFrame, Parameters, State, States
 from kafal_pipeline.pipelines.fal.checks import Check, checked_pool, checker, in_table
+
+if TYPE_CHECKING:
+    from kafal_pipeline.query.base import Selection
 
 
 def draw_initial_pool(
@@ -36,9 +39,7 @@ def query(
     parameters: Parameters,
     memory: States | None = None,
 ) -> tuple[DataFrame, dict[str, float], States]:
-    """Let every client choose: a table (client, sample, score, rank), what it cost, and what queries keep."""
-    import pandas as pd
-
+    """Let every client choose: the table of `queried_table`, what it cost, and what queries keep."""
     from kafal_pipeline.federation.querying import query_cycle
     from kafal_pipeline.models.state import to_arrays, to_state
 
@@ -50,18 +51,39 @@ def query(
     before = {_client_of(key): to_arrays(state) for key, state in (memory or {}).items()}
     workers = resources.workers(images, config)
     chosen = query_cycle(config, client_pools(pool), trained, cycle, workers, before, images.folder)
-    sizes = [len(s.samples) for s in chosen.selections.values()]
-    queried = pd.DataFrame(
-        {
-            "client": np.repeat(list(chosen.selections), sizes),
-            "sample": np.concatenate([s.samples for s in chosen.selections.values()]),
-            "score": np.concatenate([s.scores for s in chosen.selections.values()]),
-            "rank": np.concatenate([np.arange(size) for size in sizes]),
-        }
-    )
+    queried = queried_table(chosen.selections, images, images.clients_of(config.partition.method))
     cost = {"seconds": time.perf_counter() - start, "bytes": chosen.bytes_down + chosen.bytes_up}
     kept = {_client_key(client): to_state(s.memory) for client, s in chosen.selections.items() if s.memory}
     return queried, cost, kept
+
+
+def queried_table(
+    selections: Mapping[int, Selection], images: ImageData, client_names: Sequence[str] | None
+) -> DataFrame:
+    """Return what the clients ask for.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``client``, ``sample`` (the row of the image among the training images), ``score`` and ``rank``; where
+        the data have them, also ``client_name`` and ``file``, the image's path in the dataset folder.
+    """
+    import pandas as pd
+
+    sizes = [len(s.samples) for s in selections.values()]
+    queried = pd.DataFrame(
+        {
+            "client": np.repeat(list(selections), sizes),
+            "sample": np.concatenate([s.samples for s in selections.values()]),
+            "score": np.concatenate([s.scores for s in selections.values()]),
+            "rank": np.concatenate([np.arange(size) for size in sizes]),
+        }
+    )
+    if client_names is not None:
+        queried.insert(1, "client_name", [client_names[client] for client in queried["client"]])
+    if images.train_files is not None:
+        queried["file"] = images.train_files[queried["sample"]].astype(object)
+    return queried
 
 
 def annotate_queried(

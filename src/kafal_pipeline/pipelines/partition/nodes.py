@@ -17,4 +17,6 @@ def split_clients(
     config = resolve(parameters)
     split = make_partition(images.train_labels, config.partition, config.seed, images.train_clients, root)
     table = split_table(split, images.train_labels, images.num_classes)
+    if (names := images.clients_of(config.partition.method)) is not None:
+        table.insert(1, "client_name", [names[client] for client in table["client"]])
     return [items.tolist() for items in split], table, split_origin(config, images)

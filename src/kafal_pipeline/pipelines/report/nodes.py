@@ -41,8 +41,8 @@ def draw(
 
     `pool` is the last cycle's.
     """
-    names = images.client_names if resolve(parameters).partition.method == "natural" else None
-    figures = _figures(parameters, curve, split_table, images.classes, metrics)
+    names = images.clients_of(resolve(parameters).partition.method)
+    figures = _figures(parameters, curve, split_table, images.classes, metrics, names)
     return *figures, queried_by_client_figure(pool, images.classes, names)
 
 
@@ -74,12 +74,13 @@ def _figures(
     split_table: DataFrame,
     classes: Sequence[str],
     metrics: Sequence[CycleMetrics],
+    names: Sequence[str] | None = None,
 ) -> tuple[Figure, ...]:
     config = resolve(parameters)
     title = f"{config.dataset.folder}, {config.query.label} with {config.update.label}, seed {config.seed}"
     return (
         learning_curve_figure(curve, title),
-        client_classes_figure(split_table, classes),
+        client_classes_figure(split_table, classes, names),
         confusion_figure(metrics[-1].get("confusion_matrix", []), classes),
         queried_classes_figure({row["cycle"]: row["queried_histogram"] for row in metrics}, classes),
     )

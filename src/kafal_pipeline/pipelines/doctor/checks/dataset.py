@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import file_digest
 from kafal_pipeline.data import ImageData, read_store
 from kafal_pipeline.data.sources import RawData, Source, find_source
+from kafal_pipeline.data.sources.checks import one_sided
 from kafal_pipeline.data.store.fingerprint import content_digest
 from kafal_pipeline.data.store.write import META, content_config
 from kafal_pipeline.pipelines.data.nodes import INTERMEDIATE, RAW
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 CHECK = "data"
 HASHED = 4 << 30
 """Bytes up to which a store's files are read to compare their digests: seconds."""
+
+
+DECODING_SECONDS = 10.0
+"""For image files; where there are more than can be decoded in that time, of the others the headers alone are read."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,28 @@ def _read(config: DatasetConfig, source: Source, remark: str = "") -> Seen:
     """Read the source as the run would; it verifies what it knows checksums of."""
     data = source.read()
     shape = resized(_shape(data, len(data.classes)), config.image_size)
-    found = f"{config.name}: {shape}, all files legible"
-    return Seen(Finding(CHECK, OK, f"{found}; {remark}" if remark else found), shape)
+    found = f"{config.name}: {shape}, {_legible(data)}"
+    return _with_remarks(data, Seen(Finding(CHECK, OK, f"{found}; {remark}" if remark else found), shape))
+
+
+def _legible(data: RawData) -> str:
+    """Decode image files and say of how many that was; raises `UserError` at the first one that cannot be decoded."""
+    if data.train_files is None:
+        return "all files legible"
+    begin = time.monotonic()
+    both = [(pixels, place) for pixels in (data.train_images, data.test_images) for place in range(pixels.shape[0])]
+    for done, (pixels, place) in enumerate(both):
+        if time.monotonic() - begin > DECODING_SECONDS:
+            return f"{done:,} files decoded; of the others the headers alone were read, to save time"
+        pixels[place : place + 1]
+    return "all files decoded"
+
+
+def _with_remarks(data: RawData | ImageData, seen: Seen) -> Seen:
+    remark = one_sided(data.classes, data.train_labels, data.test_labels)
+    if remark is None or seen.finding.status != OK:
+        return seen
+    return replace(seen, finding=replace(seen.finding, status=WARNING, advice=f"{remark}."))
 
 
 def _stored(config: DatasetConfig, folder: Path, meta: dict[str, Any], source: Source) -> Seen:
@@ -104,7 +130,7 @@ def _stored(config: DatasetConfig, folder: Path, meta: dict[str, Any], source: S
             ),
             shape,
         )
-    return Seen(Finding(CHECK, OK, f"{found}, SHA-256 as written"), shape, stored=True)
+    return _with_remarks(images, Seen(Finding(CHECK, OK, f"{found}, SHA-256 as written"), shape, stored=True))
 
 
 def _shape(data: RawData | ImageData, classes: int) -> DataShape:

@@ -34,7 +34,11 @@ def check(config: Config, shape: DataShape | None, measured: Measured | str | No
         f"{_milliseconds(measured.step_seconds)}, {measured.side_by_side} side by side)"
     )
     if measured.alone_seconds < BUSY * measured.step_seconds:
-        alone = seconds(config, shape, replace(measured, step_seconds=measured.alone_seconds))
+        share = measured.alone_seconds / measured.step_seconds
+        undisturbed = replace(
+            measured, step_seconds=measured.alone_seconds, image_seconds=share * measured.image_seconds
+        )
+        alone = seconds(config, shape, undisturbed)
         advice = f"Other programs use the processor now; without them it would be about {in_words(alone)}."
         return Finding(CHECK, WARNING, found, advice)
     return Finding(CHECK, OK, found)
@@ -42,10 +46,9 @@ def check(config: Config, shape: DataShape | None, measured: Measured | str | No
 
 def seconds(config: Config, shape: DataShape, measured: Measured) -> float:
     """Return the expected seconds of the run."""
-    work = workload(config, shape)
-    training = work.steps * measured.step_seconds
-    predicting = work.predictions * measured.image_seconds
-    return START_SECONDS + (training + predicting) / measured.side_by_side
+    work = workload(config, shape, measured.side_by_side)
+    training = work.steps_in_sequence * measured.step_seconds
+    return START_SECONDS + training + work.predictions_in_sequence * measured.image_seconds
 
 
 def in_words(duration: float) -> str:
@@ -66,4 +69,6 @@ def in_words(duration: float) -> str:
 
 
 def _milliseconds(duration: float) -> str:
+    if duration >= 10:
+        return f"{duration:.0f} s"
     return f"{1000 * duration:.2g} ms" if duration < 0.1 else f"{1000 * duration:.0f} ms"
