@@ -1,12 +1,14 @@
 """The training engine against the published code's way of working, on this machine, turn by turn.
 
-    python benchmarks/training.py [--data data/01_raw/cifar10.npz] [--turns 3]
+    python benchmarks/training.py [--data data/01_raw/cifar10.npz] [--turns 3] [--output FILE]
 
-Prints a table and writes benchmarks/results/training.json. Without --data the images are noise of CIFAR-10's size: the
-work is the same. Ratios are taken within one turn, so that a noisy machine disturbs both contestants alike, and every
-other turn goes through the contestants backwards. The peak of matrix products, which `peak_fraction_fp32` divides by,
-is the mean of one right before and one right after the rate that is divided. Memory is measured in turns too, before
-the others: pages that the engines' processes share with those that are looked at would count for less.
+Prints a table and writes benchmarks/results/training.json, which names the processor; --output keeps a file for each
+kind of processor. A precision that it lacks is recorded as not available. Without --data the images are noise of
+CIFAR-10's size: the work is the same. Ratios are taken within one turn, so that a noisy machine disturbs both
+contestants alike, and every other turn goes through the contestants backwards. The peak of matrix products, which
+`peak_fraction_fp32` divides by, is the mean of one right before and one right after the rate that is divided. Memory
+is measured in turns too, before the others: pages that the engines' processes share with those that are looked at
+would count for less.
 
 Two kinds of work, both in batches of 128 labelled and 128 unlabelled images: an epoch of clients as they are in cycle 0
 of the published protocol (503 labelled images; `..._published`), where the loader processes cost most, and one of the
@@ -29,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import contestants
 import measure
 import published
-from kafal_pipeline.common.machine import cores
+from kafal_pipeline.common.machine import cores, processor
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import ImageData, open_store
 
@@ -81,8 +83,39 @@ def in_turn(works: dict[str, Callable[[], int]], turn: int, beside: str) -> tupl
     return rates, statistics.mean(peaks)
 
 
-def cifar_turns(data: ImageData, turns: int) -> Iterator[dict[str, float]]:
-    """Yield one measurement of every contestant on CIFAR-10's protocol, one right after the other."""
+def problem_of(engine: contestants.Engine, clients: list[published.Client]) -> str | None:
+    """Warm an engine, whose processes stay; return why it cannot compute on this processor, or None if it can."""
+    try:
+        engine.train(clients[:2])
+        engine.scores(1000)
+    except Exception as error:  # noqa: BLE001 - PyTorch raises what it likes for what a processor lacks
+        return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return None
+
+
+def works_in(precision: str, engine: contestants.Engine, first: list, clients: list) -> dict[str, Callable[[], int]]:
+    """Return what is measured in one precision."""
+    return {
+        precision: lambda: engine.train(3 * first),
+        f"{precision}_all_cycles": lambda: engine.train(2 * clients),
+        f"score_{precision}": lambda: len(engine.scores(POOL)),
+    }
+
+
+def ratios_in(precision: str, rates: dict[str, float]) -> dict[str, float]:
+    """Return the rates of one precision over the published way's."""
+    return {
+        f"ratio_{precision}_published": rates[precision] / rates["published"],
+        f"ratio_{precision}_published_all_cycles": rates[f"{precision}_all_cycles"] / rates["published_all_cycles"],
+        f"ratio_score_{precision}": rates[f"score_{precision}"] / rates["plain_score"],
+    }
+
+
+def cifar_turns(data: ImageData, turns: int, lacking: dict[str, str]) -> Iterator[dict[str, float]]:
+    """Yield one measurement of every contestant on CIFAR-10's protocol, one right after the other.
+
+    Why bfloat16 is not available is put into `lacking`, where it is not.
+    """
     images, labels = np.asarray(data.train_images), data.train_labels
     clients = clients_of(len(labels), LABELLED, CLIENT)
     first = clients_of(len(labels), LABELLED[:1] * 6, CLIENT)
@@ -91,36 +124,31 @@ def cifar_turns(data: ImageData, turns: int) -> Iterator[dict[str, float]]:
     contestant = published.Contestant()
     work = flops_a_sample() * 1e-9
     with contestants.Engine(data, "fp32", CIFAR) as fp32, contestants.Engine(data, "bf16", CIFAR) as bf16:
-        for engine in (fp32, bf16):
-            engine.train(clients[:2])  # warm, as its processes stay
+        fp32.train(clients[:2])
+        if problem := problem_of(bf16, clients):
+            lacking["bf16"] = f"not available ({problem})"
         works: dict[str, Callable[[], int]] = {
             "published": lambda: published.as_written(images, labels, first, CIFAR),
-            "fp32": lambda: fp32.train(3 * first),
-            "bf16": lambda: bf16.train(3 * first),
             "published_all_cycles": lambda: published.as_written(images, labels, clients, CIFAR),
-            "fp32_all_cycles": lambda: fp32.train(2 * clients),
-            "bf16_all_cycles": lambda: bf16.train(2 * clients),
+            **works_in("fp32", fp32, first, clients),
+            **({} if lacking else works_in("bf16", bf16, first, clients)),
             "arithmetic": lambda: published.arithmetic(batches, contestant, 2),
             "plain_score": lambda: published.score(plain),
-            "score_fp32": lambda: len(fp32.scores(POOL)),
-            "score_bf16": lambda: len(bf16.scores(POOL)),
         }
         for turn in range(turns):
             rates, peak = in_turn(works, turn, "fp32_all_cycles")
-            spearman = stats.spearmanr(fp32.scores(POOL), bf16.scores(POOL)).statistic
-            yield {
+            measured = {
                 **{f"{name}_samples_per_second": rates[name] for name in works},
                 "product_peak_fp32_gflops": peak,
-                "ratio_fp32_published": rates["fp32"] / rates["published"],
-                "ratio_fp32_published_all_cycles": rates["fp32_all_cycles"] / rates["published_all_cycles"],
+                **ratios_in("fp32", rates),
                 "ratio_fp32_arithmetic": rates["fp32_all_cycles"] / rates["arithmetic"],
-                "ratio_bf16_published": rates["bf16"] / rates["published"],
-                "ratio_bf16_published_all_cycles": rates["bf16_all_cycles"] / rates["published_all_cycles"],
                 "peak_fraction_fp32": rates["fp32_all_cycles"] * work / peak,
-                "ratio_score_fp32": rates["score_fp32"] / rates["plain_score"],
-                "ratio_score_bf16": rates["score_bf16"] / rates["plain_score"],
-                "score_spearman_bf16": float(spearman),
             }
+            if not lacking:
+                measured |= ratios_in("bf16", rates)
+                spearman = stats.spearmanr(fp32.scores(POOL), bf16.scores(POOL)).statistic
+                measured["score_spearman_bf16"] = float(spearman)
+            yield measured
 
 
 def digits_turns(folder: Path, turns: int) -> Iterator[dict[str, float]]:
@@ -146,7 +174,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="an .npz with MedMNIST's keys and 32x32 colour images")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
+    lacking: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = load(options.data, folder)
@@ -154,18 +184,22 @@ def main() -> None:
         memory = [measure.peak_memory(program) for _ in range(options.turns)]
         turns = [
             first | second
-            for first, second in zip(cifar_turns(data, options.turns), digits_turns(folder, options.turns), strict=True)
+            for first, second in zip(
+                cifar_turns(data, options.turns, lacking), digits_turns(folder, options.turns), strict=True
+            )
         ]
     results: dict[str, object] = {
         key: measure.spread(values) for key in turns[0] if (values := [item[key] for item in turns])
     }
     results |= {
+        **lacking,
         "peak_memory_mb": measure.spread(memory),
+        "processor": processor(),
         "processes": cores(),
         "torch": torch.__version__,
         "turns": options.turns,
     }
-    measure.write(RESULTS, results)
+    measure.write(options.output, results)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def test_without_tracking_mlflow_is_not_imported(folder):
 )
 def test_bad_input_gets_one_message_and_exit_code_1(finished, folder, params, parts):
     before = {path: path.read_bytes() for path in (folder / "data").rglob("*") if path.is_file()}
-    result = kedro(folder, "--env", "smoke", "--params", f"tracking=off,{params}")
+    result = kedro(folder, "--env", "smoke", "--params", f"tracking=off,query=margin,{params}")
     assert result.returncode == 1
     output = result.stdout + result.stderr
     assert "Traceback" not in output

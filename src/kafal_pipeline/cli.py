@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import copy
 import functools
-import gc
 import logging
 import signal
 import sys
@@ -13,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -24,7 +24,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.errors import UserError, did_you_mean
+from kafal_pipeline.common.processes import end_quickly
+from kafal_pipeline.config import parameter_files
 from kafal_pipeline.lifecycle import current_run, failure_messages, resources
 
 ASKED_FOR_WRONGLY = (ValueError, OmegaConfBaseException, MissingConfigException, YAMLError, DatasetError)
@@ -86,7 +88,7 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated", category=KedroDeprecationWarning)
         for name in ("kedro.pipeline.node", "kedro.runner.sequential_runner", "kafal_pipeline.lifecycle.runner"):
             logging.getLogger(name).addFilter(_said_once)
-        atexit.register(gc.freeze)  # else the end looks through all of PyTorch once more, most of a second
+        atexit.register(end_quickly)
         try:
             with _sigterm_raises():
                 return function(*args, **kwargs)
@@ -121,19 +123,41 @@ def _abort() -> None:
 
 def _split_params(context: click.Context, option: click.Parameter, value: Any) -> Any:
     """Read ``--params`` as Kedro does, but leave commas inside of brackets alone: ``compare.seeds=[0,1],cycles=3``."""
-    if isinstance(value, dict):  # from a file
+    if isinstance(value, dict):  # from the file of --config
         return value
     if not isinstance(value, str):  # the option may be given several times
-        value = ",".join(value or ())
+        value = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "")
     items = split_outside_brackets(value)
     wrong = next((item for item in items if not item.partition("=")[0].strip() or "=" not in item), None)
     if wrong is not None:
         raise _bad_params(f"found {wrong!r}; write key=value, and lists as key=[a,b].")
     try:
         pairs = [(key.strip(), text) for key, _, text in (item.partition("=") for item in items)]
+        for key, text in pairs:
+            if problem := parameter_files.misread(text):
+                raise _bad_params(f"{key}: {problem}")
         return OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={text}" for key, text in pairs]))
     except (YAMLError, OmegaConfBaseException, IndexError) as error:  # the last of "[=1"
         raise _bad_params(f"{value!r} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _read_config(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Read ``--config`` as Kedro does: its section ``run`` has what the command line leaves out."""
+    if value is None:
+        return None
+    file = Path(value)
+    problem = parameter_files.unreadable(file) or parameter_files.misread(file.read_text(encoding="utf-8"))
+    content: Any = {"run": {}} if problem else OmegaConf.to_container(OmegaConf.load(file))
+    section = content.get("run")
+    names = [parameter.name for parameter in context.command.params if parameter.name]
+    if not isinstance(section, dict):
+        problem = f"found no section `run`. Write the options into it: {', '.join(names)}."
+    elif unknown := [str(key) for key in section if key not in names]:
+        problem = f"run.{unknown[0]}: unknown option. {did_you_mean(unknown[0], names)}"
+    if problem:
+        raise click.ClickException(f"--config: {value}: {problem}")
+    context.default_map = {**(context.default_map or {}), **section}
+    return value
 
 
 def _bad_params(sentence: str) -> click.ClickException:
@@ -169,12 +193,23 @@ def cli() -> None:
     """Federated active learning."""
 
 
+class _Params(click.Option):
+    """``--params``, also several times; in the file of ``--config`` a mapping or a text, as Kedro takes them."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Leave the value to the callback."""
+        return value
+
+
 run = copy.copy(kedro_run)
 run.callback = _guarded(kedro_run.callback)  # type: ignore[arg-type]
 run.params = [copy.copy(option) for option in kedro_run.params]
-for _option in run.params:
+for _index, _option in enumerate(run.params):
     if _option.name == "params":
-        _option.callback, _option.multiple, _option.default = _split_params, True, None  # type: ignore[attr-defined]
+        help_text = getattr(_option, "help", None)
+        run.params[_index] = _Params(["--params"], callback=_split_params, multiple=True, help=help_text)
+    elif _option.name == "config":
+        _option.callback = _read_config
     elif _option.name == "runner":
         _option.default = "kafal_pipeline.lifecycle.runner.ResumableSequentialRunner"
 run.params.append(click.Option(["--verbose"], is_flag=True, help="Show the traceback of a mistake too."))

@@ -70,7 +70,7 @@ def test_the_report_is_whole_safe_and_needs_no_network(report):
     folder, files = report
     assert files[0] == folder / PAGE
     assert all(file.stat().st_size for file in files)
-    assert {file.name for file in folder.iterdir()} == {file.name for file in files}
+    assert {file.name for file in folder.iterdir()} == {file.name for file in files} | {"metrics"}
     text = files[0].read_text(encoding="utf-8")
     page = Page(text)
     names = [tag for tag, _ in page.tags]
@@ -121,6 +121,22 @@ def test_tables_and_scalars_are_written_beside_it(report):
     assert set(HOSTILE) < set(pd.read_csv(folder / "queried_classes.csv").columns)
 
 
+def test_each_strategy_has_a_file_of_the_few_numbers_that_matter(make_tables, tmp_path):
+    """As `dvc metrics show` makes rows and columns of them."""
+    write_report(make_tables(["random", "entropy"], seeds=3), tmp_path / "report")
+    found = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "report/metrics").iterdir()}
+    assert set(found) == {"random-kcfu", "entropy-kcfu"}
+    columns = {"aulc", "aulc_std", "final_accuracy", "mean_rank", "labels", "seeds"}
+    assert set(found["random-kcfu"]) == columns
+    assert set(found["entropy-kcfu"]) == columns | {"above_baseline", "p_holm"}
+    ranking = pd.read_csv(tmp_path / "report/ranking.csv", index_col="strategy")
+    assert found["entropy-kcfu"]["aulc"] == pytest.approx(ranking["aulc"]["entropy-kcfu"], abs=1e-6)
+    curves = pd.read_csv(tmp_path / "report/learning_curves.csv")
+    assert found["entropy-kcfu"]["labels"] == curves["labels"].max()
+    write_report(make_tables(["random"], updates=["fedavg"], seeds=3), tmp_path / "report")
+    assert [path.name for path in (tmp_path / "report/metrics").iterdir()] == ["random-fedavg.json"]
+
+
 def test_the_same_runs_give_the_same_report(make_tables, tmp_path):
     tables = make_tables(queries=("random", "ksas"), seeds=2)
     one, two = write_report(tables, tmp_path / "a"), write_report(tables, tmp_path / "b")
@@ -136,7 +152,7 @@ def test_a_smaller_report_leaves_no_figure_of_a_larger_one(make_tables, write_ru
     (folder / "own.png").write_bytes(b"")
     after = set(write_report(load_runs([write_run("badge")]), folder, baseline="badge"))
     assert {path.stem for path in before - after} == {"gains", "win_matrix", "critical_difference"}
-    assert set(folder.iterdir()) == after | {folder / "own.png"}
+    assert set(folder.iterdir()) == after | {folder / "own.png", folder / "metrics"}
 
 
 def test_reports_are_written_into_one_folder_one_after_the_other(make_tables, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ def test_the_table_to_the_letter(make_metrics):
 def test_skipped_clients_have_a_line_below_the_table(make_metrics):
     metrics = make_metrics()
     plain = format_table(learning_curve(metrics))
+    assert format_table(learning_curve(metrics), "AMD EPYC (avx2)") == f"{plain}\n\nProcessor: AMD EPYC (avx2)"
     metrics[0]["skipped_client_rounds"], metrics[2]["skipped_client_rounds"] = 2, 1
     table, _, line = format_table(learning_curve(metrics)).rpartition("\n\n")
     assert table == plain

@@ -338,3 +338,16 @@ def test_new_processes_leave_the_main_script_alone_and_the_environment_as_it_was
             [sys.executable, script, tmp_path], capture_output=True, text=True, env=environment, timeout=100, check=True
         )
         assert run.stdout.splitlines() == [f"4 unguarded.py None {asked}"]
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_the_end_is_quick_unless_nanobind_would_take_it_for_a_leak(bound):
+    """In a process of its own, since one that has imported torchvision has nanobind's types."""
+    script = "import gc\nfrom kafal_pipeline.common.processes import end_quickly\n"
+    script += 'kind = type("nb_meta", (type,), {"__module__": "nanobind"})\n' if bound else ""
+    script += "end_quickly()\nprint(gc.get_freeze_count() > 0)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == str(not bound)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,18 @@ def test_the_file_that_holds_the_key_is_named(loader):
     assert message(loader(env="seed: x\n")).startswith("conf/smoke/parameters.yml: seed: found 'x'")
     assert message(loader(local="seed: x\n", use=None)).startswith("conf/local/parameters.yml: seed: found 'x'")
     assert message(loader(params={"seed": "x"})).startswith("--params: seed: found 'x'")
+
+
+def test_an_archive_of_the_configuration_is_read_and_its_mistakes_are_told(tmp_path):
+    for name, text in (("base", "seed: 1\n"), ("smoke", "training: {lr: 0.3}\n"), ("broken", "training: {lr: [\n")):
+        (tmp_path / "all/conf" / name).mkdir(parents=True)
+        (tmp_path / "all/conf" / name / "parameters.yml").write_text(text)
+    archive = shutil.make_archive(str(tmp_path / "conf"), "gztar", tmp_path / "all", "conf")
+    config = current_run.activate(OmegaConfigLoader(archive, env="smoke", **CONFIG_LOADER_ARGS))
+    assert (config.seed, config.training.lr) == (1, 0.3)
+    with pytest.raises(Exception, match=r"parameters\.yml"):
+        current_run.activate(OmegaConfigLoader(archive, env="broken", **CONFIG_LOADER_ARGS))
+    current_run._active = None
 
 
 def test_nested_keys_are_found_where_they_stand(loader):

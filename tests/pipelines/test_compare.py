@@ -173,7 +173,7 @@ def test_an_interrupted_run_is_not_finished_and_goes_on(compared):
 
 def test_a_run_that_another_command_has_finished_meanwhile_is_not_done_again(compared, tmp_path, monkeypatch):
     folder, _ = compared
-    monkeypatch.setattr(child, "bootstrap_project", lambda root: None)
+    monkeypatch.setattr(child, "configure_project", lambda package: None)
     monkeypatch.setattr(child.current_run, "give", lambda parameters: pytest.fail("begun"))
     session = child.current_run.Session(folder, "smoke", None, {})
     task = child.Task(session, saved(folder).model_dump(mode="json"), "trial", None, tmp_path / "log")
@@ -229,7 +229,7 @@ def test_finished_runs_that_others_replace_are_counted_first(compared, monkeypat
 
 def test_code_that_is_no_longer_on_disk_is_not_run(compared, tmp_path, monkeypatch):
     folder, _ = compared
-    monkeypatch.setattr(child, "bootstrap_project", lambda root: None)
+    monkeypatch.setattr(child, "configure_project", lambda package: None)
     monkeypatch.setattr(child, "_done_by_another", lambda task: pytest.fail("begun"))
     config = saved(folder)
     session = child.current_run.Session(folder, "smoke", None, {})
@@ -244,6 +244,22 @@ def test_code_that_is_no_longer_on_disk_is_not_run(compared, tmp_path, monkeypat
     _, task = execute._task(plan_of(folder, config), config, session, None, code_parts(config))
     with pytest.raises(pytest.fail.Exception, match="begun"):
         child._run(task, pytest.fail)
+
+
+def test_a_run_needs_no_project_around_its_configuration(tmp_path, monkeypatch):
+    """As where the project is installed as a wheel, and the folder has `conf/` alone."""
+    session = child.current_run.Session(tmp_path, "smoke", "conf.tar.gz", {})
+    kedro, config = MagicMock(), resolve({"query": "random"})
+    monkeypatch.setattr(child, "KedroSession", kedro)
+    monkeypatch.setattr(child, "_done_by_another", lambda task: False)
+    monkeypatch.setattr(child.current_run, "give", lambda parameters: None)
+    monkeypatch.setattr(child.resources, "listen", lambda listener: None)
+    try:
+        child._run(child.Task(session, config.model_dump(mode="json"), "trial", None, tmp_path / "log"), pytest.fail)
+    finally:
+        logging.captureWarnings(False)
+    asked = kedro.create.call_args.kwargs
+    assert (asked["project_path"], asked["conf_source"]) == (tmp_path, "conf.tar.gz")
 
 
 def test_results_of_old_code_filed_under_the_new_are_forgotten(compared, monkeypatch):
@@ -401,7 +417,7 @@ def test_mistakes_about_saved_runs(compared, params, pipeline, part):
 def test_ctrl_c_ends_every_process(compared):
     folder, _ = compared
     section = "compare.name=long,compare.queries=[random,entropy],compare.seeds=[0]"
-    params = f"{section},tracking=off,federation.rounds=100000"
+    params = f"{section},tracking=off,federation.rounds=100000,restart=true"
     process = subprocess.Popen(
         [sys.executable, "-m", "kafal_pipeline", "--pipeline", "compare", "--env", "smoke", "--params", params],
         cwd=folder,

@@ -53,7 +53,8 @@ class TestPackages:
     @pytest.fixture
     def project(self, tmp_path):
         (tmp_path / "pyproject.toml").write_text(
-            '[project]\nrequires-python = ">=3.11"\ndependencies = ["numpy>=2.2", "torch>=2.15,<3"]\n'
+            '[project]\nname = "kafal_pipeline"\nrequires-python = ">=3.11"\n'
+            'dependencies = ["numpy>=2.2", "torch>=2.15,<3"]\n'
         )
         return tmp_path
 
@@ -61,6 +62,19 @@ class TestPackages:
         found = packages.check(project)
         assert (found.status, found.advice) == (OK, "")
         assert "2 packages" in found.found
+
+    @pytest.mark.parametrize("of_another", [None, '[project]\nname = "other"\n', "[tool.ruff]\n"])
+    def test_a_folder_with_configuration_alone(self, tmp_path, monkeypatch, of_another):
+        """The bounds are those of the wheel that is installed."""
+        if of_another:
+            (tmp_path / "pyproject.toml").write_text(of_another)
+        wanted = ["numpy>=99", 'ruff>=99; extra == "dev"']
+        monkeypatch.setattr(importlib.metadata, "metadata", lambda name: {"requires-python": ">=3.11"})
+        monkeypatch.setattr(importlib.metadata, "requires", lambda name: wanted)
+        found = packages.check(tmp_path)
+        assert found.status == "failure"
+        assert found.found.startswith("numpy ") and found.found.endswith(" instead of >=99")
+        assert "kafal_pipeline-...whl" in found.advice
 
     def test_a_version_out_of_bounds(self, project, monkeypatch):
         monkeypatch.setattr(importlib.metadata, "version", {"numpy": "1.26.4", "torch": "2.15.0+cpu"}.__getitem__)

@@ -185,14 +185,14 @@ def test_a_shorter_run_leaves_no_cycles_of_a_longer_one(project_folder):
     outputs = project_folder / "data/07_model_output/smoke/random-kcfu/seed_6"
     run(project_folder, query="random", seed=6, cycles=3)
     assert (outputs / "cycle_02").is_dir()
-    run(project_folder, query="random", seed=6, cycles=2)
+    run(project_folder, query="random", seed=6, cycles=2, restart=True)
     assert not (outputs / "cycle_02").exists()
     assert (outputs / "cycle_01").is_dir()
 
 
 def test_the_trial_refuses_a_split_made_with_other_parameters(finished, project_folder):
     with pytest.raises(UserError, match=r"partition\.clients: 3 then, 4 now.*partition\.alpha: 0\.2 then, 9"):
-        run(project_folder, pipeline="trial", partition={"clients": 4, "alpha": 9.0})
+        run(project_folder, pipeline="trial", query="margin", partition={"clients": 4, "alpha": 9.0})
 
 
 def test_other_runners_are_refused(finished, project_folder):
@@ -271,7 +271,7 @@ def test_accuracy_is_that_of_the_saved_model_on_the_test_images(finished):
 @pytest.mark.parametrize("preset", ["kafal_code", "kafal_paper"])
 def test_the_query_can_be_recomputed_from_what_is_saved(project_folder, preset):
     """KSAS once more from the files alone, in plain PyTorch and the formula of the paper."""
-    run(project_folder, preset=preset, federation={"rounds": 3, "participation": 0.6})
+    run(project_folder, preset=preset, federation={"rounds": 3, "participation": 0.6}, restart=True)
     data = project_folder / "data"
     name = {"kafal_code": "ksas-kcfu", "kafal_paper": "ksas_paper-kcfu_paper"}[preset]
     models, outputs = data / f"06_models/smoke/{name}/seed_0", data / f"07_model_output/smoke/{name}/seed_0"

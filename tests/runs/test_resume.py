@@ -1,4 +1,4 @@
-"""What is said before results are replaced."""
+"""No finished run is lost by surprise."""
 
 from __future__ import annotations
 
@@ -6,31 +6,60 @@ from types import SimpleNamespace
 
 import pytest
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import write_json
 from kafal_pipeline.config import resolve
+from kafal_pipeline.pipelines.compare import nodes
 from kafal_pipeline.runs import provenance, resume
 
 
-@pytest.mark.parametrize(
-    ("changes", "finished", "said"),
-    [
-        ({"cycles": 3}, "2026-01-01", True),
-        ({}, "2026-01-01", False),  # the same run again gives the same bits
-        ({"cycles": 3}, None, False),  # an interrupted one is refused
-        ({"cycles": 3, "restart": True}, "2026-01-01", False),  # asked for
-        ({"cycles": 3, "dataset": {"label": "other"}}, "2026-01-01", False),
-    ],
-)
-def test_who_replaces_a_finished_run_with_other_parameters_is_warned(
-    tmp_path, monkeypatch, caplog, changes, finished, said
-):
-    before, now = resolve({"cycles": 2}), resolve({"cycles": 2, **changes})
+@pytest.fixture
+def there(tmp_path, monkeypatch):
+    """A run with two cycles; the function says when it finished."""
+    before = resolve({"cycles": 2})
     folder = tmp_path / provenance.OUTPUTS / before.run_path
     folder.mkdir(parents=True)
     write_json(folder / provenance.CONFIGURATION, provenance.deciding(before))
-    found = SimpleNamespace(finished=finished)
-    monkeypatch.setattr(provenance, "read", lambda path: found if path == folder else None)
-    resume.warn_of_replaced(tmp_path, now)
-    assert bool(caplog.records) == said
-    if said:
-        assert "cycles: 2 then, 3 now" in caplog.text and "dataset.label" in caplog.text
+
+    def make(finished):
+        found = SimpleNamespace(
+            finished=finished, fingerprint={"configuration": provenance.configuration_digest(before)}
+        )
+        monkeypatch.setattr(provenance, "read", lambda path: found if path == folder else None)
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("changes", "finished", "refused"),
+    [
+        ({"cycles": 3}, "2026-01-01", True),
+        ({}, "2026-01-01", False),  # the same run again gives the same bits
+        ({"training": {"processes": 2}}, "2026-01-01", False),
+        ({"cycles": 3}, None, False),  # an interrupted one, without a round
+        ({"cycles": 3, "restart": True}, "2026-01-01", False),  # asked for
+        ({"cycles": 3, "restart": "if_changed"}, "2026-01-01", False),  # as DVC asks
+        ({"cycles": 3, "dataset": {"label": "other"}}, "2026-01-01", False),
+    ],
+)
+def test_a_finished_run_with_other_parameters_is_replaced_only_where_that_is_asked_for(
+    there, monkeypatch, changes, finished, refused
+):
+    root, now = there(finished), resolve({"cycles": 2, **changes})
+    item = SimpleNamespace(config=now, state="absent")
+    plan = SimpleNamespace(runs=(item,), missing=(item,))
+    monkeypatch.setattr(nodes, "make_plan", lambda *arguments: plan)
+    section = SimpleNamespace(run_missing=True)
+    monkeypatch.setattr(nodes, "resolve_comparison", lambda parameters: (section, [now]))
+    session = nodes.current_run.Session(root)
+    if refused:
+        said = "cycles: 2 then, 3 now.*dataset.label=.*restart=true"
+        with pytest.raises(UserError, match=said):
+            resume.check_parameters(root, now)
+        with pytest.raises(UserError, match=f"1 of the 1 runs .*{now.run_path} .{said}"):
+            nodes.plan({}, None, session)
+        section.run_missing = False
+    else:
+        resume.check_parameters(root, now)
+    assert nodes.plan({}, None, session) is plan

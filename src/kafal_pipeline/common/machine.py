@@ -1,4 +1,4 @@
-"""Cores and memory that this process may use, also in a container; without importing PyTorch, which takes seconds.
+"""The processor, the cores and the memory that this process may use; without importing PyTorch, which takes seconds.
 
 Limits of Linux's control groups are read from files below `root`, so that a test can make them.
 """
@@ -7,10 +7,32 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 ROOT = Path("/")
+
+CPUINFO = Path("/proc/cpuinfo")
+"""What Linux says of the processor."""
+
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "sve", "sve2", "bf16")
+"""Sets of instructions by which the libraries below PyTorch choose how they compute, as Linux names them."""
+
+ARITHMETIC = (
+    "ATEN_CPU_CAPABILITY",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+"""Environment variables that make them compute in another way, and so change the last bits."""
 
 OWN = "proc/self/cgroup"
 GROUPS = "sys/fs/cgroup"
@@ -38,7 +60,7 @@ def cpu_quota(root: Path = ROOT) -> float | None:
 def memory_left(root: Path = ROOT) -> int | None:
     """Return the bytes that the process may still have; None where nothing limits it.
 
-    Files in memory that nothing has used lately are no obstacle: they make place.
+    Files in memory that nothing has used lately are no obstacle: they make room.
     """
     left = []
     for folder in _groups(root, "memory"):
@@ -47,6 +69,31 @@ def memory_left(root: Path = ROOT) -> int | None:
         if limit is not None and used is not None:
             left.append(max(0, limit - used + _inactive_files(folder)))
     return min(left, default=None)
+
+
+def processor(cpuinfo: Path = CPUINFO) -> str:
+    """Return the processor's name, its family and model where Linux tells them, and its sets of instructions.
+
+    Examples
+    --------
+    >>> processor(Path("/nowhere")) == (platform.processor() or platform.machine())
+    True
+    """
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    kind = [f"{key} {fields[key]}" for key in ("cpu family", "model", "CPU part") if key in fields]
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    details = "; ".join(filter(None, [", ".join(kind), " ".join(item for item in INSTRUCTIONS if item in flags)]))
+    return f"{name} ({details})" if details else name
+
+
+def arithmetic() -> dict[str, str]:
+    """Return what decides about the last bits of a product beside the versions: the processor, and what is set."""
+    return {"processor": processor(), **{name: os.environ[name] for name in ARITHMETIC if name in os.environ}}
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -69,6 +70,16 @@ def starting_processes() -> Iterator[None]:
         resource_tracker.ensure_running()
     with _interrupts_held(), _main_hidden(), _environment():
         yield
+
+
+def end_quickly() -> None:
+    """Keep what has been imported out of the collection at this process's end: PyTorch's takes most of a second.
+
+    Not where a library is bound by nanobind, as Triton is, which torchvision imports: it counts what is not collected,
+    and prints it as leaks.
+    """
+    if not any(str(kind.__module__) == "nanobind" for kind in type.__subclasses__(type)):
+        gc.freeze()
 
 
 def die_with_parent() -> None:

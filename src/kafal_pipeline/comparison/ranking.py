@@ -18,6 +18,8 @@ from kafal_pipeline.comparison.signed_rank import DECIMALS
 if TYPE_CHECKING:
     import pandas as pd
 
+    from kafal_pipeline.comparison.analysis import Comparison
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -102,3 +104,17 @@ def critical_difference(strategies: int, seeds: int, alpha: float = 0.05) -> flo
         return math.nan
     q = studentized_range.ppf(1 - alpha, strategies, math.inf) / math.sqrt(2)
     return float(q * math.sqrt(strategies * (strategies + 1) / (6 * seeds)))
+
+
+def strategy_measures(comparison: Comparison) -> dict[str, dict[str, float]]:
+    """Return the few numbers by which each strategy is judged, those that are numbers: rows of `dvc metrics show`."""
+    own = comparison.summary[["aulc", "aulc_std", "final_accuracy", "mean_rank"]]
+    others = comparison.against_baseline.set_index("strategy")[["difference", "p_holm"]]
+    table = own.join(others.rename(columns={"difference": "above_baseline"}))
+    found = {
+        str(name): {str(key): float(value) for key, value in row.dropna().items()} for name, row in table.iterrows()
+    }
+    labels = comparison.curves.groupby("strategy")["labels"].max()
+    for name, values in found.items():
+        values |= {"seeds": int(comparison.summary["n"][name]), "labels": round(float(labels[name]))}
+    return found

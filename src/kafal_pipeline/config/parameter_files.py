@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from kafal_pipeline.common.errors import UserError, did_you_mean
 
 PARAMS = "--params"
 """What messages call the command line's parameters."""
 
+NOT_DECIMAL = re.compile(r"[-+]?(0[0-9_]+|0[bx][0-9a-fA-F_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
+"""Numbers that YAML 1.1 does not read as they look: 010 is 8, 08 a text, 1:30 is 90."""
+
 
 def merged(config_loader: Any) -> Mapping[str, Any]:
     """Return the merged parameters, or say which environment is not there, or which file cannot be read and why."""
     try:
-        return config_loader["parameters"]
+        parameters = config_loader["parameters"]
     except Exception as error:  # a broken file can provoke errors of YAML, OmegaConf, Kedro and Python itself
         conf = Path(config_loader.conf_source)
-        if config_loader.env and not (conf / str(config_loader.env)).is_dir():
+        if config_loader.env and conf.is_dir() and not (conf / str(config_loader.env)).is_dir():
             names = [folder.name for folder in conf.glob("*/") if folder.is_dir()]
             hint = did_you_mean(config_loader.env, names)
             raise UserError(f"--env: there is no folder {conf / str(config_loader.env)}. {hint}") from None
         for file in _parameter_files(config_loader):
-            problem = _unreadable(file)
+            problem = unreadable(file)
             if problem:
                 raise UserError(f"{_shown(conf, file)}: cannot be read as YAML keys and values: {problem}") from error
         written = [(PARAMS, config_loader.runtime_params or {})]
@@ -37,6 +43,25 @@ def merged(config_loader: Any) -> Mapping[str, Any]:
             sentence = " ".join(str(getattr(error, "msg", error)).split())
             raise UserError(f"{source(config_loader, key)}: {key}: {sentence}") from error
         raise
+    for file in _parameter_files(config_loader):
+        if number := misread(file.read_text(encoding="utf-8")):
+            raise UserError(f"{_shown(Path(config_loader.conf_source), file)}: {number}")
+    return parameters
+
+
+def misread(text: str) -> str | None:
+    """Return what is wrong with a number of a YAML text that is not decimal; None if all are.
+
+    Examples
+    --------
+    >>> misread("[10, 010]")
+    'found 010; write a number in decimal digits without leading zeros, or a text in quotes.'
+    >>> misread("[0, 1_000, 1e3, 0.05, '010', 0-9]")
+    """
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        if isinstance(token, yaml.ScalarToken) and token.plain and NOT_DECIMAL.fullmatch(token.value):
+            return f"found {token.value}; write a number in decimal digits without leading zeros, or a text in quotes."
+    return None
 
 
 def _clashes(values: Mapping[str, Any], others: Mapping[str, Any], section: str = "") -> Iterator[str]:
@@ -54,13 +79,13 @@ def broken(conf: Path, environments: list[str]) -> str | None:
     """Return which file of these environments, of parameters or of anything else, cannot be read; None if all can."""
     for environment in environments:
         for file in sorted((conf / environment).glob("**/*.y*ml")):
-            problem = _unreadable(file)
+            problem = unreadable(file)
             if problem:
                 return f"{_shown(conf, file)}: cannot be read as YAML keys and values: {problem}"
     return None
 
 
-def _unreadable(file: Path) -> str:
+def unreadable(file: Path) -> str:
     """Return what is wrong with a file of parameters, in one line; nothing if it can be read."""
     from omegaconf import DictConfig, OmegaConf  # only where a message is made
 

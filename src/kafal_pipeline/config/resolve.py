@@ -178,7 +178,8 @@ def _explain(problem: dict[str, Any], model: type[BaseModel]) -> tuple[str, str]
         return key, message if isinstance(found, dict) else f"found {found!r}; {message}"
     if kind == "model_type":
         return key, f"found {found!r}; it must be a section with keys: {', '.join(_keys_at(location, model))}."
-    return key, f"found {found!r}; allowed: {allowed_instead(problem['msg'])}"
+    quoted = "; yes, no, on and off mean true and false unless they are in quotes" if isinstance(found, bool) else ""
+    return key, f"found {found!r}; allowed: {allowed_instead(problem['msg'])}{quoted}"
 
 
 def _keys_at(location: list[str], model: Any) -> list[str]:

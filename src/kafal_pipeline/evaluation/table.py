@@ -15,8 +15,10 @@ PERCENT_COLUMNS = {
 }
 
 
-def format_table(curve: pd.DataFrame) -> str:
+def format_table(curve: pd.DataFrame, processor: str | None = None) -> str:
     """Return the learning curve as a ruled table of plain text, one line a cycle, and one about skipped clients if any.
+
+    A last line names the `processor`, where it is known: another kind gives other last bits, hence other numbers.
 
     Examples
     --------
@@ -38,7 +40,8 @@ def format_table(curve: pd.DataFrame) -> str:
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in (header, rule, *lines)
     ]
-    return "\n".join([*table, *_skipped(curve)])
+    made_on = ["", f"Processor: {processor}"] if processor else []
+    return "\n".join([*table, *_skipped(curve), *made_on])
 
 
 def _skipped(curve: pd.DataFrame) -> list[str]:

@@ -72,7 +72,6 @@ class ProjectHooks:
                 check_there(pipeline, catalog, run_params)
         elif FIRST_NODE in names:
             resume.check_parameters(current_run.root(), current_run.active())
-            resume.warn_of_replaced(current_run.root(), current_run.active())
         resources.keep_checkpoints(current_run.root())
 
     @hook_impl
@@ -86,6 +85,7 @@ class ProjectHooks:
             resume.note(current_run.root(), current_run.active())
         elif node.name.startswith("cycle_") and node.name != FIRST_NODE:
             provenance.reopen(current_run.root(), current_run.active())
+            resume.warn_of_another_machine(current_run.root(), current_run.active())
         if node.name.endswith((".query", ".train")):
             resources.prepare(current_run.active())
 
@@ -101,7 +101,9 @@ class ProjectHooks:
             from kafal_pipeline.evaluation.table import format_table
             from kafal_pipeline.lifecycle.closing_lines import format_trial, next_steps
 
-            config, table = current_run.active(), format_table(outputs["learning_curve"])
+            config, here = current_run.active(), "trial" not in outputs["summary"]
+            made_on = provenance.processor_of(current_run.root(), config) if here else None
+            table = format_table(outputs["learning_curve"], made_on)
             folder = REPORTING / config.run_path
             summary = outputs["summary"]
             self._journals = JOURNALS / config.run_path

@@ -130,7 +130,7 @@ def read(name: object) -> Trial:
     UserError
         If there is no such file, if it is none of a trial, or of one that has not finished its first cycle.
     """
-    path = Path(os.path.expanduser(str(name)))
+    path = Path(os.path.expanduser(str(name)))  # unlike Path's, no error where there is no home directory
     try:
         content = read_json(path, AGAIN)
     except OSError as error:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import file_digest, read_json, write_json
+from kafal_pipeline.common.machine import arithmetic
 from kafal_pipeline.common.versions import versions
 from kafal_pipeline.config import Config
 from kafal_pipeline.runs.code_digest import sources_digest
@@ -26,6 +27,9 @@ CONFIGURATION = "configuration.json"
 
 OUTPUTS = Path("data/07_model_output")
 """Folder of the runs' outputs, in the project's folder."""
+
+THEN, UNSET = ", then ", "not set"
+"""What stands between two machines that a run was made on, and for a variable that is not set."""
 
 
 class Absent(UserError):
@@ -42,7 +46,8 @@ class Provenance:
     """What is known of the results in a folder: `finished` and `error` are None where they do not apply.
 
     `execution` is an arbitrary name of this one doing of the run, the same before and after an interruption.
-    `files` has the digest of each data set that its cycles have saved.
+    `files` has the digest of each data set that its cycles have saved; `machine`, what `machine.arithmetic` found where
+    it was begun, and where it went on if that was elsewhere.
     """
 
     fingerprint: Fingerprint
@@ -51,6 +56,7 @@ class Provenance:
     versions: Mapping[str, str]
     execution: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
+    machine: Mapping[str, str] = field(default_factory=dict)
 
 
 def deciding(config: Config) -> dict[str, Any]:
@@ -60,6 +66,11 @@ def deciding(config: Config) -> dict[str, Any]:
         exclude={"tracking": True, "restart": True, "training": {"processes", "device", "checkpoint_every"}},
     )
     return json.loads(json.dumps(values))
+
+
+def configuration_digest(config: Config) -> str:
+    """Return the digest of the parameters that results depend on."""
+    return _digest(json.dumps(deciding(config), sort_keys=True).encode())
 
 
 def fingerprint(root: Path, config: Config) -> dict[str, str]:
@@ -90,7 +101,7 @@ def fingerprint(root: Path, config: Config) -> dict[str, str]:
     images = {key: meta[key] for key in ("arrays", "classes", "mean", "std")}
     images["arrays"] = {key: array for key, array in images["arrays"].items() if key != "train_files"}  # only names
     return {
-        "configuration": _digest(json.dumps(deciding(config), sort_keys=True).encode()),
+        "configuration": configuration_digest(config),
         "images": _digest(json.dumps(images, sort_keys=True).encode()),
         "split": _digest(split.read_bytes()),
         "sources": sources_digest(config),
@@ -100,7 +111,8 @@ def fingerprint(root: Path, config: Config) -> dict[str, str]:
 
 def begin(root: Path, config: Config) -> None:
     """Note what makes the results of the run that begins now."""
-    _write(root, config, Provenance(fingerprint(root, config), None, None, versions(), uuid.uuid4().hex))
+    made = Provenance(fingerprint(root, config), None, None, versions(), uuid.uuid4().hex, machine=arithmetic())
+    _write(root, config, made)
 
 
 def forget(root: Path, config: Config) -> None:
@@ -113,6 +125,27 @@ def reopen(root: Path, config: Config) -> None:
     found = read(root / OUTPUTS / config.run_path)
     if found is not None and (found.finished or found.error):
         _write(root, config, replace(found, finished=None, error=None))
+
+
+def note_machine(root: Path, config: Config) -> list[str]:
+    """Note where the run goes on, and return in what that differs from where it was begun."""
+    found, now = read(root / OUTPUTS / config.run_path), arithmetic()
+    if found is None or not found.machine:
+        return []
+    before = {key: value.rpartition(THEN)[2] for key, value in found.machine.items()}
+    others = {
+        key: now.get(key, UNSET) for key in sorted({*before, *now}) if before.get(key, UNSET) != now.get(key, UNSET)
+    }
+    if others:
+        both = {key: f"{found.machine.get(key, UNSET)}{THEN}{value}" for key, value in others.items()}
+        _write(root, config, replace(found, machine={**found.machine, **both}))
+    return [f"{key}: {before.get(key, UNSET)} then, {value} now" for key, value in others.items()]
+
+
+def processor_of(root: Path, config: Config) -> str | None:
+    """Return the processor that the results on disk were made on; None if that is not known."""
+    found = read(root / OUTPUTS / config.run_path)
+    return found.machine.get("processor") if found else None
 
 
 def note_files(root: Path, config: Config, saved: Mapping[str, str], replaced: Collection[str]) -> None:

@@ -18,12 +18,16 @@ LAYERS = ("05_model_input", "06_models", "07_model_output")
 logger = logging.getLogger(__name__)
 
 NAMED = 5
-"""Parameters that a warning names; of more it gives the number."""
+"""Parameters that a message names; of more it gives the number."""
 
 ANEW = (
     "The parameters of the results next to it are not known. Start the run again: kedro run --pipeline fal --params "
     "restart=true."
 )
+KEEP = (
+    "To keep both, give this one a folder of its own: --params dataset.label=...; to replace it: --params restart=true."
+)
+
 CHECKPOINT = "checkpoint"
 """Folder of a cycle's checkpoints, beside its models until the cycle is trained."""
 
@@ -96,32 +100,35 @@ def goes_on(root: Path, config: Config) -> bool:
 
 
 def check_parameters(root: Path, config: Config) -> None:
-    """Check, before there are images and splits, that no run with other parameters has been interrupted here.
+    """Check, before there are images and splits, that no run with other parameters would be lost.
 
     Raises
     ------
     UserError
-        With the parameters that differ.
+        With the parameters that differ from those of a finished or an interrupted run.
     """
+    if changed := finished_otherwise(root, config):
+        raise UserError(
+            f"{_record(root, config).parent}: a finished run with other parameters lies there ({changed}). {KEEP}"
+        )
     in_danger = config.restart is False and _interrupted(root, config) and _has_rounds(root, config)
-    if in_danger and (changed := _differences(root, config)):
-        raise _refused(root, config, changed)
+    if in_danger and (differences := _differences(root, config)):
+        raise _refused(root, config, differences)
 
 
-def warn_of_replaced(root: Path, config: Config) -> None:
-    """Say what is about to be replaced: the results of a finished run with other parameters."""
+def finished_otherwise(root: Path, config: Config) -> str:
+    """Return the parameters in which a finished run differs that `config` would replace; nothing if there is none.
+
+    Nor where `restart` says that it may be replaced. Other code and data are no obstacle: a run that is done again
+    after a change of these is what was asked for.
+    """
     found = provenance.read(root / provenance.OUTPUTS / config.run_path)
     if config.restart is not False or found is None or not found.finished:
-        return
-    if changed := _differences(root, config):
-        more = f"; and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
-        logger.warning(
-            "%s: the results of a finished run with other parameters will be replaced (%s%s). To keep both, press "
-            "Ctrl-C now and give this one a folder of its own: --params dataset.label=...",
-            _record(root, config).parent,
-            "; ".join(changed[:NAMED]),
-            more,
-        )
+        return ""
+    if found.fingerprint.get("configuration") == provenance.configuration_digest(config):
+        return ""  # whatever has become of the file that holds them
+    changed = _differences(root, config)
+    return "; ".join(changed[:NAMED]) + (f"; and {len(changed) - NAMED} more" if len(changed) > NAMED else "")
 
 
 _CHANGED = {
@@ -198,6 +205,17 @@ def check(root: Path, config: Config, *, cycles: bool = True) -> None:
         raise UserError(
             f"{record.parent}: the results there were made with something else: {'; '.join(changed)}. Change it back, "
             "or run the whole pipeline: kedro run --pipeline fal."
+        )
+
+
+def warn_of_another_machine(root: Path, config: Config) -> None:
+    """Say that what follows has other last bits than it would have had where the run was begun."""
+    if others := provenance.note_machine(root, config):
+        logger.warning(
+            "%s: the run was begun on another kind of processor, or with other settings (%s): it goes on, and its "
+            "results are others than either would have given (docs/determinism.md)",
+            _record(root, config).parent,
+            "; ".join(others),
         )
 
 

@@ -6,7 +6,6 @@ import colorsys
 import getpass
 import hashlib
 import json
-import os
 import platform
 import re
 import subprocess
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
 from kafal_pipeline.common.errors import masked
+from kafal_pipeline.common.machine import cores, processor
 from kafal_pipeline.common.versions import versions
 from kafal_pipeline.config.flat import flat
 
@@ -120,10 +120,9 @@ def hardware_tags() -> dict[str, str]:
     """Return the processor, the cores this process may use, the memory, the GPUs and the operating system."""
     import psutil
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "hardware.cpu": _cpu_model(),
-        "hardware.cores": str(cores),
+        "hardware.cpu": processor(),
+        "hardware.cores": str(cores()),
         "hardware.memory_gb": f"{psutil.virtual_memory().total / 1e9:.1f}",
         "hardware.gpus": ", ".join(_gpu_names()) or "none",
         "platform": platform.platform(),
@@ -161,16 +160,6 @@ def _git(project: Path, *arguments: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _cpu_model() -> str:
-    """Return the processor's name; Linux keeps it where the `platform` module does not look."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _gpu_names() -> list[str]:

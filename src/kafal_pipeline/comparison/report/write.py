@@ -13,6 +13,7 @@ from kafal_pipeline.common.locks import alone
 from kafal_pipeline.common.versions import versions as installed
 from kafal_pipeline.comparison.analysis import Comparison, compare
 from kafal_pipeline.comparison.classes import balance
+from kafal_pipeline.comparison.ranking import strategy_measures
 from kafal_pipeline.comparison.report import figures
 from kafal_pipeline.comparison.report.appearance import VARIABLES, looks
 from kafal_pipeline.comparison.report.page import render
@@ -38,6 +39,8 @@ FIGURES = (
 """Every figure that a report may have: which ones depends on its runs."""
 
 KINDS = ("png", "svg")
+MEASURES = "metrics"
+"""Folder of a report with a small file for each strategy."""
 
 
 def write_report(
@@ -57,9 +60,9 @@ def write_report(
     tables
         The runs, from `load_runs`.
     folder
-        Where to: ``report.html``, ``comparison.json`` with the scalars, figures as PNG and SVG, tables as CSV. Files of
-        an earlier report are replaced, figures that this one does not have are removed, others stay. Another report
-        that is being written there is waited for.
+        Where to: ``report.html``, ``comparison.json`` with the scalars, ``metrics`` with a few for each strategy,
+        figures as PNG and SVG, tables as CSV. Files of an earlier report are replaced, figures and strategies that this
+        one does not have are removed, others stay. Another report that is being written there is waited for.
     title
         What was compared (default: the data set's name).
     baseline, alpha, targets
@@ -105,9 +108,14 @@ def write_report(
         for name, (table, index) in written.items():
             write_text(folder / f"{name}.csv", table.to_csv(index=index, float_format="%.6g"))
         write_json(folder / "comparison.json", scalars(comparison), indent=2)
+        measures = strategy_measures(comparison)
+        for name, values in measures.items():
+            write_json(folder / MEASURES / f"{name}.json", values, indent=2)
         write_text(folder / PAGE, page)
-        # Of an earlier report of more runs; every table, in contrast, is always written.
-        for path in (folder / f"{name}.{kind}" for name in FIGURES if name not in texts for kind in KINDS):
+        # Of an earlier report of more runs; every table is always written.
+        absent = [folder / f"{name}.{kind}" for name in FIGURES if name not in texts for kind in KINDS]
+        absent += [path for path in (folder / MEASURES).glob("*.json") if path.stem not in measures]
+        for path in absent:
             with writing(path):
                 path.unlink(missing_ok=True)
     names = [PAGE, "comparison.json", *(f"{name}.csv" for name in written)]

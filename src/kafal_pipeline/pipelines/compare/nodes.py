@@ -15,7 +15,7 @@ from kafal_pipeline.data import ImageData
 from kafal_pipeline.lifecycle import current_run, resources
 from kafal_pipeline.pipelines.annotations import Parameters, RunTables
 from kafal_pipeline.pipelines.compare.plan import SPLITS, Plan, Planned, make_plan
-from kafal_pipeline.runs import provenance
+from kafal_pipeline.runs import provenance, resume
 from kafal_pipeline.tracking.comparison import record_comparison, untracked
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ def plan(parameters: Parameters, images: ImageData, session: current_run.Session
                 str(path.relative_to(session.root)) for path in provenance.changed(session.root, item.config)
             )
             logger.warning("%s: not what the run saved there; the run is not used", names)
+    if compare.run_missing:
+        _check_replaced(session.root, found)
     total, missing = len(found.runs), len(found.missing)
     logger.info("%d runs, %d of them there already", total, total - missing)
     return found
@@ -130,6 +132,18 @@ def report_folder(plan: Plan) -> Path:
     return REPORTING / plan.runs[0].config.dataset.folder / "comparison" / plan.compare.name
 
 
+def _check_replaced(root: Path, plan: Plan) -> None:
+    """Refuse to replace finished runs of other parameters, before anything is done."""
+    others = {item.config.run_path: resume.finished_otherwise(root, item.config) for item in plan.missing}
+    others = {path: differences for path, differences in others.items() if differences}
+    if others:
+        path, differences = next(iter(others.items()))
+        raise UserError(
+            f"{len(others)} of the {len(plan.missing)} runs to be made would replace a finished run with other "
+            f"parameters, such as {path} ({differences}). {resume.KEEP}"
+        )
+
+
 def _why_not_there(root: Path, item: Planned) -> str:
     if item.state == "changed":
         return "changed since it was finished"
@@ -146,6 +160,7 @@ def _versions(plan: Plan, root: Path) -> dict[str, str]:
     found: dict[str, set[str]] = {}
     for item in plan.runs:
         made_by: Any = provenance.read(item.folder(root))
-        for package, version in (made_by.versions if made_by and made_by.finished else {}).items():
+        made = {**made_by.versions, **made_by.machine} if made_by and made_by.finished else {}
+        for package, version in made.items():
             found.setdefault(package, set()).add(version)
     return {package: ", ".join(sorted(versions)) for package, versions in found.items()}

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import CannotWrite
+from kafal_pipeline.common.processes import end_quickly
 from kafal_pipeline.tracking.deliver.delivery import Addresses, Delivery
 from kafal_pipeline.tracking.deliver.system_metrics import SYSTEM, SystemSampler
 from kafal_pipeline.tracking.journal import COMPARISONS, JOURNAL, project_of, read
@@ -125,13 +126,12 @@ def set_environment() -> None:
 def give_way(*, nice: bool = True) -> None:
     """Let the run's own processes have the cores first, if `nice`, and take less of them.
 
-    Looking for garbage while MLflow is imported takes a quarter as long again; looking through all of it at the end,
-    while the run waits, a second.
+    Looking for garbage while MLflow is imported takes a quarter as long again, and at the end, while the run waits.
     """
     if nice and hasattr(os, "nice"):
         os.nice(COURTESY)
     gc.set_threshold(100_000, 50)
-    atexit.register(gc.freeze)
+    atexit.register(end_quickly)
 
 
 def _deliver_late(journal: Path, addresses: Addresses) -> int:

@@ -13,9 +13,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
-from kedro.framework.project import settings
+from kedro.framework.project import configure_project, settings
 from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 
 from kafal_pipeline.common.errors import UserError, masked
 from kafal_pipeline.common.processes import die_with_parent
@@ -157,7 +156,7 @@ def _check_code(task: Task) -> None:
 
 
 def _run(task: Task, say: Any) -> None:
-    bootstrap_project(task.session.root)
+    configure_project(__name__.partition(".")[0])
     _check_code(task)
     if _done_by_another(task):
         return
