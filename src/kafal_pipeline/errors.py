@@ -18,6 +18,10 @@ class UserError(Exception):
     """
 
 
+class NotAllowed(ValueError):
+    """What a class returned that is not allowed, or does; whoever called it adds which class, client and cycle."""
+
+
 def did_you_mean(found: object, allowed: Iterable[str]) -> str:
     """Return the sentence that lists what is allowed, led by the closest name where one is close.
 

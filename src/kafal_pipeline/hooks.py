@@ -70,9 +70,13 @@ class ProjectHooks:
         runtime.keep_checkpoints(project.root())
 
     @hook_impl
-    def before_node_run(self, node: Node) -> None:
+    def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
         """Note the parameters once the first cycle's training begins: from then on results are theirs."""
         project.start(node.name)
+        if node.name == FIRST_NODE and project.names_own_class():  # before it replaces the results of an earlier run
+            from kafal_pipeline.federation.dry_run import dry_run  # noqa: PLC0415 - torch takes seconds to import
+
+            dry_run(project.active(), inputs["images"])
         if node.name.endswith(".evaluate"):
             continuity.forget_checkpoints(project.root(), project.active(), node.name.partition(".")[0])
         known = self._only_missing and provenance.execution(project.root(), project.active())

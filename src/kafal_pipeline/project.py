@@ -17,7 +17,7 @@ from kafal_pipeline.config.resolve import ConfigError
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.models import MODELS
 from kafal_pipeline.query import QUERIES
-from kafal_pipeline.registry import check_name, create
+from kafal_pipeline.registry import check_name, create, lacking
 from kafal_pipeline.update import UPDATES
 
 T = TypeVar("T")
@@ -241,10 +241,18 @@ def check_strategies(config: Config) -> None:
         raise ConfigError(problems)
 
 
+def names_own_class() -> bool:
+    """Tell whether the run's query, update or model, or a part of one, may be a user's own class."""
+    config = active()
+    options = [str(value) for strategy in (config.query, config.update) for value in strategy.options.values()]
+    names = [(config.query.name, QUERIES), (config.update.name, UPDATES), (config.model.name, MODELS)]
+    return any(name not in entries for name, entries in names) or any("." in option for option in options)
+
+
 def _check_kind(kind: str, strategy: object, name: str) -> None:
     """Refuse a class of the user's that is no strategy before the results of an earlier run make place for new ones."""
     if kind == "query" and not callable(getattr(strategy, "select", None)):
-        raise UserError(f"query: found {name!r}, which has no method `select` (kafal_pipeline.query.base.Query).")
+        raise UserError(lacking("query", name, type(strategy), "select"))
     if kind == "update":
         from kafal_pipeline.update.base import Update  # noqa: PLC0415 - torch takes seconds to import
 

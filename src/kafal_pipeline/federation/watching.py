@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kafal_pipeline.data.pools import ClientPool
+from kafal_pipeline.errors import NotAllowed
 from kafal_pipeline.federation.states import Arrays
+from kafal_pipeline.federation.users_code import blamed
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.randomness import Purpose, numpy_generator
 from kafal_pipeline.registry import create
@@ -31,7 +33,10 @@ def begin_watching(config: Config, pools: Mapping[int, ClientPool], cycle: int) 
         none.
     """
     query = create("query", config.query.name, config.query.options, QUERIES)
-    size = int(getattr(query, "watched_samples", 0))
+    with blamed(f"cycle {cycle}, all clients", query=query):
+        size = getattr(query, "watched_samples", 0)
+        if not isinstance(size, int) or size < 0:
+            raise NotAllowed(f"`watched_samples` is {size!r}; allowed: a whole number from 0 on.")
     if not size:
         return {}
     watched: dict[int, Arrays] = {}

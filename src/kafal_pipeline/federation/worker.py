@@ -81,8 +81,7 @@ class Worker:
 
     def train(self, task: TrainTask) -> TrainResult:
         """Train one client from the global model of its round."""
-        with blamed("update", self.update, f"client {task.client}, cycle {task.cycle}, round {task.round}"):
-            _, result = next(side_by_side(self._lanes[:1], [task]))
+        _, result = next(side_by_side(self._lanes[:1], [task]))
         return result
 
     def train_side_by_side(self, tasks: Iterable[TrainTask]) -> Iterator[tuple[int, TrainResult]]:
@@ -95,7 +94,8 @@ class Worker:
 
     def summarise(self, task: QueryTask) -> SummaryResult:
         """Do the first phase of a query that has two."""
-        return query_worker.summarise(cast(Summarises, self.query), task, self.num_classes, self._models(task))
+        query = cast(Summarises, self.query)
+        return query_worker.summarise(query, task, self.num_classes, self._models(task), self.config.seed)
 
     def select(self, task: QueryTask) -> QueryResult:
         """Let the query choose among one client's unlabelled samples."""
@@ -112,5 +112,6 @@ class Worker:
     def predict(self, task: PredictTask) -> NDArray[np.int64]:
         """Return predicted classes of a range of test images, int64 ``(stop - start,)``."""
         lane = self._lanes[0]
-        lane.student.load_state_dict(to_state(task.state))
-        return predictions(lane.in_use, self.test_pixels, np.arange(task.start, task.stop))
+        with blamed(f"test images {task.start} to {task.stop}", model=lane.student):
+            lane.student.load_state_dict(to_state(task.state))
+            return predictions(lane.in_use, self.test_pixels, np.arange(task.start, task.stop))

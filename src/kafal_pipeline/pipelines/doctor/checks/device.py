@@ -75,7 +75,10 @@ def _cpu(config: Config) -> Finding:
         )
     if training.precision == "bf16" and not fast_bf16(torch.device("cpu")):
         return Finding(
-            CHECK, WARNING, f"{found}; training.precision is bf16", "It is slower than fp32 on this processor: use fp32."
+            CHECK,
+            WARNING,
+            f"{found}; training.precision is bf16",
+            "It is slower than fp32 on this processor: use fp32.",
         )
     if training.precision == "tf32":
         return Finding(CHECK, WARNING, f"{found}; training.precision is tf32", "It changes nothing without a GPU.")
