@@ -24,7 +24,8 @@ from kafal_pipeline.federation.watching import begin_watching
 from kafal_pipeline.federation.workers import Workers
 from kafal_pipeline.files import CannotWrite
 from kafal_pipeline.training.local import learning_rate
-from kafal_pipeline.update.base import Update, checked_aggregate
+from kafal_pipeline.update.base import Update
+from kafal_pipeline.update.checks import checked_aggregate
 from kafal_pipeline.update.factory import make_update
 
 if TYPE_CHECKING:

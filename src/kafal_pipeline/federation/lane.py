@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from kafal_pipeline.errors import NotAllowed
+from kafal_pipeline.errors import NotAllowed, kind_of
 from kafal_pipeline.federation.states import Arrays, State, to_arrays, to_state
 from kafal_pipeline.federation.tasks import TrainResult, TrainTask
 from kafal_pipeline.federation.users_code import blamed, own_classes
@@ -31,7 +31,8 @@ from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import in_precision
 from kafal_pipeline.training.recording import Recordings, cuda_recorder
 from kafal_pipeline.training.step import Workspace
-from kafal_pipeline.update.base import Correction, LocalOutcome, Update, check_state, checked_pair, kind_of
+from kafal_pipeline.update.base import Correction, LocalOutcome, Update
+from kafal_pipeline.update.checks import check_state, checked_pair
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config

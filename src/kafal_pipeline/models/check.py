@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from kafal_pipeline.errors import NotAllowed
+from kafal_pipeline.errors import NotAllowed, kind_of
 
 
 def check_network(make: Callable[[torch.Generator], nn.Module], images: Tensor, num_classes: int) -> nn.Module:
@@ -39,8 +39,7 @@ def check_network(make: Callable[[torch.Generator], nn.Module], images: Tensor, 
     for name, found, width in (("features", features, head.in_features), ("forward", logits, num_classes)):
         wanted = (len(images), width)
         if not isinstance(found, Tensor) or found.shape != wanted or found.dtype != torch.float32:
-            kind = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-            raise NotAllowed(f"`{name}` returned {kind}; allowed: a float32 tensor of shape {wanted}.")
+            raise NotAllowed(f"`{name}` returned {kind_of(found)}; allowed: a float32 tensor of shape {wanted}.")
     if not logits.isfinite().all():
         raise NotAllowed("`forward` of freshly drawn weights is not finite.")
     if not torch.equal(logits, second):

@@ -24,7 +24,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.errors import NotAllowed
+from kafal_pipeline.errors import NotAllowed, kind_of
 from kafal_pipeline.query.pool import Arrays, PoolView
 
 Scores = NDArray[np.float64]
@@ -101,12 +101,12 @@ def checked_selection(selection: object, pool: NDArray[np.int64], budget: int) -
         others that got fewer.
     """
     if not isinstance(selection, Selection):
-        raise NotAllowed(f"`select` returned {_kind(selection)}; allowed: a Selection(samples, scores).")
+        raise NotAllowed(f"`select` returned {kind_of(selection)}; allowed: a Selection(samples, scores).")
     due, samples, scores = min(budget, len(pool)), selection.samples, selection.scores
     allowed = f"{due} different samples of the {len(pool)} in pool.samples: min(budget, len(pool))"
     if not isinstance(samples, np.ndarray) or samples.dtype.kind not in "iu" or samples.ndim != 1:
         raise NotAllowed(
-            f"`select` returned {_kind(samples)} as samples; allowed: an array of whole numbers, {allowed}."
+            f"`select` returned {kind_of(samples)} as samples; allowed: an array of whole numbers, {allowed}."
         )
     strange = samples[~np.isin(samples, pool)]
     found = None
@@ -131,26 +131,19 @@ def checked_arrays(found: object, what: str) -> dict[str, NDArray[np.generic]]:
     """Return a query's summary or memory if it is arrays of numbers by name; NotAllowed with what it is otherwise."""
     allowed = "allowed: a dict from names to NumPy arrays of numbers or truth values."
     if not isinstance(found, Mapping):
-        raise NotAllowed(f"the {what} is {_kind(found)}; {allowed}")
+        raise NotAllowed(f"the {what} is {kind_of(found)}; {allowed}")
     for name, array in found.items():
         if not isinstance(name, str) or not name:
             raise NotAllowed(f"the {what} has the name {name!r}; {allowed}")
         if not isinstance(array, np.ndarray) or array.dtype.str[1:] not in STORED:
-            raise NotAllowed(f"the {what} has {_kind(array)} as {name!r}; {allowed}")
+            raise NotAllowed(f"the {what} has {kind_of(array)} as {name!r}; {allowed}")
     return {name: np.array(array, dtype=array.dtype.newbyteorder("="), order="C") for name, array in found.items()}
 
 
 def check_scores(scores: object, samples: int) -> None:
     """Raise NotAllowed unless `scores` is an array of numbers with one for each of so many samples."""
     if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "biuf" or scores.shape != (samples,):
-        raise NotAllowed(f"the scores are {_kind(scores)}; allowed: an array of numbers of shape ({samples},).")
-
-
-def _kind(found: object) -> str:
-    """Return what something is, for messages: its type, and of arrays their dtype and shape."""
-    if isinstance(found, np.ndarray):
-        return f"an array of {found.dtype} of shape {found.shape}"
-    return "None" if found is None else f"an object of type {type(found).__name__}"
+        raise NotAllowed(f"the scores are {kind_of(scores)}; allowed: an array of numbers of shape ({samples},).")
 
 
 def by_score(scores: Scores, rng: np.random.Generator) -> NDArray[np.int64]:

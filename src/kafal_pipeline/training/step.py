@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-from kafal_pipeline.errors import NotAllowed
+from kafal_pipeline.errors import NotAllowed, kind_of
 from kafal_pipeline.training.draws import Draws
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.update.base import Correction, StepView, Update
@@ -166,8 +166,7 @@ def _check_term(term: object) -> None:
             "computing the loss switched gradients off (torch.set_grad_enabled); use `with torch.no_grad():`."
         )
     if not isinstance(term, Tensor) or term.dim() or not term.is_floating_point():
-        kind = f"a tensor of {term.dtype} of shape {tuple(term.shape)}" if isinstance(term, Tensor) else repr(term)
-        raise NotAllowed(f"the loss is {kind}; allowed: a scalar, such as the mean over the batch.")
+        raise NotAllowed(f"the loss is {kind_of(term)}; allowed: a scalar, such as the mean over the batch.")
     if not term.requires_grad:
         raise NotAllowed("the loss has no gradient: it was computed without gradients, or from numbers alone.")
 

@@ -49,7 +49,9 @@ def query(
     trained = _trained(cycle - 1, check(global_model, "global_model"), local_models, rounds, check)
     before = {_client_of(key): to_arrays(state) for key, state in (memory or {}).items()}
     workers = runtime.workers(images, config)
-    chosen = query_cycle(config, client_pools(pool), trained, cycle, workers, before, images.folder)
+    chosen = query_cycle(
+        config, client_pools(pool), trained, cycle, workers, before, images.folder, runtime.on_wait(config, cycle)
+    )
     sizes = [len(s.samples) for s in chosen.selections.values()]
     queried = pd.DataFrame(
         {
