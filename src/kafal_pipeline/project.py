@@ -17,7 +17,7 @@ from kafal_pipeline.config.resolve import ConfigError
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.models import MODELS
 from kafal_pipeline.query import QUERIES
-from kafal_pipeline.registry import check_name, create, lacking
+from kafal_pipeline.registry import DOTTED_PATH, check_name, create, lacking
 from kafal_pipeline.update import UPDATES
 
 T = TypeVar("T")
@@ -246,7 +246,7 @@ def names_own_class() -> bool:
     config = active()
     options = [str(value) for strategy in (config.query, config.update) for value in strategy.options.values()]
     names = [(config.query.name, QUERIES), (config.update.name, UPDATES), (config.model.name, MODELS)]
-    return any(name not in entries for name, entries in names) or any("." in option for option in options)
+    return any(name not in entries for name, entries in names) or any(map(DOTTED_PATH.search, options))
 
 
 def _check_kind(kind: str, strategy: object, name: str) -> None:

@@ -159,13 +159,13 @@ class Noting:
     def __init__(self):
         self.clients = []
 
-    def stream(self):
-        return single_thread()
-
     def train(self, task):
         self.clients.append(task.client)
         yield
         return task.client
+
+    def advance(self, task, steps):
+        return task.client if next(steps, "the end") == "the end" else None
 
 
 def test_a_client_comes_back_to_its_lane_and_no_lane_is_idle(images):

@@ -66,7 +66,8 @@ def dry_run(config: Config, images: ImageData) -> None:
     except Late:
         logger.warning("%s: a dry run did not end in %g s; the run begins without it.", ", ".join(own), PATIENCE)
     except UserError as error:
-        raise UserError(f"dry run: {error}") from error
+        whose = "" if any(name in str(error) for name in own) else f" of {', '.join(own)}"
+        raise UserError(f"dry run{whose}: {error}") from error
 
 
 def _try_out(config: Config, images: ImageData) -> None:

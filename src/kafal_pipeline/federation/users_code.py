@@ -7,7 +7,6 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from kafal_pipeline.errors import NotAllowed, UserError
 
@@ -104,10 +103,8 @@ def name_of(strategy: object) -> str:
 
 def _own_parts(strategy: object) -> list[object]:
     """Return the strategy, or those of its parts, whose class a user has written."""
-    if _root_of(strategy) != OURS:
-        return [] if _root_of(strategy) in sys.stdlib_module_names else [strategy]
-    parts: list[Any] = list(getattr(strategy, "__dict__", {}).values())
-    return [part for part in parts if _root_of(part) not in {OURS, *sys.stdlib_module_names, "torch", "numpy"}]
+    parts = list(getattr(strategy, "__dict__", {}).values()) if _root_of(strategy) == OURS else [strategy]
+    return [part for part in parts if _root_of(part) not in {OURS, "numpy", "torch", *sys.stdlib_module_names}]
 
 
 def _class_of(strategy: object) -> type:
