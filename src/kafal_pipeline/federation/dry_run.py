@@ -125,7 +125,6 @@ def _pools(images: ImageData) -> dict[int, ClientPool]:
 def _small(config: Config) -> Config:
     """Return the configuration of the smallest trial: all else is as it will be."""
     changes = {
-        "partition": {"clients": CLIENTS},
         "budget": {"per_cycle": BUDGET},
         "federation": {"rounds": 1, "participation": 1.0},
         "training": {"local_epochs": 1, "batch_size": LABELLED, "processes": 1, "cuda_graphs": False},

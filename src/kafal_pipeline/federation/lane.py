@@ -72,7 +72,8 @@ class Lane:
         self._previous: nn.Module | None = None
         self._workspace = Workspace.of(self.student, classes, config.training.momentum, self.device)
         self._draws = Draws.on(self.device)
-        self._own = bool(own_classes({"update": update, "model": self.student}))
+        strategies = {"update": update, "model": self.student}
+        self._own = strategies if own_classes(strategies) else {}
         self._stream: torch.cuda.Stream | None = None
         self._recordings: Recordings | None = None
         if self.device.type == "cuda":
@@ -90,7 +91,7 @@ class Lane:
         """
         where = f"client {task.client}, cycle {task.cycle}, round {task.round}"
         stream = torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext()
-        with stream, blamed(where, update=self.update, model=self.student):
+        with stream, blamed(where, **self._own):
             try:
                 next(steps)
             except StopIteration as end:

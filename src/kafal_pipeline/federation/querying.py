@@ -147,9 +147,7 @@ def _first_phase(asked: Callable[[], Iterator[tuple[int, SummaryResult]]], folde
             told.models[client, kind] = model
         told.trained[client], told.used[client] = list(answer.trained), answer.models
         answers[client] = answer.summary
-    told.summaries = {
-        client: answers[client] for client in sorted(answers)
-    }  # a sum over them goes by the clients' numbers
+    told.summaries = dict(sorted(answers.items()))  # a sum over them goes by the clients' numbers
     return told
 
 

@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping
 from kafal_pipeline.errors import NotAllowed, UserError
 
 OURS = "kafal_pipeline"
+OTHERS = frozenset({OURS, "numpy", "torch", *sys.stdlib_module_names})
+"""Packages whose classes are nobody's of a user's own."""
+
 FRAMES = 3
 """Of the user's own lines, the innermost ones that a message shows."""
 
@@ -104,7 +107,7 @@ def name_of(strategy: object) -> str:
 def _own_parts(strategy: object) -> list[object]:
     """Return the strategy, or those of its parts, whose class a user has written."""
     parts = list(getattr(strategy, "__dict__", {}).values()) if _root_of(strategy) == OURS else [strategy]
-    return [part for part in parts if _root_of(part) not in {OURS, "numpy", "torch", *sys.stdlib_module_names}]
+    return [part for part in parts if _root_of(part) not in OTHERS]
 
 
 def _class_of(strategy: object) -> type:

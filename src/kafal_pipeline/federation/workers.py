@@ -115,6 +115,7 @@ class Workers:
                 for future in done:
                     yield futures.pop(future), future.result()
         except BrokenProcessPool:
+            futures.clear()  # the pool's thread sets each one's error, and would fail at one that is cancelled
             raise UserError(self._ended()) from None
         finally:
             for future in futures:
