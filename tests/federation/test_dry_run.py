@@ -35,6 +35,10 @@ class Query(ScoreQuery):
         return {scores}
     {query}
 
+class Model(CNN4):
+    def features(self, images):
+        return {features}
+
 @dataclass(frozen=True)
 class Own(Update):
     def client_loss(self, step):
@@ -123,9 +127,9 @@ def write(tmp_path, monkeypatch):
     """Return a function that writes the module of a user's own query and update."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def make(scores="rng.random(len(pool))", query="", loss=LOSS, update=""):
+    def make(scores="rng.random(len(pool))", query="", loss=LOSS, update="", features="super().features(images)"):
         sys.modules.pop("own_strategies", None)
-        text = HEAD.replace("{scores}", scores).replace("{query}", query)
+        text = HEAD.replace("{scores}", scores).replace("{query}", query).replace("{features}", features)
         (tmp_path / "own_strategies.py").write_text(text.replace("{loss}", loss).replace("{update}", update))
 
     yield make
@@ -158,6 +162,26 @@ def test_a_class_with_a_fault_is_refused(begin, kind, parts, message):
 @pytest.mark.parametrize("scores", ["np.random.rand(len(pool))", "torch.rand(len(pool)).numpy()"])
 def test_what_draws_from_a_global_generator_draws_the_same_again(begin, scores):
     begin("query", scores=scores)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ("F.dropout(super().features(images), training=self.training)", None),
+        ("super().features(images)[:, :5]", "model own_strategies.Model: one forward: RuntimeError: "),
+        ("F.dropout(super().features(images))", "gave other logits the second time"),
+        ("super().features(images) * (1 if len(images) == 4 else [])", "client 0, cycle 1: TypeError"),
+    ],
+)
+def test_a_model_of_ones_own_is_tried(images, make_config, write, features, message):
+    write(features=features)
+    config = make_config(model="own_strategies.Model")
+    if message is None:
+        dry_run(config, images)
+        return
+    with pytest.raises(UserError, match=r"^dry run: model own_strategies\.Model: ") as raised:
+        dry_run(config, images)
+    assert message in str(raised.value)
 
 
 def test_this_packages_own_are_not_tried(images, make_config, monkeypatch):
