@@ -112,13 +112,14 @@ def test_a_process_that_dies_is_reported_to_the_user(digits, make_config):
 def test_tasks_of_a_pool_that_broke_are_left_to_it(digits, make_config, monkeypatch):
     """Its thread sets each one's error; at one that has been cancelled it would fail, with a traceback of its own."""
     state = to_arrays(initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=0))
+    monkeypatch.setattr("kafal_pipeline.federation.workers.AHEAD", 10)  # more than the pool hands out
     with Workers(digits, make_config(training={"processes": 2})) as workers:
         submit, submitted = workers._submit, []
         monkeypatch.setattr(workers, "_submit", lambda *task: submitted.append(submit(*task)) or submitted[-1])
         monkeypatch.setattr(workers, "_wait", lambda futures: (_ for _ in ()).throw(BrokenProcessPool))
         with pytest.raises(UserError, match="ended unexpectedly"):
-            workers.map("predict", [PredictTask(state, 0, 300)] * 4)
-        assert len(submitted) == 4
+            workers.map("predict", [PredictTask(state, 0, 300)] * 20)
+        assert len(submitted) == 20
         assert not any(future.cancelled() for future in submitted)
 
 
