@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kafal_pipeline import parameter_files, saved_run, saved_trial
-from kafal_pipeline.config import Config, ModelConfig, resolve
+from kafal_pipeline.config import Config, ModelConfig, Strategy, resolve
 from kafal_pipeline.config.compare import CompareConfig, instead_of, resolve_comparison
 from kafal_pipeline.config.resolve import ConfigError
 from kafal_pipeline.errors import UserError
 from kafal_pipeline.models import MODELS
 from kafal_pipeline.query import QUERIES
-from kafal_pipeline.registry import DOTTED_PATH, check_name, create, lacking
+from kafal_pipeline.registry import DOTTED_PATH, check_name
 from kafal_pipeline.update import UPDATES
 
 T = TypeVar("T")
@@ -215,7 +215,7 @@ def check_strategies(config: Config) -> None:
         try:
             check_name(kind, strategy.name, entries)
             if strategy.options or strategy.name not in entries:
-                _check_kind(kind, create(kind, strategy.name, strategy.options, entries), strategy.name)
+                _make(kind, strategy)
         except UserError as error:
             problems.append(_keyed(kind, str(error).removeprefix(f"{kind}: ")))
     try:
@@ -241,23 +241,24 @@ def check_strategies(config: Config) -> None:
         raise ConfigError(problems)
 
 
+def _make(kind: str, strategy: Strategy) -> None:
+    """Make a query or an update: what is wrong with it shows before the results of an earlier run make place."""
+    if kind == "query":
+        from kafal_pipeline.query.factory import make_query  # noqa: PLC0415 - as the next
+
+        make_query(strategy)
+    else:
+        from kafal_pipeline.update.factory import make_update  # noqa: PLC0415 - torch takes seconds to import
+
+        make_update(strategy)
+
+
 def names_own_class() -> bool:
     """Tell whether the run's query, update or model, or a part of one, may be a user's own class."""
     config = active()
     options = [str(value) for strategy in (config.query, config.update) for value in strategy.options.values()]
     names = [(config.query.name, QUERIES), (config.update.name, UPDATES), (config.model.name, MODELS)]
     return any(name not in entries for name, entries in names) or any(map(DOTTED_PATH.search, options))
-
-
-def _check_kind(kind: str, strategy: object, name: str) -> None:
-    """Refuse a class of the user's that is no strategy before the results of an earlier run make place for new ones."""
-    if kind == "query" and not callable(getattr(strategy, "select", None)):
-        raise UserError(lacking("query", name, type(strategy), "select"))
-    if kind == "update":
-        from kafal_pipeline.update.base import Update  # noqa: PLC0415 - torch takes seconds to import
-
-        if not isinstance(strategy, Update):
-            raise UserError(f"update: found {name!r}, which does not derive from kafal_pipeline.update.base.Update.")
 
 
 def _check_weights(path: str | None) -> None:

@@ -20,8 +20,7 @@ from kafal_pipeline.federation.workers import Late, Workers, own_classes_in
 from kafal_pipeline.models import build
 from kafal_pipeline.models.check import check_network
 from kafal_pipeline.models.factory import network_class
-from kafal_pipeline.query import QUERIES
-from kafal_pipeline.registry import create
+from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.training.devices import single_thread
 from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.update.factory import make_update
@@ -82,7 +81,7 @@ def _try_out(config: Config, images: ImageData) -> None:
         predict_test(models[0], min(2, len(images.test_labels)), workers)
         if workers.device.type != "cpu":  # a GPU may round differently the second time
             return
-        query = create("query", config.query.name, config.query.options, QUERIES)
+        query = make_query(config.query)
         update, model = make_update(config.update), network_class(config.model)
         with blamed("all clients", update=update, model=model):
             if any(not torch.equal(tensor, models[1][name]) for name, tensor in models[0].items()):

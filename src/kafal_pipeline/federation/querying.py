@@ -15,10 +15,9 @@ from kafal_pipeline.federation.query_worker import QueryResult, QueryTask, Summa
 from kafal_pipeline.federation.spill import Spill
 from kafal_pipeline.federation.states import Arrays, size_in_bytes, to_arrays
 from kafal_pipeline.federation.workers import Workers
-from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import Selection, summarises
+from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.query.pool import QueryModel
-from kafal_pipeline.registry import create
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
@@ -85,7 +84,7 @@ def query_cycle(
     _log_idle([client for client in clients if client not in trained.local_states], trained.cycle)
     make = partial(_task, config, pools, trained, cycle, memory or {}, to_arrays(trained.global_state))
     told = _Told()
-    if summarises(create("query", config.query.name, config.query.options, QUERIES)):
+    if summarises(make_query(config.query)):
         told = _first_phase(partial(_asked, workers, "summarise", clients, make, on_wait), folder)
     answers: dict[int, QueryResult] = dict(
         _asked(workers, "select", clients, lambda client: told.add_to(make(client)), on_wait)

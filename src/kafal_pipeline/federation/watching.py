@@ -13,9 +13,8 @@ from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.errors import NotAllowed
 from kafal_pipeline.federation.states import Arrays
 from kafal_pipeline.federation.users_code import blamed
-from kafal_pipeline.query import QUERIES
+from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.randomness import Purpose, numpy_generator
-from kafal_pipeline.registry import create
 from kafal_pipeline.training.inference import predictions
 from kafal_pipeline.training.pixels import Pixels
 
@@ -32,7 +31,7 @@ def begin_watching(config: Config, pools: Mapping[int, ClientPool], cycle: int) 
         By client: ``samples`` (ascending), their ``changes`` so far, 0, and the classes last ``predicted``, -1 for
         none.
     """
-    query = create("query", config.query.name, config.query.options, QUERIES)
+    query = make_query(config.query)
     with blamed(f"cycle {cycle}, all clients", query=query):
         size = getattr(query, "watched_samples", 0)
         if not isinstance(size, int) or size < 0:

@@ -21,9 +21,8 @@ from kafal_pipeline.federation.states import to_state
 from kafal_pipeline.federation.tasks import PredictTask, TrainResult, TrainTask
 from kafal_pipeline.federation.users_code import blamed
 from kafal_pipeline.models import build
-from kafal_pipeline.query import QUERIES
-from kafal_pipeline.query.base import Query, Summarises
-from kafal_pipeline.registry import create
+from kafal_pipeline.query.base import Summarises
+from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.training.devices import choose_device
 from kafal_pipeline.training.inference import predictions
 from kafal_pipeline.training.pixels import Pixels
@@ -65,7 +64,7 @@ class Worker:
         self.train_pixels = Pixels(data.train_images, mean, std, self.device)
         self.test_pixels = Pixels(data.test_images, mean, std, self.device)
         self.num_classes = data.num_classes
-        self.query: Query = create("query", config.query.name, config.query.options, QUERIES)
+        self.query = make_query(config.query)
         self._new_network = partial(
             build,
             config.model,

@@ -28,8 +28,7 @@ from kafal_pipeline.federation.processes import (
 from kafal_pipeline.federation.users_code import own_classes
 from kafal_pipeline.federation.worker import Worker
 from kafal_pipeline.models.factory import network_class
-from kafal_pipeline.query import QUERIES
-from kafal_pipeline.registry import create
+from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.training.devices import choose_device, single_thread
 from kafal_pipeline.update.factory import make_update
 
@@ -197,7 +196,7 @@ def own_classes_in(config: Config) -> list[str]:
     """Return how messages call the classes of a user's own that a configuration names."""
     return own_classes(
         {
-            "query": create("query", config.query.name, config.query.options, QUERIES),
+            "query": make_query(config.query),
             "update": make_update(config.update),
             "model": network_class(config.model),
         }
