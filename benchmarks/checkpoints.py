@@ -23,11 +23,11 @@ from typing import Any
 import measure
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import client_pools, initial_pool, make_partition, open_store
-from kafal_pipeline.federation.checkpoints import Checkpoints, Snapshot
+from kafal_pipeline.federation.between_rounds.checkpoints import Checkpoints, Snapshot
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
 from kafal_pipeline.federation.cycle import train_cycle
-from kafal_pipeline.federation.cycle_state import CycleState
-from kafal_pipeline.federation.states import initial_state
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.models.state import initial_state
 from matrix import parameters
 
 RESULTS = Path(__file__).parent / "results" / "checkpoints.json"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from kafal_pipeline.common.files import write_with
 from kafal_pipeline.data import ImageData
-from kafal_pipeline.data.pixels import Levels, batches
-from kafal_pipeline.files import write_with
+from kafal_pipeline.data.image_batches import Levels, batches
 
 SPLITS = ("train", "test")
 

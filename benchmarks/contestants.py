@@ -10,11 +10,11 @@ import numpy as np
 
 from kafal_pipeline.config import Config, resolve
 from kafal_pipeline.data import ImageData
-from kafal_pipeline.data.store import read_store
-from kafal_pipeline.federation.query_worker import QueryTask
-from kafal_pipeline.federation.states import initial_state, to_arrays
-from kafal_pipeline.federation.tasks import TrainTask
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.data.store.read import read_store
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.federation.workers.query_worker import QueryTask
+from kafal_pipeline.federation.workers.tasks import TrainTask
+from kafal_pipeline.models.state import initial_state, to_arrays
 from published import Client, Setting
 
 

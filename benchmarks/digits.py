@@ -3,7 +3,7 @@
     python benchmarks/digits.py [--seeds 0-9] [--report]
 
 Runs `kedro run --pipeline compare`, hours on two cores; runs that are there are not done again, and an interrupted
-comparison goes on. --report runs none. Then writes docs/digits.md and its figures from the comparison's tables.
+comparison resumes. --report runs none. Then writes docs/digits.md and its figures from the comparison's tables.
 """
 
 from __future__ import annotations
@@ -48,11 +48,14 @@ def page() -> str:
     lines = [
         "# Every query on digits",
         "",
-        f"scikit-learn's digits in the default protocol, {found['seeds']} seeds, every query under KCFU and FedAvg:",
-        "the area under the learning curve (AULC, mean ± standard deviation over the seeds), the paired difference to",
-        "`random` under the same update in points (Hodges-Lehmann, with its 95 % interval), and the p value of the",
-        "one-sided Wilcoxon test, corrected by Holm over all comparisons with `random`. Made by",
-        "`python benchmarks/digits.py`; AULC in percent.",
+        "This page compares every query on scikit-learn's digits, in the default protocol, under the updates KCFU and",
+        f"FedAvg, over {found['seeds']} seeds. `python benchmarks/digits.py` makes it.",
+        "",
+        "- *AULC*: area under the learning curve in percent, mean ± standard deviation over the seeds.",
+        "- *above random*: difference to `random` under the same update, in points, paired by seed (Hodges-Lehmann,",
+        "  with its 95 % interval).",
+        "- *p*: of the one-sided Wilcoxon test, corrected by Holm over all comparisons with `random`. Below 0.05 the",
+        "  lead is more than luck.",
         "",
         "| query | " + " | ".join(f"{name}: AULC | above random | p" for name in UPDATES) + " |",
         "|---|" + "---|" * (3 * len(UPDATES)),

@@ -4,7 +4,7 @@
 
 Needs torch, numpy, pandas, scikit-learn, scipy, safetensors and Pillow, not Kedro, MLflow, DVC or pydantic. Writes
 `trial.json` (measures, seconds, samples a second and memory of every cycle) and, after every round, `state.npz`: the
-same command goes on from there after a kill or the end of `--budget-seconds`.
+same command resumes from there after a kill or the end of `--budget-seconds`.
 
 `--pack` writes the images of --data in two parts small enough to carry, and ends: `--data part_1 part_2` reads them.
 """
@@ -30,12 +30,12 @@ import torch
 
 import cifar_parts
 import measure
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.files import write_json
 from kafal_pipeline.data import ImageData, client_pools, initial_pool, make_partition, split_table
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation.states import initial_state, to_arrays
-from kafal_pipeline.federation.tasks import TrainTask
-from kafal_pipeline.federation.workers import Workers
-from kafal_pipeline.files import write_json
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.federation.workers.tasks import TrainTask
+from kafal_pipeline.models.state import initial_state, to_arrays
 from kafal_pipeline.training.devices import choose_device
 from protocol import CIFAR10, Section, configuration, merged
 from trial import Trial, samples_of
@@ -144,7 +144,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, nargs="+", required=True, help="one .npz with MedMNIST's keys, or its parts"
     )
-    parser.add_argument("--split", type=Path, help="JSON with each client's training indices; without: one drawn anew")
+    parser.add_argument("--split", type=Path, help="JSON with each client's training indices; without: one is drawn")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".")))
     parser.add_argument("--label", default=LABEL, help="what the report calls the data set")
     parser.add_argument("--pack", action="store_true", help="write --data in parts into --out, and end")

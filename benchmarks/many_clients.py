@@ -22,15 +22,15 @@ import numpy as np
 import torch
 
 import measure
+from kafal_pipeline.common.machine import cores
 from kafal_pipeline.config import Config, DatasetConfig, resolve
 from kafal_pipeline.data import ImageData, open_store
 from kafal_pipeline.data.pools import ClientPool
-from kafal_pipeline.data.store import read_store
+from kafal_pipeline.data.store.read import read_store
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.querying import query_cycle
-from kafal_pipeline.federation.states import initial_state
-from kafal_pipeline.federation.workers import Workers
-from kafal_pipeline.machine import cores
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.models.state import initial_state
 
 IMAGES, LABELLED, ACTIVE, ROUNDS = 50, 32, 10, 20
 FEW, MANY = 10, 1000

@@ -25,11 +25,11 @@ from typing import Any
 import torch
 import yaml
 
+from kafal_pipeline.common.machine import cores
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import open_store
 from kafal_pipeline.evaluation import learning_curve, summary
-from kafal_pipeline.machine import cores
-from kafal_pipeline.pipelines import runtime
+from kafal_pipeline.lifecycle import resources
 from kafal_pipeline.pipelines.fal import nodes
 from kafal_pipeline.pipelines.partition import nodes as partition
 from kafal_pipeline.query import QUERIES
@@ -59,7 +59,7 @@ def trial(env: str, query: str, update: str, seed: int) -> dict[str, Any]:
         row |= _measured(values)
     except Exception as error:  # the table says which pairs fail
         row["error"] = repr(error)
-    runtime.close()
+    resources.close()
     return row | {"cpu_seconds": round(time.process_time() - start, 2)}
 
 
@@ -106,7 +106,7 @@ def main() -> int:
     wanted = itertools.product(options.seeds, options.queries, options.updates)
     left = [(query, update, seed) for seed, query, update in wanted if (query, update, seed) not in done]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["kafal_pipeline.federation.worker", "kafal_pipeline.pipelines.fal.nodes"])
+    context.set_forkserver_preload(["kafal_pipeline.federation.workers.worker", "kafal_pipeline.pipelines.fal.nodes"])
     failed = 0
     with file.open("w", newline="") as stream, ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
         table = csv.DictWriter(stream, FIELDS)

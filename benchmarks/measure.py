@@ -45,7 +45,7 @@ def product_peak(dtype: torch.dtype, threads: int, size: int = 1024, seconds: fl
 
 def peak_memory(arguments: list[str]) -> float:
     """Largest memory of a Python program and its children while it runs, MB; pages that they share count once."""
-    import psutil  # noqa: PLC0415 - the rest serves machines that have none
+    import psutil  # the rest serves machines that have none
 
     program = psutil.Popen([sys.executable, "-W", "ignore", *arguments])
     peak = 0

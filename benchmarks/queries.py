@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from kafal_pipeline.files import write_text
+from kafal_pipeline.common.files import write_text
+from kafal_pipeline.common.registry import create
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import summarises
 from kafal_pipeline.query.pool import Head, Outputs, PoolView
-from kafal_pipeline.registry import create
-from kafal_pipeline.sources import query_digest
+from kafal_pipeline.runs.code_digest import query_digest
 
 CLASSES, WIDTH, LABELLED = 10, 64, 2000
 RESULTS = Path(__file__).parent / "results" / "queries.json"

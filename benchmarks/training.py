@@ -29,9 +29,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import contestants
 import measure
 import published
+from kafal_pipeline.common.machine import cores
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import ImageData, open_store
-from kafal_pipeline.machine import cores
 
 CIFAR = published.Setting(batch=128, flip=True, padding=4)
 DIGITS = published.Setting(batch=16, flip=False, padding=1)

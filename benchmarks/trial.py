@@ -11,14 +11,15 @@ import pandas as pd
 
 import trial_state
 from kafal_pipeline.data import ImageData, annotate, client_pools, initial_pool, label_counts
-from kafal_pipeline.evaluation.measures import classification_measures, confusion_matrix, entropy
+from kafal_pipeline.evaluation.measures import entropy
+from kafal_pipeline.evaluation.model_measures import evaluate
 from kafal_pipeline.evaluation.rounds import skipped
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
 from kafal_pipeline.federation.cycle import train_cycle
-from kafal_pipeline.federation.cycle_state import CycleState
 from kafal_pipeline.federation.prediction import predict_test
 from kafal_pipeline.federation.querying import query_cycle
-from kafal_pipeline.federation.states import initial_state
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.models.state import initial_state
 from protocol import Section, configuration
 from trial_state import TrialState
 
@@ -102,8 +103,8 @@ class Trial:
 
     def _evaluate(self, done: CycleState, workers: Workers) -> None:
         start = time.monotonic()
-        predictions = predict_test(done.global_state, len(self.data.test_labels), workers)
-        measures = classification_measures(confusion_matrix(self.data.test_labels, predictions, self.data.num_classes))
+        logits = predict_test(done.global_state, len(self.data.test_labels), workers)
+        measures = evaluate(self.data.test_labels, logits)
         pool, rounds = self.state.pool, pd.DataFrame(done.rows)
         labels = int(label_counts(pool, self.data.num_classes).sum())
         asked = pool.loc[pool["labelled_in_cycle"] == done.cycle, "label"]

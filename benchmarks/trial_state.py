@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.files import write_with
 from kafal_pipeline.data.pools import COLUMNS
-from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.cycle import ClientState, CycleState
-from kafal_pipeline.federation.states import Arrays, to_arrays, to_state
-from kafal_pipeline.files import write_with
+from kafal_pipeline.models.state import Arrays, to_arrays, to_state
 
 META = "meta"
 CLIENT_ARRAYS = ("momentum", "kept", "batch_norm")

@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 import pytest
 
-from kafal_pipeline import cli, project
+from kafal_pipeline import cli
+from kafal_pipeline.lifecycle import current_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -195,11 +196,11 @@ def test_only_what_trains_is_said_to_go_on(trains, capsys, monkeypatch):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(project, "_running", True)
-    monkeypatch.setattr(project, "_trains", trains)
+    monkeypatch.setattr(current_run, "_running", True)
+    monkeypatch.setattr(current_run, "_trains", trains)
     with pytest.raises(click.exceptions.Exit):
         cli._guarded(interrupted)()
-    assert ("goes on from the last saved round" in capsys.readouterr().err) == trains
+    assert ("resumes from the last saved round" in capsys.readouterr().err) == trains
 
 
 def test_runs_as_a_module(folder):

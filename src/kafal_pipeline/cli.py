@@ -1,4 +1,4 @@
-"""`kedro run` as a user should meet it: mistakes in one message, interruptions that say how to go on."""
+"""`kedro run` with mistakes in one message, and interruptions that say how to resume."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from kafal_pipeline import mishaps, project
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.pipelines import runtime
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.lifecycle import current_run, failure_messages, resources
 
 ASKED_FOR_WRONGLY = (ValueError, OmegaConfBaseException, MissingConfigException, YAMLError, DatasetError)
 """What Kedro raises before the first node, where a pipeline, node or environment is not there or a file is broken."""
@@ -64,17 +63,17 @@ def _message(error: BaseException | None) -> UserError | str | None:
 
     A file of the configuration that cannot be read is told as such, whatever the system says of it.
     """
-    mistake = mishaps.users_mistake(error)
+    mistake = failure_messages.users_mistake(error)
     if mistake is not None:
         return mistake
-    found = mishaps.of_system(error, project.doing())
-    return found and ((None if project.running() else project.broken_file()) or found)
+    found = failure_messages.of_system(error, current_run.doing())
+    return found and ((None if current_run.running() else current_run.broken_file()) or found)
 
 
 def _asked_for_wrongly(error: Exception, runner: str) -> bool:
     """Tell whether Kedro could not do what the command line or the configuration says, before the first node."""
     if isinstance(error, ASKED_FOR_WRONGLY):
-        return not project.running()
+        return not current_run.running()
     # Kedro imports the runner without asking whether it is there.
     name = runner.rpartition(".")[2]
     return isinstance(error, AttributeError | ImportError) and bool(name) and name in str(error)
@@ -85,7 +84,7 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(*args: Any, verbose: bool = False, **kwargs: Any) -> Any:
         # `--pipeline` is what users know, and works; its successor `--pipelines` works too.
         warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated", category=KedroDeprecationWarning)
-        for name in ("kedro.pipeline.node", "kedro.runner.sequential_runner", "kafal_pipeline.runner"):
+        for name in ("kedro.pipeline.node", "kedro.runner.sequential_runner", "kafal_pipeline.lifecycle.runner"):
             logging.getLogger(name).addFilter(_said_once)
         atexit.register(gc.freeze)  # else the end looks through all of PyTorch once more, most of a second
         try:
@@ -95,9 +94,9 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             _abort()
             terminated = isinstance(interruption, Terminated)
             click.echo("\nTerminated." if terminated else "\nInterrupted.", err=True)
-            if project.running() and project.trains():
-                without = ", without restart=true," if project.active().restart is True else ""
-                click.echo(f"The same command{without} goes on from the last saved round.", err=True)
+            if current_run.running() and current_run.trains():
+                without = ", without restart=true," if current_run.active().restart is True else ""
+                click.echo(f"The same command{without} resumes from the last saved round.", err=True)
             raise click.exceptions.Exit(143 if terminated else 130) from None
         except Exception as error:
             message = _message(error)
@@ -105,16 +104,16 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             if verbose:
                 click.echo("".join(traceback.format_exception(error)), err=True)
-            raise click.ClickException(f"{message or project.broken_file() or error}") from None
+            raise click.ClickException(f"{message or current_run.broken_file() or error}") from None
 
     return guarded
 
 
 def _abort() -> None:
     """End what the run started; the tracker marks the run KILLED."""
-    from kafal_pipeline.settings import HOOKS  # noqa: PLC0415 - this module is imported before the settings
+    from kafal_pipeline.settings import HOOKS
 
-    runtime.close(patience=0.2)
+    resources.close(patience=0.2)
     for hooks in HOOKS:
         if hasattr(hooks, "abort"):
             hooks.abort()
@@ -177,6 +176,6 @@ for _option in run.params:
     if _option.name == "params":
         _option.callback, _option.multiple, _option.default = _split_params, True, None  # type: ignore[attr-defined]
     elif _option.name == "runner":
-        _option.default = "kafal_pipeline.runner.ResumableSequentialRunner"
+        _option.default = "kafal_pipeline.lifecycle.runner.ResumableSequentialRunner"
 run.params.append(click.Option(["--verbose"], is_flag=True, help="Show the traceback of a mistake too."))
 cli.add_command(run)

@@ -6,19 +6,20 @@ import warnings
 
 from kedro.pipeline import Pipeline
 
-from kafal_pipeline import project, saved_trial
+from kafal_pipeline.lifecycle import current_run
 from kafal_pipeline.pipelines import compare, data, doctor, fal, partition, report
+from kafal_pipeline.runs import gpu_trial
 
 
 def register_pipelines() -> dict[str, Pipeline]:
     """Return all pipelines, unrolled for the number of cycles in the parameters (``--params cycles=4`` included)."""
     # A cycle reads the one before, so that names with a namespace cross namespaces on purpose.
     warnings.filterwarnings("ignore", message="One or more dataset names contain", category=UserWarning)
-    cycles = project.active().cycles
-    root = project.root()
+    cycles = current_run.active().cycles
+    root = current_run.root()
     data_pipeline, partition_pipeline = data.create_pipeline(root), partition.create_pipeline(root)
     trial = fal.create_pipeline(cycles) + report.create_pipeline(cycles)
-    carried = project.session().runtime_params.get(saved_trial.KEY)
+    carried = current_run.session().runtime_params.get(gpu_trial.KEY)
     whole = data_pipeline + partition_pipeline + trial
     return {
         "__default__": whole,
@@ -26,7 +27,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "data": data_pipeline,
         "partition": partition_pipeline,
         "trial": trial,
-        "compare": data_pipeline + compare.create_pipeline(project.session()),
+        "compare": data_pipeline + compare.create_pipeline(current_run.session()),
         "report": report.create_pipeline(cycles) if carried is None else report.create_trial_pipeline(str(carried)),
         "doctor": doctor.create_pipeline(root),
     }

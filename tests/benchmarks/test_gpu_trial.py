@@ -13,7 +13,7 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.evaluation import CycleMetrics
 
 ROOT = Path(__file__).parents[2]
@@ -150,7 +150,9 @@ def test_a_trial_is_reported_like_a_run_without_its_images(gpu_trial, files, tmp
     assert (summary["dataset"], summary["update"]) == ("cifar10_gpu_trial", "fedavg")
     assert summary["cost"]["peak_memory_mb"] == written["peak_memory_mb"]
     assert summary["trial"]["finished"]
-    assert len(list(folder.glob("*.png"))) == 3
+    assert len(list(folder.glob("*.png"))) == 4
+    assert summary["final_auroc_macro"] == rows[1]["auroc_macro"]
+    assert pd.read_csv(folder / "classes.csv")["auroc"].tolist() == rows[1]["per_class_auroc"]
     shown = capsys.readouterr().out
     assert f"{100 * rows[1]['accuracy']:.2f} %" in shown
     assert f"{summary['cost']['samples_per_second']:,.0f} samples/s (cpu, bf16)" in shown
@@ -158,17 +160,19 @@ def test_a_trial_is_reported_like_a_run_without_its_images(gpu_trial, files, tmp
     assert "Not finished" not in shown
 
 
+ROW = {"cycle": 0, "labels": 3, "labelled_fraction": 0.1, "accuracy": 0.5, "balanced_accuracy": 0.5}
+ROW |= {"macro_f1": 0.5, "per_class_accuracy": [0.5, None], "classes": ["a", "b"], "queried_histogram": [2, 1]}
+ROW |= {"queried_entropy": None, "train_seconds": 2.0, "query_seconds": None, "evaluate_seconds": 1.0}
+ROW |= {"bytes_sent": 8, "skipped_client_rounds": 0, "steps": 4, "samples": 1000, "samples_per_second": 500.0}
+
+
 @pytest.fixture
 def trial_file(gpu_trial, tmp_path):
     """A function that writes the file of an unfinished trial on a GPU, with changes."""
-    row = {"cycle": 0, "labels": 3, "labelled_fraction": 0.1, "accuracy": 0.5, "balanced_accuracy": 0.5}
-    row |= {"macro_f1": 0.5, "per_class_accuracy": [0.5, None], "classes": ["a", "b"], "queried_histogram": [2, 1]}
-    row |= {"queried_entropy": None, "train_seconds": 2.0, "query_seconds": None, "evaluate_seconds": 1.0}
-    row |= {"bytes_sent": 8, "skipped_client_rounds": 0, "steps": 4, "samples": 1000, "samples_per_second": 500.0}
 
     def write(**changes):
         values = gpu_trial.trial_values(gpu_trial.parse(["--data", "x.npz", "--device", "cuda:7"]))
-        content = {"dataset": gpu_trial.LABEL, "values": values, "finished": False, "cycles": [row]}
+        content = {"dataset": gpu_trial.LABEL, "values": values, "finished": False, "cycles": [ROW]}
         content |= {"split_table": [{"client": 0, "class": 1, "count": 3}], "device": "NVIDIA H200", "torch": "2"}
         content |= {"peak_memory_mb": 4000.0, "peak_gpu_memory_mb": 3000.0, **changes}
         path = tmp_path / "trial.json"
@@ -192,6 +196,8 @@ def test_an_unfinished_trial_of_a_gpu_is_reported_as_far_as_it_came(trial_file, 
         ({"cycles": "absent"}, "has not finished any cycle"),
         ({"cycles": []}, "has not finished any cycle"),
         ({"cycles": [{"cycle": 0}]}, "cycles.0.labels: is needed"),
+        ({"cycles": [ROW | {"confusion_matrix": [[3]]}]}, "cycle 0 is not one that follows"),
+        ({"cycles": [ROW | {"confusion_matrix": [[1, 2], [0]]}]}, "cycle 0 is not one that follows"),
         ({"split_table": "absent"}, "split_table: is needed"),
         ({"split_table": [{"client": 0, "class": 2, "count": 3}]}, "a class beyond"),
         ({"values": "absent"}, "values: is needed"),

@@ -11,7 +11,7 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from kafal_pipeline.runner import ResumableSequentialRunner
+from kafal_pipeline.lifecycle.runner import ResumableSequentialRunner
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kafal_pipeline.common.registry import Entry
 from kafal_pipeline.query import QUERIES
-from kafal_pipeline.registry import Entry
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

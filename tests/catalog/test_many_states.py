@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kafal_pipeline.catalog import ManyStates
-from kafal_pipeline.federation.lazy import Lazy
+from kafal_pipeline.federation.between_rounds.lazy import Lazy
 
 
 class Tracked(dict):

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import pytest
 
+from kafal_pipeline.common.options import Field, InvalidOptions, as_instance
 from kafal_pipeline.config import resolve
 from kafal_pipeline.config import sections as module
 from kafal_pipeline.config.compare import CompareConfig
 from kafal_pipeline.config.resolve import Config, ConfigError
-from kafal_pipeline.options import Field, InvalidOptions, as_instance
-from kafal_pipeline.project import check_strategies
+from kafal_pipeline.lifecycle.current_run import check_strategies
 
 MOST = {"maximum", "exclusiveMaximum", "le", "lt"}
 LEAST = {"minimum", "exclusiveMinimum", "ge", "gt"}

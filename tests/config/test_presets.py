@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from kafal_pipeline.common.registry import create
 from kafal_pipeline.config import resolve
 from kafal_pipeline.models import MODELS
 from kafal_pipeline.models.factory import check
 from kafal_pipeline.query import QUERIES
-from kafal_pipeline.registry import create
 from kafal_pipeline.update.factory import make_update
 
 ROOT = Path(__file__).parents[2]

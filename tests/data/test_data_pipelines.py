@@ -4,8 +4,8 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data import read_store
-from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines import data, partition
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.sources import find_source
-from kafal_pipeline.errors import UserError
 
 
 def read(root, **options):
@@ -136,12 +136,18 @@ KEYS = [f"{name}/{number}.png" for name in ("dog", "cat") for number in range(3)
 
 @pytest.mark.parametrize(
     ("clients", "expected"),
-    [(["7", "5", "7", "5", "5", "7"], [5, 5, 7, 7, 5, 7]), (list("bababb"), [0, 1, 1, 1, 0, 1])],
+    [(["10", "9", "10", "9", "9", "10"], [0, 0, 1, 1, 0, 1]), (list("bababb"), [0, 1, 1, 1, 0, 1])],
 )
 def test_table_of_clients(image_folder, clients, expected):
     rows = "\n".join(f"{key},{client}" for key, client in zip(KEYS, clients, strict=True))
     (image_folder / "train_clients.csv").write_text(f"file,client\n{rows}\n")
-    assert read(image_folder).train_clients.tolist() == expected
+    data = read(image_folder)
+    assert data.train_clients.tolist() == expected
+    assert data.test_clients is None
+    assert data.client_names == tuple(sorted(set(clients), key=lambda name: (len(name), name)))
+    test = [f"{name}/{number}.png,{clients[number]}\n" for name in ("cat", "dog") for number in range(2)]
+    (image_folder / "test_clients.csv").write_text("file,client\n" + "".join(test))
+    assert read(image_folder).test_clients.tolist() == [1, 0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +155,11 @@ def test_table_of_clients(image_folder, clients, expected):
     [
         ("image,client\ncat/0.png,1\n", "must have `file` and `client`"),
         ("file,client\n" + "".join(f"{key},1\n" for key in KEYS[:-1]), r"cat/2\.png is not in the table"),
-        ("file,client\n" + "".join(f"{key},1\n" for key in [*KEYS, "cat/9.png"]), r"cat/9\.png is no training image"),
+        (
+            "file,client\n" + "".join(f"{key},1\n" for key in [*KEYS, "cat/9.png"]),
+            r"cat/9\.png is no image under train/",
+        ),
+        ("file,client\n" + "".join(f"{key}, \n" for key in KEYS), r"cat/0\.png has no client"),
         ("file,client\n" + "".join(f"{key},1\n" for key in [*KEYS, KEYS[0]]), "names a file twice"),
     ],
 )

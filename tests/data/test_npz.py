@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.sources import find_source
-from kafal_pipeline.errors import UserError
 
 
 @pytest.fixture
@@ -46,8 +46,21 @@ def test_optional_keys(read, arrays):
     np.testing.assert_array_equal(data.train_clients, np.arange(12) % 4)
 
 
+@pytest.mark.parametrize("called", [np.array([7, 30, 1000]), np.array(["Aachen", "Bonn", "Köln"])])
+def test_clients_of_both_splits_are_numbered_together(read, arrays, called):
+    train, test = np.arange(12) % 3, np.array([2, 2, 0, 0, 0, 2])
+    data = read(arrays | {"train_clients": called[train], "test_clients": called[test][:, None]})
+    assert data.train_clients.tolist() == train.tolist()
+    assert data.test_clients.tolist() == test.tolist()
+    assert data.client_names == tuple(str(name) for name in called)
+
+
 def bad(key, value):
     return lambda arrays: arrays | {key: value(arrays[key]) if callable(value) else value}
+
+
+def clients(train, test):
+    return lambda arrays: arrays | {"train_clients": train, "test_clients": test}
 
 
 @pytest.mark.parametrize(
@@ -76,6 +89,12 @@ def bad(key, value):
         (bad("train_labels", lambda a: a.astype(object)), "without object arrays"),
         (bad("train_clients", np.arange(11)), "train_clients: found 11 items"),
         (bad("train_clients", -np.arange(12)), "train_clients: found -1"),
+        (bad("train_clients", np.array([""] * 12)), "train_clients: found an empty name at position 0"),
+        (bad("test_clients", np.arange(6)), "whose the test images are.*Add train_clients"),
+        (clients(np.arange(12), np.arange(5)), "test_clients: found 5 items for 6 images"),
+        (clients(np.arange(12), np.full(6, 12)), "test_clients: found 12, which is no client of train_clients"),
+        (clients(np.array(["a"] * 12), np.zeros(6, int)), "test_clients: found 0, which is no client"),
+        (clients(np.array(["a"] * 12), np.array(["b"] * 6)), "test_clients: found 'b', which is no client"),
     ],
 )
 def test_bad_array_is_named(read, arrays, change, message):

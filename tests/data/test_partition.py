@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import LongTailConfig, PartitionConfig
 from kafal_pipeline.data import check_split, format_split, make_partition, split_table
 from kafal_pipeline.data.partition import METHODS
 from kafal_pipeline.data.partition.long_tail import long_tail_indices
-from kafal_pipeline.errors import UserError
 
 
 def balanced_labels(classes, per_class):

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import BudgetConfig
 from kafal_pipeline.data import annotate, check_pool, client_pools, cycle_budget, initial_pool, label_counts
-from kafal_pipeline.errors import UserError
 
 COLUMNS = ["client", "sample", "label", "labelled_in_cycle"]
 
@@ -147,7 +147,7 @@ def test_annotate_takes_other_columns_and_empty_queries(small_pool):
         (1, "client", 10, "row 1: client must be from 0 to 9"),
         (2, "sample", -1, "row 2: sample must be from 0 to 9"),
         (2, "sample", 10, "row 2: sample must be from 0 to 9; found client 0, sample 10, label -1"),
-        (5, "sample", 4, "row 5: the sample stands twice"),
+        (5, "sample", 4, "row 5: the sample occurs twice"),
         (0, "labelled_in_cycle", 3, "row 0: labelled_in_cycle must be from -1 to 2"),
         (0, "labelled_in_cycle", -2, "row 0: labelled_in_cycle must be from -1 to 2"),
         (0, "labelled_in_cycle", -1, "row 0: label must be that of the sample, or -1"),

@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import pytest
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.sources import NAMED, find_source, published
 from kafal_pipeline.data.sources.download import download
-from kafal_pipeline.errors import UserError
 
 
 def test_digits_are_real_and_split_by_class(tmp_path):
@@ -124,7 +124,7 @@ def test_cifar_with_a_wrong_checksum_is_refused_before_it_is_unpickled(tmp_path)
 @pytest.mark.parametrize(("name", "key"), [("cifar10", "labels"), ("cifar100", "fine_labels")])
 def test_cifar_layout(tmp_path, name, key, monkeypatch):
     """A tiny CIFAR whose checksums are made the published ones."""
-    from torchvision import datasets  # noqa: PLC0415 - seconds to import
+    from torchvision import datasets
 
     dataset = getattr(datasets, published.SETS[name].class_name)
     folder = tmp_path / dataset.base_folder
@@ -156,8 +156,8 @@ def test_cifar_layout(tmp_path, name, key, monkeypatch):
 
 
 def test_svhn_layout(tmp_path, monkeypatch):
-    from scipy.io import savemat  # noqa: PLC0415 - seconds to import
-    from torchvision import datasets  # noqa: PLC0415 - seconds to import
+    from scipy.io import savemat
+    from torchvision import datasets
 
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 20), dtype=np.uint8)
     table = {}
@@ -191,7 +191,7 @@ def test_a_failed_download_leaves_nothing(tmp_path):
 
 
 def test_download_keeps_what_is_read_and_drops_the_archives(tmp_path, monkeypatch):
-    from torchvision import datasets  # noqa: PLC0415 - seconds to import
+    from torchvision import datasets
 
     real = datasets.MNIST
 

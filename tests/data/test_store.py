@@ -9,10 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.files import CannotWrite
 from kafal_pipeline.config import DatasetConfig
-from kafal_pipeline.data import fingerprint, open_store, pixels, read_store, store, store_writer
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.files import CannotWrite
+from kafal_pipeline.data import image_batches, open_store, read_store
+from kafal_pipeline.data.store import fingerprint
+from kafal_pipeline.data.store import read as store
+from kafal_pipeline.data.store import write as store_writer
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def test_arrays_are_mapped_and_private(setting):
 
 
 def test_torch_takes_the_arrays_without_a_copy_or_a_warning(setting, recwarn):
-    import torch  # noqa: PLC0415 - seconds to import
+    import torch
 
     data = setting[1]()
     assert torch.from_numpy(data.train_images).data_ptr() == data.train_images.ctypes.data
@@ -205,7 +208,7 @@ def test_an_error_while_writing_leaves_the_old_store_and_no_rubbish(setting, mon
     def fail(self, batch):
         raise MemoryError("half-way")
 
-    monkeypatch.setattr(pixels.Levels, "add", fail)
+    monkeypatch.setattr(image_batches.Levels, "add", fail)
     with pytest.raises(MemoryError):
         opened(image_size=8)
     assert read_store(folder).train_images.shape == (12, 4, 5, 3)
@@ -263,9 +266,22 @@ def test_stores_of_equal_data_are_equal_byte_for_byte(tmp_path):
 
 
 def test_clients_of_the_data_are_stored(tmp_path, arrays):
-    np.savez(tmp_path / "mine.npz", **arrays, train_clients=np.arange(12) % 4)
-    data = open_store(DatasetConfig(name="mine"), tmp_path, tmp_path / "images")
-    assert data.train_clients.tolist() == [0, 1, 2, 3] * 3
+    clients = {"train_clients": np.array(["B", "A", "D", "C"] * 3), "test_clients": np.array(["D"] * 6)}
+    np.savez(tmp_path / "mine.npz", **arrays, **clients)
+
+    def opened():
+        return open_store(DatasetConfig(name="mine"), tmp_path, tmp_path / "images")
+
+    assert opened().train_clients.tolist() == [1, 0, 3, 2] * 3
+    assert opened().test_clients.tolist() == [3] * 6
+    assert opened().client_names == ("A", "B", "C", "D")
+    meta = tmp_path / "images/meta.json"
+    old = {key: value for key, value in json.loads(meta.read_text()).items() if key != "client_names"}
+    meta.write_text(json.dumps(old))  # as versions wrote it that kept no names
+    assert opened().client_names == ("A", "B", "C", "D")
+    meta.write_text(json.dumps(old))
+    (tmp_path / "mine.npz").unlink()
+    assert opened().client_names is None
 
 
 def test_folder_of_images_is_stored(tmp_path, image_folder, readings):
@@ -283,7 +299,7 @@ def test_folder_of_images_is_stored(tmp_path, image_folder, readings):
 def test_batches_do_not_change_the_result(setting, monkeypatch):
     whole = setting[1](image_size=6)
     expected = (whole.train_images.copy(), whole.mean, whole.std)
-    monkeypatch.setattr(pixels, "BATCH_BYTES", 6 * 6 * 3 * 5)
+    monkeypatch.setattr(image_batches, "BATCH_BYTES", 6 * 6 * 3 * 5)
     setting[1]()
     again = setting[1](image_size=6)
     np.testing.assert_array_equal(again.train_images, expected[0])
@@ -291,7 +307,7 @@ def test_batches_do_not_change_the_result(setting, monkeypatch):
 
 
 def test_constant_channel_can_be_divided_by():
-    levels = pixels.Levels(1)
+    levels = image_batches.Levels(1)
     levels.add(np.full((3, 2, 2, 1), 51, dtype=np.uint8))
     assert levels.mean_and_std() == ([pytest.approx(0.2)], [1.0])
 

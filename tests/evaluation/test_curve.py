@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 
 from kafal_pipeline.config import resolve
-from kafal_pipeline.evaluation import learning_curve, summary
+from kafal_pipeline.evaluation import class_table, client_table, learning_curve, summary
 
 
 def test_columns_stand_in_the_agreed_order(make_metrics):
     assert list(learning_curve(make_metrics()).columns) == [
         *("cycle", "labels", "labelled_fraction", "accuracy", "balanced_accuracy", "macro_f1", "aulc"),
+        *("specificity_macro", "auroc_macro", "calibration_error"),
         *("queried_entropy", "train_seconds", "query_seconds", "evaluate_seconds", "bytes_sent"),
         *("skipped_client_rounds", "accuracy_cat", "accuracy_dog"),
     ]
@@ -76,3 +77,51 @@ def test_summary_leaves_out_what_is_not_a_number(make_metrics):
     json.dumps(found, allow_nan=False)
     assert "final_macro_f1" not in found
     assert found["cost"] == {"train_seconds": 2.0}
+
+
+MEASURED = {
+    "specificity_macro": 0.75,
+    "auroc_macro": 0.875,
+    "calibration_error": 0.125,
+    "per_class_specificity": [0.75, 1.0],
+    "per_class_auroc": [0.875, None],
+    "confusion_matrix": [[3, 1], [0, 0]],
+}
+
+
+def test_what_is_measured_from_probabilities_is_summed_up(make_metrics):
+    metrics = [row | MEASURED for row in make_metrics(cycles=1)]
+    curve = learning_curve(metrics)
+    assert curve[["specificity_macro", "auroc_macro", "calibration_error"]].values.tolist() == [[0.75, 0.875, 0.125]]
+    found = summary(curve, resolve({}))
+    finals = {key: found[key] for key in found if key.startswith("final_")}
+    assert finals == {
+        **{"final_accuracy": 0.5, "final_balanced_accuracy": 0.4, "final_macro_f1": 0.3},
+        **{"final_specificity_macro": 0.75, "final_auroc_macro": 0.875, "final_calibration_error": 0.125},
+    }
+    assert class_table(metrics[-1]).to_csv(index=False).splitlines() == [
+        "class,images,sensitivity,specificity,auroc",
+        "cat,4,0.25,0.75,0.875",
+        "dog,0,,1.0,",
+    ]
+
+
+def test_results_of_an_earlier_version_leave_blanks(make_metrics):
+    metrics = make_metrics(cycles=1)
+    assert learning_curve(metrics)["auroc_macro"].isna().all()
+    assert class_table(metrics[-1]).to_csv(index=False).splitlines() == [
+        "class,images,sensitivity,specificity,auroc",
+        "cat,,0.25,,",
+        "dog,,,,",
+    ]
+    assert client_table(metrics[-1]).empty
+
+
+def test_clients_with_test_images_of_their_own_have_a_row_each(make_metrics):
+    row = {"client": 3, "name": "Bonn", "images": 7, "accuracy": 1.0, "balanced_accuracy": 1.0}
+    row |= {"specificity_macro": None, "auroc_macro": None, "calibration_error": 0.25}
+    table = client_table(make_metrics(cycles=1)[0] | {"per_client": [row]})
+    assert table.to_csv(index=False).splitlines() == [
+        "client,name,images,accuracy,balanced_accuracy,specificity_macro,auroc_macro,calibration_error",
+        "3,Bonn,7,1.0,1.0,,,0.25",
+    ]

@@ -8,8 +8,10 @@ import pytest
 
 from kafal_pipeline.evaluation import (
     client_classes_figure,
+    confusion_figure,
     learning_curve,
     learning_curve_figure,
+    queried_by_client_figure,
     queried_classes_figure,
 )
 
@@ -40,6 +42,18 @@ def test_learning_curve_is_drawn_at_150_dpi(make_metrics, cycles):
     lines = figure.axes[0].lines
     assert [len(line.get_xdata()) for line in lines] == [cycles, cycles]
     assert "AULC" in figure.axes[0].get_title(loc="left")
+
+
+def test_lines_that_are_one_are_both_seen(make_metrics):
+    curve = learning_curve(make_metrics(cycles=6))
+    figure = learning_curve_figure(curve.assign(balanced_accuracy=curve["accuracy"]), "title")
+    for text in figure.axes[0].texts:
+        text.set_visible(False)
+    figure.axes[0].get_legend().set_visible(False)
+    seen = pixels(figure)[..., :3].astype(int)
+    blue, red = seen[..., 2] - seen[..., 0], seen[..., 0] - seen[..., 2]
+    shown = [(blue > 40).any(axis=0).sum(), (red > 100).any(axis=0).sum()]  # columns of pixels with either colour
+    assert min(shown) > 300
 
 
 @pytest.mark.parametrize("accuracies", [(0.7, 0.7), (0.7, 0.701), (0.701, 0.7), (1.0, 1.0), (0.0, 0.0), (0.9, 0.3)])
@@ -96,6 +110,43 @@ def test_bars_add_up_to_one_and_carry_the_number_of_labels():
     assert texts(figure) == ["1,000", "2", "0"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["initial pool", "cycle 1", "cycle 2"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["dog", "_hidden"]
+
+
+def test_what_was_queried_of_each_client_is_drawn_without_the_initial_pool():
+    pool = pd.DataFrame(
+        {
+            "client": [0, 0, 0, 0, 1, 2, 2],
+            "label": [0, 1, 1, 0, 1, 0, 0],
+            "labelled_in_cycle": [1, 1, 2, 0, -1, 2, 0],
+        }
+    )
+    figure = queried_by_client_figure(pool, ["cat", "dog"])
+    axes = figure.axes[0]
+    assert texts(figure) == ["3", "0", "1"]
+    assert [bar.get_height() for bar in axes.containers[0]] == pytest.approx([1 / 3, 0, 1])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["client 0", "client 1", "client 2"]
+    named = queried_by_client_figure(pool, ["cat", "dog"], ["Aachen", "A" * 30, "A" * 31])  # two are cut to one name
+    labels = [label.get_text() for label in named.axes[0].get_xticklabels()]
+    assert labels == ["Aachen", "A" * 23 + "…", "A" * 23 + "…"]
+    assert [bar.get_height() for bar in named.axes[0].containers[0]] == pytest.approx([1 / 3, 0, 1])
+    pixels(named)
+
+
+def test_confusion_is_shared_out_by_true_class():
+    figure = confusion_figure([[3, 1, 0], [0, 0, 0], [0, 1000, 1000]], ["cat", "dog", "$horse$"])
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), [[75, 25, 0], [0, 0, 0], [0, 50, 50]])
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["cat (4)", "dog (0)", "$horse$ (2,000)"]
+    pixels(figure)
+
+
+@pytest.mark.parametrize("classes", [2, 20, 21, 100])
+def test_confusion_of_any_number_of_classes_fits(classes):
+    pixels(confusion_figure(np.eye(classes, dtype=int).tolist(), [f"class {index}" for index in range(classes)]))
+
+
+def test_results_without_a_confusion_matrix_say_so():
+    assert "No confusion matrix" in confusion_figure([], ["cat", "dog"]).axes[0].get_title(loc="left")
 
 
 def test_figures_differ_when_the_data_differ_and_are_equal_when_not(make_metrics):

@@ -1,7 +1,4 @@
-import pytest
-
-from kafal_pipeline.config import resolve
-from kafal_pipeline.evaluation import format_table, learning_curve, next_steps
+from kafal_pipeline.evaluation import format_table, learning_curve
 
 
 def test_the_table_to_the_letter(make_metrics):
@@ -22,37 +19,3 @@ def test_skipped_clients_have_a_line_below_the_table(make_metrics):
     table, _, line = format_table(learning_curve(metrics)).rpartition("\n\n")
     assert table == plain
     assert "3 times, in cycles 0, 2" in line
-
-
-def test_next_steps_name_the_folder_the_tracker_and_another_query():
-    assert next_steps(resolve({"query": "ksas"}), "data/08_reporting/run").splitlines() == [
-        "Summary, tables, figures  data/08_reporting/run",
-        "Runs side by side         mlflow ui",
-        "Another query             kedro run --pipeline fal --params query=random   (and this run's other options)",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("tracking", "shown"),
-    [
-        ({"uri": "https://tracker.example:5000"}, "https://tracker.example:5000"),
-        ({"uri": "sqlite:///runs.db"}, "mlflow ui --backend-store-uri sqlite:///runs.db"),
-        (
-            {"uri": "postgresql+psycopg2://me:s@host/runs"},
-            "mlflow ui --backend-store-uri postgresql+psycopg2://***@host/runs",
-        ),
-        ({"uri": "mlruns"}, "mlflow ui --backend-store-uri mlruns"),
-        ({"uri": "databricks"}, "  databricks"),
-        ({"uri": "databricks://profile"}, "  databricks://profile"),
-    ],
-)
-def test_next_steps_name_the_tracker_in_use(tracking, shown):
-    assert next_steps(resolve({"tracking": tracking}), "run").splitlines()[1].endswith(f"  {shown}")
-
-
-def test_next_steps_without_tracking_name_no_tracker():
-    assert "mlflow" not in next_steps(resolve({"tracking": False}), "run")
-
-
-def test_after_the_random_query_another_one_is_proposed():
-    assert "query=ksas" in next_steps(resolve({"query": "random"}), "run")

@@ -18,11 +18,11 @@ import pandas as pd
 import pytest
 
 import kafal_pipeline
-from kafal_pipeline import active
 from kafal_pipeline.catalog import Atomic, Splits
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.files import CannotWrite, check_writable, replacing_folder, write_json, write_with
 from kafal_pipeline.config import resolve
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.files import CannotWrite, check_writable, replacing_folder, write_json, write_with
+from kafal_pipeline.runs import lock as run_lock
 from kafal_pipeline.tracking import Tracker
 from kafal_pipeline.tracking.journal import Journal, read
 
@@ -137,7 +137,7 @@ def test_every_dataset_of_the_catalog_says_that_the_disk_is_full(kind, tmp_path)
 SAVE_STATES = """
 import resource, sys, torch
 from kafal_pipeline.catalog import ManyStates, State, States
-from kafal_pipeline.files import CannotWrite
+from kafal_pipeline.common.files import CannotWrite
 state = {"weight": torch.zeros(100_000)}
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 for kind, value in ((State, state), (States, {"a": state}), (ManyStates, {"a": {}, "b": state})):
@@ -200,13 +200,13 @@ class TestCheckWritable:
         with pytest.raises(CannotWrite, match=f"{tmp_path}/file is a file where a folder should be"):
             check_writable(tmp_path / "file" / below)
 
-    @pytest.mark.parametrize("layer", active.folders(Path(), resolve({})))
+    @pytest.mark.parametrize("layer", run_lock.folders(Path(), resolve({})))
     def test_a_run_looks_at_every_folder_before_it_begins(self, layer, tmp_path, closed):
-        place = active.folders(tmp_path, resolve({}))[layer]
+        place = run_lock.folders(tmp_path, resolve({}))[layer]
         place.mkdir(parents=True)
         closed(place)
         with pytest.raises(CannotWrite, match=str(place)):
-            active.Lock().acquire(tmp_path, resolve({}))
+            run_lock.Lock().acquire(tmp_path, resolve({}))
 
 
 class Nearly:

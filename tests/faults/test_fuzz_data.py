@@ -30,13 +30,13 @@ from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 from PIL import Image
 
-from kafal_pipeline import project
 from kafal_pipeline.catalog import Atomic, ManyStates, Splits, State, States
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import BudgetConfig, DatasetConfig, ModelConfig, PartitionConfig, resolve
 from kafal_pipeline.data import check_origin, initial_pool, make_partition, open_store, read_store
 from kafal_pipeline.data.sources import find_source
 from kafal_pipeline.data.sources.published import SETS
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.lifecycle import current_run
 
 SECONDS = 10
 MEMORY = 1 << 30
@@ -97,7 +97,7 @@ def earlier(tmp_path_factory, copy_of_project):
     result.parent.mkdir(parents=True)
     result.write_text('{"accuracy": 0.5}')
     yield folder
-    project._active = None
+    current_run._active = None
 
 
 @pytest.fixture(params=["function", pytest.param("command", marks=pytest.mark.slow)])
@@ -122,7 +122,7 @@ def read_by_command(folder, name, path):
     before = digest_of(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(project, "_running", False)
+        patch.setattr(current_run, "_running", False)
         arguments = ["--pipelines", "fal", "--to-nodes", "data.load", "--params"]
         result = CliRunner().invoke(run, [*arguments, f"tracking=off,dataset.name={name},dataset.path={path}"])
     if result.exit_code == 0:
@@ -886,7 +886,7 @@ def test_damaged_states(tmp_path, kind, name):
         content = damages(path.read_bytes())[content]
     path.unlink() if content is None else path.write_bytes(content)
     if kind == "pretrained":
-        from kafal_pipeline.project import check_strategies
+        from kafal_pipeline.lifecycle.current_run import check_strategies
 
         config = resolve({"model": {"name": "cnn4", "pretrained": str(path)}})
         refusal(lambda: check_strategies(config), "model.pretrained", path.name)
@@ -913,7 +913,7 @@ def test_a_state_without_groups(tmp_path):
 def test_pretrained_weights_of_another_network(tmp_path, tensors, part):
     from safetensors.torch import save_file
 
-    from kafal_pipeline.federation.states import initial_state
+    from kafal_pipeline.models.state import initial_state
 
     shape = {"in_channels": 1, "num_classes": 10, "seed": 0, "cycle": 0}
     path = tmp_path / "weights.safetensors"

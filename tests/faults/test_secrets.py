@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from kafal_pipeline.common.errors import masked
 from kafal_pipeline.config import resolve
-from kafal_pipeline.errors import masked
 from kafal_pipeline.tracking import Tracker
 from kafal_pipeline.tracking.describe import run_params
 

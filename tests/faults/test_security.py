@@ -21,17 +21,17 @@ from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog
 from kedro.io.core import DatasetError
 
-from kafal_pipeline import continuity, provenance, saved_run
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.comparison.runs import load_runs
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData, open_store, read_split, read_store
 from kafal_pipeline.data.sources import NAMED, find_source
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.evaluation.comparison.runs import load_runs
-from kafal_pipeline.federation.checkpoint_files import DIGEST
-from kafal_pipeline.federation.checkpoints import Checkpoints
-from kafal_pipeline.federation.cycle_state import CycleState
+from kafal_pipeline.federation.between_rounds.checkpoint_files import DIGEST
+from kafal_pipeline.federation.between_rounds.checkpoints import Checkpoints
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
 from kafal_pipeline.models import build
 from kafal_pipeline.models.pretrained import load_pretrained
+from kafal_pipeline.runs import provenance, resume, saved_run
 from kafal_pipeline.settings import CONFIG_LOADER_ARGS
 from kafal_pipeline.tracking.journal import JOURNAL, read
 from kafal_pipeline.tracking.progress import PROGRESS, Progress
@@ -263,7 +263,7 @@ def test_what_says_how_results_were_made(planted, project, marker):
         plant(outputs / name, planted)
     assert provenance.read(outputs) is None
     with pytest.raises(UserError):
-        continuity.check(project, run)
+        resume.check(project, run)
     with pytest.raises(UserError):
         saved_run.parameters_of(project, run.run_path)
     with pytest.raises(UserError):

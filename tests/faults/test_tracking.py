@@ -22,11 +22,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from kafal_pipeline import addresses
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import resolve
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.tracking import reachable
-from kafal_pipeline.tracking.hooks import TrackingHooks
+from kafal_pipeline.lifecycle.tracking_hooks import TrackingHooks
+from kafal_pipeline.tracking import addresses, reachable
 
 REFUSED = "http://me:hunter2@127.0.0.1:9"
 

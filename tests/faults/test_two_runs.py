@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 import kafal_pipeline
-from kafal_pipeline import active, locks
+from kafal_pipeline.common import locks
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import resolve
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.runs import lock as run_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from kafal_pipeline.active import Lock
+from kafal_pipeline.runs.lock import Lock
 from kafal_pipeline.config import resolve
 lock = Lock()
 lock.acquire(Path(sys.argv[1]), resolve({}))
@@ -42,7 +43,7 @@ def other(tmp_path, processes):
 
 class TestLock:
     def test_the_second_is_refused_by_process_and_folder(self, other, tmp_path):
-        lock = active.Lock()
+        lock = run_lock.Lock()
         with pytest.raises(UserError) as caught:
             lock.acquire(tmp_path, resolve({}))
         assert f"process {other.pid} " in str(caught.value)
@@ -53,19 +54,19 @@ class TestLock:
 
     def test_other_runs_go_on_beside_it(self, other, tmp_path):
         for changes in ({"seed": 1}, {"query": "random"}, {"update": "fedavg"}, {"dataset": {"label": "mine"}}):
-            lock = active.Lock()
+            lock = run_lock.Lock()
             lock.acquire(tmp_path, resolve(changes))
             lock.release()
 
     def test_the_system_lets_go_of_it_with_the_process(self, other, tmp_path):
         other.kill()
         other.wait()
-        lock = active.Lock()
+        lock = run_lock.Lock()
         lock.acquire(tmp_path, resolve({}))
         lock.release()
 
     def test_nothing_is_left_behind(self, tmp_path):
-        lock = active.Lock()
+        lock = run_lock.Lock()
         lock.acquire(tmp_path, resolve({}))
         lock.acquire(tmp_path, resolve({"seed": 1}))  # lets go of the first one
         lock.release()
@@ -74,11 +75,11 @@ class TestLock:
         assert not list(tmp_path.rglob("seed_*"))
 
     def test_a_process_that_says_nothing_of_itself_is_refused_too(self, other, tmp_path):
-        (holder,) = tmp_path.rglob(active.HOLDER)
+        (holder,) = tmp_path.rglob(run_lock.HOLDER)
         for content in ("", "[]", "{}"):
             holder.write_text(content)
             with pytest.raises(UserError, match="another process works on this run"):
-                active.Lock().acquire(tmp_path, resolve({}))
+                run_lock.Lock().acquire(tmp_path, resolve({}))
 
 
 def test_a_lock_whose_file_is_removed_keeps_others_out(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.data.pools import client_pools, initial_pool
-from kafal_pipeline.federation.states import initial_state
+from kafal_pipeline.models.state import initial_state
 
 SIZE, CLASSES = 120, 3
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from kafal_pipeline.federation.checkpoints import Checkpoints
-from kafal_pipeline.federation.client_states import ClientStates, StoredStates, to_record
+from kafal_pipeline.common.files import CannotWrite
+from kafal_pipeline.federation.between_rounds.checkpoints import Checkpoints
+from kafal_pipeline.federation.between_rounds.client_states import ClientStates, StoredStates, to_record
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
+from kafal_pipeline.federation.between_rounds.spill import Spill
 from kafal_pipeline.federation.cycle import train_cycle
-from kafal_pipeline.federation.cycle_state import CycleState
-from kafal_pipeline.federation.spill import Spill
-from kafal_pipeline.federation.workers import Workers
-from kafal_pipeline.files import CannotWrite
+from kafal_pipeline.federation.workers.pool import Workers
 
 ROUNDS = 5
 
@@ -204,7 +204,7 @@ def test_arrays_that_do_not_lie_in_order_survive(tmp_path, fresh):
 
 def test_rounds_that_follow_soon_are_written_together(train, tmp_path, monkeypatch):
     seconds = iter([0.0, 0.4, 0.8, 1.2, 1.2, 1.3])  # begin; rounds 1 and 2, too soon; 3, and when it was written; 4
-    monkeypatch.setattr("kafal_pipeline.federation.checkpoints.time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("kafal_pipeline.federation.between_rounds.checkpoints.time.monotonic", lambda: next(seconds))
     slow = {"federation": {"rounds": ROUNDS, "participation": 0.25}}
     train(4, every=1.0, **slow)
     monkeypatch.undo()

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import ModelConfig
 from kafal_pipeline.data.pools import ClientPool
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation.client_states import to_record
+from kafal_pipeline.federation.between_rounds.client_states import to_record
 from kafal_pipeline.federation.cycle import train_cycle
-from kafal_pipeline.federation.lane import Lane
-from kafal_pipeline.federation.states import initial_state
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.workers.lane import Lane
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.models.state import initial_state
 from kafal_pipeline.update.base import weighted_average
 from kafal_pipeline.update.fedavg import FedAvg
 from kafal_pipeline.update.names import UPDATES

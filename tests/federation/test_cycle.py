@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import make_partition, open_store
 from kafal_pipeline.data.pools import ClientPool, client_pools, initial_pool
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation import lane as lane_module
-from kafal_pipeline.federation import query_worker
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.participants import participants
-from kafal_pipeline.federation.query_worker import QueryTask
-from kafal_pipeline.federation.states import initial_state
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.workers import lane as lane_module
+from kafal_pipeline.federation.workers import query_worker
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.federation.workers.query_worker import QueryTask
+from kafal_pipeline.models.state import initial_state
 from kafal_pipeline.update.base import Correction
 from kafal_pipeline.update.fedavg import FedAvg
 

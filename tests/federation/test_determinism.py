@@ -10,12 +10,12 @@ import pytest
 
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import annotate, client_pools, initial_pool, make_partition, open_store
-from kafal_pipeline.federation.checkpoints import Checkpoints
+from kafal_pipeline.federation.between_rounds.checkpoints import Checkpoints
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.prediction import predict_test
 from kafal_pipeline.federation.querying import query_cycle
-from kafal_pipeline.federation.states import initial_state, to_arrays
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.models.state import initial_state, to_arrays
 
 # A client of 46 images, and hence 5 labels in the first cycle, fails in every other round of it.
 OWN_UPDATE = """

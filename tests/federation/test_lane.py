@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data.pools import ClientPool
-from kafal_pipeline.errors import UserError
 from kafal_pipeline.federation.cycle import train_cycle
-from kafal_pipeline.federation.lane import Lane, side_by_side
-from kafal_pipeline.federation.states import initial_state, to_arrays
-from kafal_pipeline.federation.tasks import TrainTask
-from kafal_pipeline.federation.worker import Worker
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.workers.lane import Lane, side_by_side
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.federation.workers.tasks import TrainTask
+from kafal_pipeline.federation.workers.worker import Worker
+from kafal_pipeline.models.state import initial_state, to_arrays
 from kafal_pipeline.training.devices import single_thread
 from kafal_pipeline.training.recording import Recordings
 from kafal_pipeline.update.fedavg import FedAvg

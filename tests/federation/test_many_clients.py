@@ -10,14 +10,15 @@ import torch
 
 from kafal_pipeline.data.pools import client_pools, initial_pool
 from kafal_pipeline.federation import cycle as cycle_module
-from kafal_pipeline.federation import querying, spill
+from kafal_pipeline.federation import querying
+from kafal_pipeline.federation.between_rounds import spill
+from kafal_pipeline.federation.between_rounds.lazy import Lazy, RoundUpdates, Sent
 from kafal_pipeline.federation.cycle import memory_limit, train_cycle
-from kafal_pipeline.federation.lazy import Lazy, RoundUpdates, Sent
-from kafal_pipeline.federation.query_worker import QueryResult, SummaryResult
 from kafal_pipeline.federation.querying import query_cycle
-from kafal_pipeline.federation.states import initial_state, to_arrays, to_state
-from kafal_pipeline.federation.tasks import TrainResult
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.federation.workers.query_worker import QueryResult, SummaryResult
+from kafal_pipeline.federation.workers.tasks import TrainResult
+from kafal_pipeline.models.state import initial_state, to_arrays, to_state
 from kafal_pipeline.query.base import Selection
 from kafal_pipeline.update.fednova import FedNova
 

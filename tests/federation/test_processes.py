@@ -14,18 +14,18 @@ import psutil
 import pytest
 import torch
 
+from kafal_pipeline.common import processes
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import make_partition, open_store
 from kafal_pipeline.data.pools import client_pools, initial_pool
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation import processes
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.prediction import predict_test
 from kafal_pipeline.federation.querying import query_cycle
-from kafal_pipeline.federation.states import initial_state, to_arrays
-from kafal_pipeline.federation.tasks import PredictTask
-from kafal_pipeline.federation.workers import Workers
-from kafal_pipeline.pipelines import runtime
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.federation.workers.tasks import PredictTask
+from kafal_pipeline.lifecycle import resources
+from kafal_pipeline.models.state import initial_state, to_arrays
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def digits(tmp_path_factory):
 def end_server():
     """End the process that others are forked off: the next one to be started starts it anew."""
     with contextlib.suppress(ImportError):
-        from multiprocessing.forkserver import _forkserver  # noqa: PLC0415 - missing on some systems
+        from multiprocessing.forkserver import _forkserver  # missing on some systems
 
         _forkserver._stop()
 
@@ -112,7 +112,7 @@ def test_a_process_that_dies_is_reported_to_the_user(digits, make_config):
 def test_tasks_of_a_pool_that_broke_are_left_to_it(digits, make_config, monkeypatch):
     """Its thread sets each one's error; at one that has been cancelled it would fail, with a traceback of its own."""
     state = to_arrays(initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=0))
-    monkeypatch.setattr("kafal_pipeline.federation.workers.AHEAD", 10)  # more than the pool hands out
+    monkeypatch.setattr("kafal_pipeline.federation.workers.pool.AHEAD", 10)  # more than the pool hands out
     with Workers(digits, make_config(training={"processes": 2})) as workers:
         submit, submitted = workers._submit, []
         monkeypatch.setattr(workers, "_submit", lambda *task: submitted.append(submit(*task)) or submitted[-1])
@@ -148,10 +148,10 @@ def test_the_process_that_others_are_forked_off_ends_and_comes_back(digits, make
 def test_the_process_that_others_are_forked_off_is_begun_before_it_is_needed(
     digits, make_config, monkeypatch, training, begun
 ):
-    monkeypatch.setattr(runtime, "GPU_DRIVERS", ())
+    monkeypatch.setattr(resources, "GPU_DRIVERS", ())
     end_server()
     config = make_config(training={"processes": "auto", **training})
-    runtime.prepare(config)
+    resources.prepare(config)
     deadline = time.monotonic() + 10
     while len(before := servers()) < begun and time.monotonic() < deadline:
         time.sleep(0.01)  # it is still this process's image, between fork and exec
@@ -168,16 +168,16 @@ def test_the_process_that_others_are_forked_off_is_begun_before_it_is_needed(
 
 @pytest.mark.parametrize(("asked", "count"), [("auto", 1), (2, 2)])
 def test_a_container_has_no_more_processes_than_cores_unless_asked(digits, make_config, monkeypatch, asked, count):
-    monkeypatch.setattr(runtime, "cores", lambda: 1)
+    monkeypatch.setattr(resources, "cores", lambda: 1)
     monkeypatch.setattr(processes, "cores", lambda: 8)
-    assert runtime.workers(digits, make_config(training={"processes": asked, "device": "cpu"})).count == count
-    runtime.close()
+    assert resources.workers(digits, make_config(training={"processes": asked, "device": "cpu"})).count == count
+    resources.close()
 
 
 def test_no_process_is_begun_for_a_single_core(make_config, monkeypatch):
-    monkeypatch.setattr("kafal_pipeline.federation.processes.cores", lambda: 1)
-    monkeypatch.setattr("kafal_pipeline.federation.processes.begin_server", lambda _: pytest.fail("begun"))
-    runtime.prepare(make_config(training={"processes": "auto"}))
+    monkeypatch.setattr("kafal_pipeline.common.processes.cores", lambda: 1)
+    monkeypatch.setattr("kafal_pipeline.common.processes.begin_server", lambda _: pytest.fail("begun"))
+    resources.prepare(make_config(training={"processes": "auto"}))
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
@@ -187,7 +187,7 @@ def test_ctrl_c_does_not_reach_what_is_begun_first():
         import re
         from multiprocessing.forkserver import _forkserver
         from pathlib import Path
-        from kafal_pipeline.federation.processes import begin_server
+        from kafal_pipeline.common.processes import begin_server
         begin_server([])
         status = Path(f"/proc/{_forkserver._forkserver_pid}/status").read_text()
         print(int(re.search(r"SigBlk:\\s*(\\w+)", status)[1], 16) >> 1 & 1)
@@ -197,9 +197,9 @@ def test_ctrl_c_does_not_reach_what_is_begun_first():
 
 
 def test_no_process_is_begun_where_a_gpu_trains(make_config, monkeypatch, tmp_path):
-    monkeypatch.setattr(runtime, "GPU_DRIVERS", (str(tmp_path),))
-    monkeypatch.setattr("kafal_pipeline.federation.processes.begin_server", lambda _: pytest.fail("begun"))
-    runtime.prepare(make_config(training={"processes": 2}))
+    monkeypatch.setattr(resources, "GPU_DRIVERS", (str(tmp_path),))
+    monkeypatch.setattr("kafal_pipeline.common.processes.begin_server", lambda _: pytest.fail("begun"))
+    resources.prepare(make_config(training={"processes": 2}))
 
 
 def test_threads_are_put_back(digits, make_config):
@@ -227,9 +227,9 @@ def test_children_end_when_the_parent_is_killed(tmp_path):
             from pathlib import Path
             from kafal_pipeline.config import DatasetConfig, resolve
             from kafal_pipeline.data import open_store
-            from kafal_pipeline.federation.tasks import PredictTask
-            from kafal_pipeline.federation.workers import Workers
-            from kafal_pipeline.federation.states import initial_state, to_arrays
+            from kafal_pipeline.federation.workers.tasks import PredictTask
+            from kafal_pipeline.federation.workers.pool import Workers
+            from kafal_pipeline.models.state import initial_state, to_arrays
 
             if __name__ == "__main__":
                 folder = Path(sys.argv[1])
@@ -272,10 +272,10 @@ import sys, time
 from pathlib import Path
 from kafal_pipeline.config import DatasetConfig, resolve
 from kafal_pipeline.data import open_store
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation.tasks import PredictTask
-from kafal_pipeline.federation.workers import Workers
-from kafal_pipeline.federation.states import initial_state, to_arrays
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.federation.workers.tasks import PredictTask
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.models.state import initial_state, to_arrays
 from in_the_middle import die
 
 folder = Path(sys.argv[1])
@@ -331,9 +331,9 @@ def test_new_processes_leave_the_main_script_alone_and_the_environment_as_it_was
             from pathlib import Path
             from kafal_pipeline.config import DatasetConfig, resolve
             from kafal_pipeline.data import open_store
-            from kafal_pipeline.federation.tasks import PredictTask
-            from kafal_pipeline.federation.workers import Workers
-            from kafal_pipeline.federation.states import initial_state, to_arrays
+            from kafal_pipeline.federation.workers.tasks import PredictTask
+            from kafal_pipeline.federation.workers.pool import Workers
+            from kafal_pipeline.models.state import initial_state, to_arrays
 
             folder = Path(sys.argv[1])
             data = open_store(DatasetConfig(), folder / "raw", folder / "images")

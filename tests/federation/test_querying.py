@@ -9,19 +9,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from kafal_pipeline.common.randomness import Purpose, torch_generator
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import make_partition, open_store
 from kafal_pipeline.data.pools import client_pools, initial_pool
-from kafal_pipeline.federation import query_models, query_worker
+from kafal_pipeline.federation.between_rounds.cycle_state import TrainedCycle
 from kafal_pipeline.federation.cycle import train_cycle
-from kafal_pipeline.federation.cycle_state import TrainedCycle
-from kafal_pipeline.federation.query_models import Distillation, QueryModelTrainer
-from kafal_pipeline.federation.query_worker import QueryTask
 from kafal_pipeline.federation.querying import query_cycle
-from kafal_pipeline.federation.states import initial_state, size_in_bytes, to_arrays
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.workers import query_models, query_worker
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.federation.workers.query_models import Distillation, QueryModelTrainer
+from kafal_pipeline.federation.workers.query_worker import QueryTask
 from kafal_pipeline.models import build
-from kafal_pipeline.randomness import Purpose, torch_generator
+from kafal_pipeline.models.state import initial_state, size_in_bytes, to_arrays
 from kafal_pipeline.update.base import StepView
 from kafal_pipeline.update.fedavg import FedAvg
 
@@ -235,7 +235,7 @@ def test_watching_counts_changes_between_epochs_and_leaves_training_alone(images
 
 
 def test_a_watched_change_is_a_change_of_the_predicted_class(images, make_config, pools, start, monkeypatch):
-    from kafal_pipeline.federation import watching
+    from kafal_pipeline.federation.workers import watching
 
     seen = []
     original = watching.predictions

@@ -11,9 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation.client_states import ClientState, ClientStates, StoredStates, from_record, to_record
-from kafal_pipeline.federation.spill import Spill
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.federation.between_rounds.client_states import (
+    ClientState,
+    ClientStates,
+    StoredStates,
+    from_record,
+    to_record,
+)
+from kafal_pipeline.federation.between_rounds.spill import Spill
 
 ONE = 4 * 100
 """Bytes of a value."""

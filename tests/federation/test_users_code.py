@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from kafal_pipeline.errors import NotAllowed, UserError
-from kafal_pipeline.federation.users_code import blamed, own_classes
+from kafal_pipeline.common.errors import NotAllowed, UserError
+from kafal_pipeline.common.randomness import Purpose, seed_global_generators
+from kafal_pipeline.common.users_code import blamed, own_classes
 from kafal_pipeline.query.random import Random
-from kafal_pipeline.randomness import Purpose, seed_global_generators
 
 OWN = """
 import os, sys, threading
@@ -63,7 +63,7 @@ def module(tmp_path, monkeypatch):
     (tmp_path / "own_module.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_module", raising=False)
-    import own_module  # noqa: PLC0415 - made above
+    import own_module  # made above
 
     yield own_module
     del sys.modules["own_module"]

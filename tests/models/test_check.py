@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kafal_pipeline.errors import NotAllowed
+from kafal_pipeline.common.errors import NotAllowed
 from kafal_pipeline.models import MODELS, build
 from kafal_pipeline.models.check import check_network
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import ModelConfig
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation.states import initial_state
 from kafal_pipeline.models import build
 from kafal_pipeline.models.factory import check
+from kafal_pipeline.models.state import initial_state
 
 SHAPE = {"in_channels": 1, "num_classes": 3}
 

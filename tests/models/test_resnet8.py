@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.models import ImageClassifier, build
 
 

@@ -19,13 +19,15 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from kafal_pipeline import active, provenance
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import resolve
 from kafal_pipeline.config.compare import CompareConfig
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.pipelines.compare import child, execute, nodes
+from kafal_pipeline.pipelines.compare import nodes
 from kafal_pipeline.pipelines.compare.plan import Plan, Planned
-from kafal_pipeline.sources import code_parts
+from kafal_pipeline.pipelines.compare.side_by_side import child, execute
+from kafal_pipeline.runs import lock as run_lock
+from kafal_pipeline.runs import provenance
+from kafal_pipeline.runs.code_digest import code_parts
 from kafal_pipeline.tracking import Tracker
 
 ROOT = Path(__file__).parents[2]
@@ -172,13 +174,13 @@ def test_an_interrupted_run_is_not_finished_and_goes_on(compared):
 def test_a_run_that_another_command_has_finished_meanwhile_is_not_done_again(compared, tmp_path, monkeypatch):
     folder, _ = compared
     monkeypatch.setattr(child, "bootstrap_project", lambda root: None)
-    monkeypatch.setattr(child.project, "give", lambda parameters: pytest.fail("begun"))
-    session = child.project.Session(folder, "smoke", None, {})
+    monkeypatch.setattr(child.current_run, "give", lambda parameters: pytest.fail("begun"))
+    session = child.current_run.Session(folder, "smoke", None, {})
     task = child.Task(session, saved(folder).model_dump(mode="json"), "trial", None, tmp_path / "log")
     child._run(task, pytest.fail)
-    lock = active.Lock()
+    lock = run_lock.Lock()
     lock.acquire(folder, saved(folder))
-    with pytest.raises(active.Taken, match="entropy-kcfu/seed_1"):
+    with pytest.raises(run_lock.Taken, match="entropy-kcfu/seed_1"):
         child._run(task, pytest.fail)
     lock.release()
     provenance.reopen(folder, saved(folder))
@@ -195,7 +197,7 @@ def plan_of(folder, *configs, **section):
 def test_a_run_that_never_came_to_its_end_has_failed(compared, monkeypatch):
     folder, _ = compared
     config = saved(folder)
-    session = child.project.Session(folder, "smoke", None, {})
+    session = child.current_run.Session(folder, "smoke", None, {})
     monkeypatch.setattr(
         execute, "run_beside_others", lambda launcher, configs, *others: [(path, None) for path in configs]
     )
@@ -212,7 +214,7 @@ def test_a_run_that_never_came_to_its_end_has_failed(compared, monkeypatch):
 def test_finished_runs_that_others_replace_are_counted_first(compared, monkeypatch, caplog):
     folder, _ = compared
     config = saved(folder)
-    session = child.project.Session(folder, "smoke", None, {})
+    session = child.current_run.Session(folder, "smoke", None, {})
     monkeypatch.setattr(execute, "run_beside_others", lambda *arguments: [])
     execute.execute(plan_of(folder, config, config.model_copy(update={"seed": 0})), session)
     assert "will be replaced" not in caplog.text
@@ -230,12 +232,12 @@ def test_code_that_is_no_longer_on_disk_is_not_run(compared, tmp_path, monkeypat
     monkeypatch.setattr(child, "bootstrap_project", lambda root: None)
     monkeypatch.setattr(child, "_done_by_another", lambda task: pytest.fail("begun"))
     config = saved(folder)
-    session = child.project.Session(folder, "smoke", None, {})
+    session = child.current_run.Session(folder, "smoke", None, {})
     before = tuple(
         f"{line}0" if line.startswith("kafal_pipeline.training.step\0") else line for line in code_parts(config)
     )
     _, task = execute._task(plan_of(folder, config), config, session, None, before)
-    said = r"edited while the comparison ran: kafal_pipeline\.training\.step\. The same command goes on"
+    said = r"edited while the comparison ran: kafal_pipeline\.training\.step\. The same command resumes"
     with pytest.raises(UserError, match=said):
         child._run(task, pytest.fail)
     assert provenance.state(folder, config) == "finished"  # by another command, with the new code
@@ -249,14 +251,14 @@ def test_results_of_old_code_filed_under_the_new_are_forgotten(compared, monkeyp
     config = saved(folder)
     record = outputs(folder, "entropy-kcfu/seed_1") / provenance.PROVENANCE
     whole = record.read_bytes()
-    session = child.project.Session(folder, "smoke", None, {})
+    session = child.current_run.Session(folder, "smoke", None, {})
     _, task = execute._task(plan_of(folder, config), config, session, None, code_parts(config))
     answers = iter([[], ["kafal_pipeline.training.step"]])
     monkeypatch.setattr(child, "edited", lambda config, before: next(answers))
     monkeypatch.setattr(child, "_done_by_another", lambda task: False)
     monkeypatch.setattr(child, "KedroSession", MagicMock())
-    monkeypatch.setattr(child.project, "give", lambda parameters: None)
-    monkeypatch.setattr(child.runtime, "listen", lambda listener: None)
+    monkeypatch.setattr(child.current_run, "give", lambda parameters: None)
+    monkeypatch.setattr(child.resources, "listen", lambda listener: None)
     try:
         with pytest.raises(UserError, match="edited while"):
             child._run(task, pytest.fail)
@@ -312,10 +314,10 @@ def test_only_the_runs_that_a_report_shows_get_its_tag(compared, monkeypatch, ca
     used, other = tracked[0], tracked[1].model_copy(update={"cycles": 1})
     section = CompareConfig.model_validate({"name": "tags", "queries": ["random", "entropy"], "run_missing": False})
     plan = Plan(section, (), (Planned(used, "finished"), Planned(other, "absent")))
-    session = nodes.project.Session(folder)
+    session = nodes.current_run.Session(folder)
     given = []
     monkeypatch.setattr(nodes, "record_comparison", lambda *args: given.extend(args[-1]))
-    monkeypatch.setattr(nodes.runtime, "delivery", lambda *args: Mock())
+    monkeypatch.setattr(nodes.resources, "delivery", lambda *args: Mock())
     nodes.report(plan, nodes.load(plan, nodes.run(plan, session), session), session)
     assert given == [provenance.execution(folder, used)]
     assert provenance.execution(folder, other)

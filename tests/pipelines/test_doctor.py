@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import resolve
-from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines.doctor import nodes, show
 from kafal_pipeline.pipelines.doctor.checks import torch_pair
 from kafal_pipeline.pipelines.doctor.finding import Finding

@@ -97,7 +97,7 @@ class TestDevice:
         monkeypatch.setattr(device, "hardware_tags", lambda: self.hardware)
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
         monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-        monkeypatch.setattr("kafal_pipeline.machine.cores", lambda: 4)
+        monkeypatch.setattr("kafal_pipeline.common.machine.cores", lambda: 4)
         self.hardware = hardware
 
     @pytest.fixture

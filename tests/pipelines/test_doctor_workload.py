@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data.pools import client_pools, initial_pool
 from kafal_pipeline.federation.cycle import train_cycle
-from kafal_pipeline.federation.states import initial_state, size_in_bytes
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.models.state import initial_state, size_in_bytes
 from kafal_pipeline.pipelines.doctor import probe as probing
 from kafal_pipeline.pipelines.doctor.probe import Measured, probe
 from kafal_pipeline.pipelines.doctor.shape import DataShape
@@ -104,7 +104,7 @@ class TestProbe:
         def broken(*_):
             raise RuntimeError("CUDA out of memory\nmore")
 
-        monkeypatch.setattr("kafal_pipeline.federation.worker.Worker.train", broken)
+        monkeypatch.setattr("kafal_pipeline.federation.workers.worker.Worker.train", broken)
         assert probe(resolve({}), SHAPE) == "a training step failed (RuntimeError: CUDA out of memory)"
         tiny = probe(resolve({}), DataShape(100, 10, (4, 4, 1), 2))
         assert isinstance(tiny, str)

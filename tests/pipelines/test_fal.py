@@ -15,10 +15,12 @@ from kedro.framework.startup import bootstrap_project
 from kedro.runner import ThreadRunner
 from safetensors.torch import load_file
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.data import ImageData
 from kafal_pipeline.federation import cycle as cycle_module
-from kafal_pipeline.federation.states import initial_state
 from kafal_pipeline.models import build
+from kafal_pipeline.models.state import initial_state
+from kafal_pipeline.pipelines.fal import nodes
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,16 +48,47 @@ def finished(project_folder):
     return project_folder / "data"
 
 
+@pytest.mark.parametrize("method", ["natural", "iid"])
+def test_clients_are_measured_where_they_are_the_federation_s(monkeypatch, method):
+    labels, clients = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
+    pixels = np.zeros((4, 8, 8, 1), dtype=np.uint8)
+    images = ImageData(
+        *("toy", pixels, labels, pixels, labels, ("cat", "dog"), np.zeros(1), np.ones(1)),
+        *(clients, clients, ("Aachen", "Bonn")),
+    )
+    logits = np.array([[1, 0], [0, 1], [0, 1], [1, 0]], dtype=np.float32)
+    monkeypatch.setattr("kafal_pipeline.federation.prediction.predict_test", lambda *_: logits)
+    monkeypatch.setattr(nodes.resources, "workers", lambda *_: None)
+    monkeypatch.setattr(nodes.resources, "on_evaluation", lambda *_: None)
+    pool = pd.DataFrame(
+        {"client": clients, "sample": range(4), "label": [0, 1, 0, -1], "labelled_in_cycle": [0, 0, 0, -1]}
+    )
+    rounds = pd.DataFrame({"client": [0], "round": [0], "bytes_down": [1], "bytes_up": [1]})
+    model = initial_state("resnet8", in_channels=1, num_classes=2, seed=0, cycle=0)
+    parameters = {"partition": {"method": method, "clients": 2}}
+    found = nodes.evaluate(0, model, pool, rounds, {"seconds": 1.0}, images, parameters)["per_client"]
+    natural = [("Aachen", 1.0, 1.0), ("Bonn", 0.0, 0.0)] if method == "natural" else []
+    assert [(row["name"], row["accuracy"], row["auroc_macro"]) for row in found] == natural
+
+
 def test_outputs_lie_where_users_look_for_them(finished):
     report = finished / "08_reporting/smoke/ksas-kcfu/seed_0"
-    names = {"summary.json", "learning_curve.csv", "learning_curve.png", "client_classes.png", "queried_classes.png"}
-    assert {path.name for path in report.iterdir()} == names
+    assert {path.name for path in report.iterdir()} == {
+        *("summary.json", "learning_curve.csv", "classes.csv", "clients.csv"),
+        *("learning_curve.png", "client_classes.png", "confusion_matrix.png"),
+        *("queried_classes.png", "queried_by_client.png"),
+    }
     summary = json.loads((report / "summary.json").read_text())
     assert {"aulc", "final_accuracy", "final_balanced_accuracy", "labels"} <= set(summary)
     curve = pd.read_csv(report / "learning_curve.csv")
     assert list(curve.columns[:5]) == ["cycle", "labels", "labelled_fraction", "accuracy", "balanced_accuracy"]
     assert summary["final_accuracy"] == pytest.approx(curve["accuracy"].iloc[-1])
     assert summary["labels"] == curve["labels"].iloc[-1]
+    metrics = json.loads((finished / "07_model_output/smoke/ksas-kcfu/seed_0/cycle_01/metrics.json").read_text())
+    assert np.trace(metrics["confusion_matrix"]) / np.sum(metrics["confusion_matrix"]) == metrics["accuracy"]
+    assert summary["final_auroc_macro"] == curve["auroc_macro"].iloc[-1] == metrics["auroc_macro"]
+    assert pd.read_csv(report / "classes.csv")["auroc"].tolist() == metrics["per_class_auroc"]
+    assert metrics["per_client"] == []  # the data do not say whose the test images are
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in report.glob("*.png"))
 
 

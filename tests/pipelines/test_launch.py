@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from kafal_pipeline import active
 from kafal_pipeline.config import resolve
-from kafal_pipeline.pipelines.compare import execute, launch, others
+from kafal_pipeline.pipelines.compare.side_by_side import execute, launch, others
+from kafal_pipeline.runs import lock as run_lock
 
 FORKSERVER = "multiprocessing.forkserver"
 
@@ -56,7 +56,7 @@ def test_each_task_ends_in_its_own_way_and_none_ends_the_others():
     assert ended == {
         "a": None,
         "b": "out of ideas",
-        "c": "The process was ended by signal 9, perhaps for want of memory (see small.log).",
+        "c": "The process was ended by signal 9, perhaps for lack of memory (see small.log).",
         "d": "The process ended with 3 (see small.log).",
         "e": None,
     }
@@ -137,17 +137,17 @@ def test_what_another_command_works_on_is_waited_for_and_run_only_if_it_was_left
     tmp_path, monkeypatch, caplog, left
 ):
     monkeypatch.setattr(others, "LOOK", 0.05)
-    monkeypatch.setattr(active, "PATIENCE", 0.05)
+    monkeypatch.setattr(run_lock, "PATIENCE", 0.05)
     configs = {f"seed_{seed}": resolve({"seed": seed}) for seed in range(3)}
-    other = active.Lock()
+    other = run_lock.Lock()
     other.acquire(tmp_path, configs["seed_1"])
     asked = []
 
     def tasks(paths):
         asked.append(list(paths))
-        return [(path, small("taken" if active.held(tmp_path, configs[path]) else "do", 0.0)) for path in paths]
+        return [(path, small("taken" if run_lock.held(tmp_path, configs[path]) else "do", 0.0)) for path in paths]
 
-    def look(root, config, held=active.held):
+    def look(root, config, held=run_lock.held):
         if found := held(root, config):
             threading.Timer(0.2, other.release).start()
         return found
@@ -156,7 +156,7 @@ def test_what_another_command_works_on_is_waited_for_and_run_only_if_it_was_left
     ends = others.run_beside_others(launcher, configs, tasks, tmp_path, lambda config: left)
     with caplog.at_level("INFO"):
         first = [next(ends), next(ends)]
-        monkeypatch.setattr(others.active, "held", look)
+        monkeypatch.setattr(others.run_lock, "held", look)
         last = list(ends)
     assert sorted(first) == [("seed_0", None), ("seed_2", None)]
     assert last == [("seed_1", None)]

@@ -45,26 +45,30 @@ def test_nodes_and_datasets_have_the_agreed_names():
     pipeline = create_pipeline(cycles=12)
     assert {node.name for node in pipeline.nodes} == {"report.summarise", "report.draw"}
     cycles = {f"cycle_{cycle:02d}.metrics" for cycle in range(12)}
-    assert pipeline.inputs() == {"parameters", "split_table", "images", *cycles}
-    assert pipeline.all_outputs() == {
-        *("learning_curve", "summary"),
-        *("learning_curve_figure", "client_classes_figure", "queried_classes_figure"),
-    }
+    assert pipeline.inputs() == {"parameters", "split_table", "images", "cycle_11.pool", *cycles}
+    assert pipeline.all_outputs() == {*TABLES, *FIGURES}
+
+
+TABLES = ("learning_curve", "summary", "class_table", "client_table")
+FIGURES = (
+    *("learning_curve_figure", "client_classes_figure", "confusion_figure"),
+    *("queried_classes_figure", "queried_by_client_figure"),
+)
 
 
 @pytest.mark.parametrize("cycles", [1, 3])
 def test_a_run_is_summed_up_and_drawn(cycles, images, split_table, tmp_path):
     parameters = {"cycles": cycles, "query": "entropy", "seed": 7}
     inputs = {"parameters": parameters, "images": images, "split_table": split_table}
+    pool = {"client": [0, 0, 1, 1], "label": [0, 0, 1, 1], "labelled_in_cycle": [0, cycles - 1, 0, -1]}
+    inputs[f"cycle_{cycles - 1:02d}.pool"] = pd.DataFrame(pool)
     inputs |= {f"cycle_{cycle:02d}.metrics": metrics(cycle) for cycle in range(cycles)}
-    outputs = {
-        "learning_curve": CSVDataset(filepath=(tmp_path / "learning_curve.csv").as_posix()),
-        "summary": JSONDataset(filepath=(tmp_path / "summary.json").as_posix()),
-    }
+    outputs = {"summary": JSONDataset(filepath=(tmp_path / "summary.json").as_posix())}
     outputs |= {
-        name: MatplotlibDataset(filepath=(tmp_path / f"{name}.png").as_posix())
-        for name in ("learning_curve_figure", "client_classes_figure", "queried_classes_figure")
+        name: CSVDataset(filepath=(tmp_path / f"{name}.csv").as_posix(), save_args={"index": False})
+        for name in ("learning_curve", "class_table", "client_table")
     }
+    outputs |= {name: MatplotlibDataset(filepath=(tmp_path / f"{name}.png").as_posix()) for name in FIGURES}
     catalog = DataCatalog({name: MemoryDataset(value) for name, value in inputs.items()} | outputs)
 
     SequentialRunner().run(create_pipeline(cycles), catalog)
@@ -72,6 +76,8 @@ def test_a_run_is_summed_up_and_drawn(cycles, images, split_table, tmp_path):
     assert catalog.load("learning_curve")["cycle"].tolist() == list(range(cycles))
     summary = catalog.load("summary")
     assert (summary["query"], summary["seed"], summary["labels"]) == ("entropy", 7, cycles + 1)
+    assert catalog.load("class_table")["sensitivity"].tolist() == pytest.approx([0.5, np.nan], nan_ok=True)
+    assert len(catalog.load("client_table")) == 0
     figures = list(tmp_path.glob("*_figure.png"))
-    assert len(figures) == 3
+    assert len(figures) == len(FIGURES)
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in figures)

@@ -8,7 +8,7 @@ import pytest
 
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.evaluation import learning_curve
-from kafal_pipeline.pipelines import runtime
+from kafal_pipeline.lifecycle import resources
 from kafal_pipeline.pipelines.fal import nodes
 from kafal_pipeline.query.names import QUERIES
 from kafal_pipeline.update.names import UPDATES
@@ -77,7 +77,7 @@ def pool(images):
 @pytest.fixture(autouse=True)
 def released():
     yield
-    runtime.close()
+    resources.close()
 
 
 def parameters(query="random", update="fedavg", model=SMALL, **changes):
@@ -163,7 +163,7 @@ def test_a_query_where_nobody_has_anything_left(images, pool, query):
 
 def test_skipped_clients_are_counted_and_do_not_stand_for_a_model(images, pool, monkeypatch):
     """The clients' models that queries see are those before the failure, also when read back from the table."""
-    from kafal_pipeline.federation.lane import Lane
+    from kafal_pipeline.federation.workers.lane import Lane
 
     original = Lane.train
 

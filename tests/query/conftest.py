@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from kafal_pipeline.common.registry import create
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import summarises
 from kafal_pipeline.query.pool import Head, Outputs, PoolView
-from kafal_pipeline.registry import create
 
 KINDS = ("global", "local", "downloaded", "local_only", "finetuned", "distilled")
 WIDTH = 6

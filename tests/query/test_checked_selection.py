@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kafal_pipeline.errors import NotAllowed
+from kafal_pipeline.common.errors import NotAllowed
 from kafal_pipeline.query.base import Selection, checked_arrays, checked_selection, largest
 from kafal_pipeline.query.compose import Compose
 

@@ -6,17 +6,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.registry import create, load
 from kafal_pipeline.config import Strategy, resolve
 from kafal_pipeline.config.resolve import ConfigError
 from kafal_pipeline.config.strategy import PARTS
-from kafal_pipeline.errors import UserError
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import ScoreQuery
 from kafal_pipeline.query.compose import OPTIONS
+from kafal_pipeline.query.geometry.points import points_of
 from kafal_pipeline.query.parts.quota import equal_quotas, mix_quotas
-from kafal_pipeline.query.points import points_of
 from kafal_pipeline.query.pool import Outputs
-from kafal_pipeline.registry import create, load
 
 from .conftest import informed, make_query
 
@@ -168,7 +168,7 @@ def test_published_compositions_are_made_of_the_same_parts(make_pool):
         ({"score": {"prior_smoothing": 1}}, "must be a name, or a mapping with the key `name`"),
         ({"score": "ksas", "diversity": "k_means", "candidates": 0}, "query.candidates: found 0"),
         ({"name": "compose", "quota": "none", "foo": 1}, "query.foo: unknown option"),
-        ({"score": "qbc", "committee": ["local", "local"]}, "a member may stand there once"),
+        ({"score": "qbc", "committee": ["local", "local"]}, "a member may be listed only once"),
     ],
 )
 def test_mistakes_are_told(options, message):

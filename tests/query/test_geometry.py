@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from kafal_pipeline.query.k_centre import k_centre
-from kafal_pipeline.query.k_means import k_means, nearest_to_centres
-from kafal_pipeline.query.k_means_pp import k_means_pp
-from kafal_pipeline.query.points import Points, points_of
+from kafal_pipeline.query.geometry.k_centre import k_centre
+from kafal_pipeline.query.geometry.k_means import k_means, nearest_to_centres
+from kafal_pipeline.query.geometry.k_means_pp import k_means_pp
+from kafal_pipeline.query.geometry.points import Points, points_of
 
 from .conftest import make_query
 

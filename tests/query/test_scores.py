@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from kafal_pipeline.query.uncertainty import reciprocal_ranks
+from kafal_pipeline.query.parts.uncertainty import reciprocal_ranks
 
 from .conftest import make_query
 from .plain import entropy, mean, rows, softmax

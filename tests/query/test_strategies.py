@@ -191,7 +191,7 @@ def test_probcover_covers_greedily(make_pool, seed):
 
 def test_probcover_finds_the_largest_pure_radius(make_pool):
     pool, place, tables = clustered(make_pool, "global", samples=40, spread=0.4)
-    from kafal_pipeline.query.points import points_of
+    from kafal_pipeline.query.geometry.points import points_of
 
     points = points_of(pool, "normalised", "global")
     radius = make_query("probcover")._radius(points, 4, RNG(0))

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 import kafal_pipeline
-from kafal_pipeline.tracking import deliver
+from kafal_pipeline.tracking.deliver import __main__ as deliver
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def run_python():
 @pytest.fixture(scope="session")
 def store(tmp_path_factory):
     """Make a fresh sqlite store, once: its tables take seconds."""
-    import mlflow  # noqa: PLC0415 - seconds
+    import mlflow  # seconds
 
     project = tmp_path_factory.mktemp("project")
     uri = f"sqlite:///{project / 'mlflow.db'}"

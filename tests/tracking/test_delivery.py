@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import resolve
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.tracking import Tracker, deliver, deliver_shared, helper, tracker
-from kafal_pipeline.tracking.delivery import Addresses, Delivery
+from kafal_pipeline.tracking import Tracker, deliver_shared, helper, tracker
+from kafal_pipeline.tracking.deliver import __main__ as deliver
+from kafal_pipeline.tracking.deliver.delivery import Addresses, Delivery
+from kafal_pipeline.tracking.deliver.system_metrics import SYSTEM
 from kafal_pipeline.tracking.journal import JOURNAL
 from kafal_pipeline.tracking.progress import Progress
-from kafal_pipeline.tracking.system import SYSTEM
 
 NOWHERE = Addresses(None, None)
 
@@ -41,7 +42,7 @@ def record_model(run, tmp_path):
     """Record a file as the model: what it holds is no matter to the delivery."""
     script = tmp_path / "model.pt"
     script.write_bytes(b"script")
-    digest = tracker.sha256(script)
+    digest = tracker.file_digest(script)
     event = {
         "path": str(script),
         "sha256": digest,
@@ -73,7 +74,7 @@ def test_where_files_cannot_be_kept_the_numbers_and_the_end_are_delivered(journa
 
 
 def test_a_file_that_had_to_wait_comes_later(journal, store, tmp_path, monkeypatch):
-    import mlflow  # noqa: PLC0415 - seconds
+    import mlflow  # seconds
 
     client, _, _ = store
     run = journal()
@@ -92,9 +93,9 @@ def test_a_file_that_had_to_wait_comes_later(journal, store, tmp_path, monkeypat
 def test_a_file_that_has_to_wait_is_not_forgotten_where_the_tracker_fails_meanwhile(
     journal, store, tmp_path, monkeypatch
 ):
-    import mlflow  # noqa: PLC0415 - seconds
+    import mlflow  # seconds
 
-    from kafal_pipeline.tracking.store import Store  # noqa: PLC0415 - imports mlflow
+    from kafal_pipeline.tracking.deliver.mlflow_run import Store
 
     client, _, _ = store
     run = journal()
@@ -119,7 +120,7 @@ def test_a_file_that_has_to_wait_is_not_forgotten_where_the_tracker_fails_meanwh
 
 
 def test_a_model_is_logged_once_with_the_metrics_of_the_last_cycle(journal, store, tmp_path, monkeypatch):
-    from kafal_pipeline.tracking.store import Store  # noqa: PLC0415 - imports mlflow
+    from kafal_pipeline.tracking.deliver.mlflow_run import Store
 
     client, _, _ = store
     run = journal()
@@ -185,8 +186,8 @@ def test_a_run_that_was_deleted_gets_everything_once_it_is_restored(journal, sto
 
 
 def test_a_store_that_was_removed_is_delivered_to_again(journal, tmp_path, run_python):
-    import mlflow  # noqa: PLC0415 - seconds
-    from sqlalchemy.engine import URL  # noqa: PLC0415 - comes with mlflow
+    import mlflow  # seconds
+    from sqlalchemy.engine import URL  # comes with mlflow
 
     folder = tmp_path / "a folder, 100%20"
     folder.mkdir()
@@ -194,7 +195,7 @@ def test_a_store_that_was_removed_is_delivered_to_again(journal, tmp_path, run_p
     run = journal(uri=uri)
     run.metrics({"accuracy": 0.5}, step=1)
     run.finish("FINISHED")
-    command = "import sys; from kafal_pipeline.tracking.deliver import main; sys.exit(main(sys.argv[1:]))"
+    command = "import sys; from kafal_pipeline.tracking.deliver.__main__ import main; sys.exit(main(sys.argv[1:]))"
     assert run_python(command, run.journal).returncode == 0  # in processes of their own: MLflow keeps connections
     (folder / "own.db").unlink()
     assert "give --uri" in run_python(command, run.journal).stderr
@@ -228,7 +229,7 @@ def test_a_run_without_an_address_goes_to_its_project_whatever_the_variable_says
     )
     run.finish("FINISHED")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
-    command = "import sys; from kafal_pipeline.tracking.deliver import main; sys.exit(main(sys.argv[1:]))"
+    command = "import sys; from kafal_pipeline.tracking.deliver.__main__ import main; sys.exit(main(sys.argv[1:]))"
     done = run_python(command, run.journal)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "other.db").exists()
@@ -262,7 +263,7 @@ def test_who_does_not_want_to_wait_for_the_delivery_has_a_finished_run_all_the_s
     with monkeypatch.context() as impatient:
         impatient.setattr(tracker, "wait", interrupted)
         run.finish("FINISHED")
-    assert "MLflow is still being given this run" in caplog.text
+    assert "is still delivering this run to MLflow" in caplog.text
     assert run._helper.wait(60) == 0
     assert of(run, client).info.status == "FINISHED"
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.tracking.journal import Journal, read
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from kafal_pipeline.tracking import store
+from kafal_pipeline.tracking.deliver import mlflow_run
 
 BEGIN = """
 import sys, time
-from kafal_pipeline.tracking.store import connect
+from kafal_pipeline.tracking.deliver.mlflow_run import connect
 import mlflow
 while time.time() < float(sys.argv[3]):
     time.sleep(0.001)
@@ -39,9 +39,9 @@ def test_a_store_that_could_not_be_made_leaves_nothing(tmp_path, monkeypatch):
     def killed(self, *_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store.mlflow.MlflowClient, "search_experiments", killed)
+    monkeypatch.setattr(mlflow_run.mlflow.MlflowClient, "search_experiments", killed)
     with pytest.raises(KeyboardInterrupt):
-        store.make_sqlite(f"sqlite:///{tmp_path / 'runs.db'}")
+        mlflow_run.make_sqlite(f"sqlite:///{tmp_path / 'runs.db'}")
     assert not list(tmp_path.iterdir())
 
 
@@ -49,5 +49,5 @@ def test_what_is_there_is_left_alone(tmp_path):
     path = tmp_path / "runs.db"
     path.write_bytes(b"something")
     for address in (f"sqlite:///{path}", "http://127.0.0.1:5000", str(tmp_path)):
-        store.make_sqlite(address)
+        mlflow_run.make_sqlite(address)
     assert path.read_bytes() == b"something"

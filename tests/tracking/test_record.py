@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow.utils.validation import _validate_metric_name
 
-from kafal_pipeline.tracking.record import record_rounds
+from kafal_pipeline.config import resolve
+from kafal_pipeline.lifecycle.tracking_hooks import _Run
+from kafal_pipeline.tracking.record import MOST_PARTS, record_parts, record_rounds
 
 
 class Notes:
@@ -31,3 +35,40 @@ def test_a_loss_that_is_finite_is_in_no_mean_either_where_the_client_failed():
     record_rounds(notes, rounds, 5)
     ((_, values),) = notes.noted
     assert values == pytest.approx({"round/loss": 1.0, "round/lr": 0.1, "round/skipped_clients": 1.0})
+
+
+def recorded(names):
+    notes = Notes()
+    table = pd.DataFrame({"name": "text", "auroc": 0.5, "sensitivity": math.nan}, index=names)
+    record_parts(notes, "class", table, 300)
+    assert {step for step, _ in notes.noted} <= {300}
+    return [key for _, values in notes.noted for key in values]
+
+
+@pytest.mark.parametrize(
+    ("names", "keys"),
+    [
+        (["nevus", "melanoma (skin)"], ["nevus", "melanoma _skin_"]),
+        (["a/b", "a_b"], ["0", "1"]),
+        (["..", "é"], ["__", "é"]),
+        (["n" * 300, "b"], ["0", "1"]),
+    ],
+)
+def test_each_class_has_a_name_that_mlflow_allows(names, keys):
+    found = recorded(names)
+    assert found == [f"class/{key}/auroc" for key in keys]
+    for key in found:
+        _validate_metric_name(key)
+
+
+def test_many_classes_are_left_to_the_table():
+    assert len(recorded(range(MOST_PARTS))) == MOST_PARTS
+    assert recorded(range(MOST_PARTS + 1)) == []
+    assert recorded([]) == []
+
+
+def test_classes_and_clients_are_recorded_at_the_last_number_of_labels():
+    run = _Run(resolve({}), Path(), Notes(), labels=7)
+    run.record_output("class_table", pd.DataFrame({"class": ["cat"], "images": [3], "auroc": [0.5]}))
+    run.record_output("client_table", pd.DataFrame({"client": [2], "name": ["Bonn"], "images": [3], "accuracy": [1.0]}))
+    assert run.tracker.noted == [(7, {"class/cat/auroc": 0.5}), (7, {"client/2/accuracy": 1.0})]

@@ -9,13 +9,14 @@ import mlflow
 
 from kafal_pipeline.config import resolve
 from kafal_pipeline.config.compare import CompareConfig
-from kafal_pipeline.tracking import Tracker, deliver, shared
+from kafal_pipeline.tracking import Tracker, shared
 from kafal_pipeline.tracking.comparison import record_comparison, untracked
-from kafal_pipeline.tracking.delivery import Addresses, Delivery
+from kafal_pipeline.tracking.deliver import __main__ as deliver
+from kafal_pipeline.tracking.deliver.delivery import Addresses, Delivery
+from kafal_pipeline.tracking.deliver.mlflow_run import Store
 from kafal_pipeline.tracking.journal import read
 from kafal_pipeline.tracking.progress import Progress
 from kafal_pipeline.tracking.shared import SharedDelivery
-from kafal_pipeline.tracking.store import Store
 
 
 def test_one_process_delivers_finished_and_killed_runs_and_the_report(store, tmp_path, caplog, gives_way):
@@ -161,5 +162,5 @@ def test_another_process_takes_over_from_one_that_is_gone(store, tmp_path, monke
     delivery.close()
     found = [Progress.load(run.journal.parent) for run in (lost, taken)]
     assert [item.complete for item in found] == [False, True]
-    assert "not given all of the runs" in caplog.text
+    assert "Not everything was delivered to MLflow" in caplog.text
     assert client.get_run(found[1].run_id).info.status == "FINISHED"

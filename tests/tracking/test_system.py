@@ -7,8 +7,8 @@ import time
 import mlflow
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from kafal_pipeline.tracking.deliver.system_metrics import SYSTEM, SystemSampler
 from kafal_pipeline.tracking.journal import read
-from kafal_pipeline.tracking.system import SYSTEM, SystemSampler
 
 
 def test_samples_are_mlflows_and_go_on_from_those_before_without_a_tracker(tmp_path, monkeypatch):

@@ -13,8 +13,9 @@ import pytest
 
 import kafal_pipeline
 from kafal_pipeline.config import resolve
-from kafal_pipeline.tracking import NullTracker, Tracker, deliver
-from kafal_pipeline.tracking.delivery import Addresses, Delivery
+from kafal_pipeline.tracking import NullTracker, Tracker
+from kafal_pipeline.tracking.deliver import __main__ as deliver
+from kafal_pipeline.tracking.deliver.delivery import Addresses, Delivery
 from kafal_pipeline.tracking.journal import JOURNAL, read
 from kafal_pipeline.tracking.progress import PROGRESS, Progress
 
@@ -31,10 +32,10 @@ def run_of(client, folder):
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory):
-    import torch  # noqa: PLC0415 - seconds
-    from safetensors.torch import save_file  # noqa: PLC0415 - imports torch
+    import torch  # seconds
+    from safetensors.torch import save_file
 
-    from kafal_pipeline.models import build  # noqa: PLC0415 - imports torch
+    from kafal_pipeline.models import build
 
     network = build("resnet8", in_channels=1, num_classes=10, generator=torch.Generator().manual_seed(0))
     path = tmp_path_factory.mktemp("model") / "global_model.safetensors"
@@ -93,11 +94,11 @@ def test_a_file_that_is_gone_is_noted_and_holds_up_nothing(finished):
 
 
 def test_the_model_loads_and_predicts_what_the_network_does(finished, state):
-    import mlflow  # noqa: PLC0415 - seconds
-    import torch  # noqa: PLC0415 - seconds
-    from safetensors.torch import load_file  # noqa: PLC0415 - imports torch
+    import mlflow  # seconds
+    import torch  # seconds
+    from safetensors.torch import load_file
 
-    from kafal_pipeline.models import ImageClassifier, build  # noqa: PLC0415 - imports torch
+    from kafal_pipeline.models import ImageClassifier, build
 
     client, folder, uri = finished
     mlflow.set_tracking_uri(uri)
@@ -137,14 +138,14 @@ def test_delivering_again_adds_nothing_even_when_the_progress_is_lost(finished):
 
 def test_a_model_is_delivered_without_pytorch(finished, run_python, tmp_path):
     """Its import would be waited for at the end of every run."""
-    import mlflow  # noqa: PLC0415 - seconds
+    import mlflow  # seconds
 
     _, folder, _ = finished
     other = tmp_path / "other"
     other.mkdir()
     shutil.copy(folder / JOURNAL, other)
     code = (
-        "import sys; from kafal_pipeline.tracking.deliver import main; code = main(sys.argv[1:]);"
+        "import sys; from kafal_pipeline.tracking.deliver.__main__ import main; code = main(sys.argv[1:]);"
         "sys.exit(code + 10 * ('torch' in sys.modules))"
     )
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -181,7 +182,7 @@ def test_files_wait_as_well_for_a_tracker_that_is_down(store, tmp_path):
 def test_what_is_delivered_is_not_looked_at_again(finished, run_python):
     _, folder, _ = finished
     code = (
-        "import sys; from kafal_pipeline.tracking.deliver import main; code = main(sys.argv[1:]);"
+        "import sys; from kafal_pipeline.tracking.deliver.__main__ import main; code = main(sys.argv[1:]);"
         "sys.exit(code + 10 * ('mlflow' in sys.modules))"
     )
     assert run_python(code, folder).returncode == 0
@@ -320,7 +321,7 @@ class TestWhichJournal:
 def test_off_means_no_journal_no_helper_and_no_mlflow(run_python, tmp_path):
     code = (
         "import sys; from pathlib import Path; from kafal_pipeline.config import resolve;"
-        "import kafal_pipeline.tracking.hooks; from kafal_pipeline.tracking import Tracker;"
+        "import kafal_pipeline.lifecycle.tracking_hooks; from kafal_pipeline.tracking import Tracker;"
         "folder = Path(sys.argv[1]); t = Tracker.start(resolve({'tracking': 'off'}), folder, folder);"
         "t.metrics({'accuracy': 1.0}, step=1); t.tags({}); t.artifact(folder); t.model(folder, [], step=1);"
         "t.finish('FINISHED');"

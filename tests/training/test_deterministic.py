@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation import worker as worker_module
+from kafal_pipeline.federation.workers import worker as worker_module
 from kafal_pipeline.training.precision import WORKSPACE, prepare
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")

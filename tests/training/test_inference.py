@@ -8,9 +8,9 @@ from torch import nn
 from kafal_pipeline.config import ModelConfig
 from kafal_pipeline.models import build
 from kafal_pipeline.training import fusion, inference
+from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.fusion import FusedBlock, folded, fused
 from kafal_pipeline.training.inference import outputs, predictions
-from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import in_precision
 
 

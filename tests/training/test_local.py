@@ -13,9 +13,9 @@ from kafal_pipeline.config import AugmentationConfig, TrainingConfig
 from kafal_pipeline.models import build
 from kafal_pipeline.training import step
 from kafal_pipeline.training.batches import labelled_batches
+from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
 from kafal_pipeline.training.local import ClientSamples, Networks, learning_rate, train_locally
-from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.step import Workspace
 from kafal_pipeline.update.base import Correction
 from kafal_pipeline.update.fedavg import FedAvg

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kafal_pipeline.config import AugmentationConfig
-from kafal_pipeline.training.pixels import Pixels
+from kafal_pipeline.training.device_images import Pixels
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.training import recording
 from kafal_pipeline.training.draws import Draws
 from kafal_pipeline.training.recording import Recordings, _capture, cuda_recorder

@@ -7,8 +7,8 @@ from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.federation.cycle import train_cycle
-from kafal_pipeline.federation.states import initial_state
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.models.state import initial_state
 from kafal_pipeline.training.devices import single_thread
 
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from kafal_pipeline.config import AugmentationConfig, TrainingConfig
 from kafal_pipeline.training.batches import labelled_batches
+from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
 from kafal_pipeline.training.local import ClientSamples, Networks, train_locally
-from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.update.base import ClientUpdate, LocalOutcome
 from kafal_pipeline.update.fednova import FedNova
 from kafal_pipeline.update.fedprox import FedProx

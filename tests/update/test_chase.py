@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
+from kafal_pipeline.common.registry import create
 from kafal_pipeline.models import build
-from kafal_pipeline.registry import create
 from kafal_pipeline.update import UPDATES
 from kafal_pipeline.update.base import StepView
 

@@ -224,7 +224,7 @@ def test_each_half_alone(make_step):
 
 
 def test_named_presets_are_the_two_columns_of_the_table():
-    from kafal_pipeline.registry import create
+    from kafal_pipeline.common.registry import create
     from kafal_pipeline.update import UPDATES
 
     code, paper = (create("update", name, {}, UPDATES) for name in ("kcfu", "kcfu_paper"))

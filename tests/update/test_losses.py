@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.registry import create
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.registry import create
 from kafal_pipeline.update import UPDATES
 from kafal_pipeline.update.losses import LOSSES, LabelledLoss, evidential
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from kafal_pipeline.federation import worker as worker_module
-from kafal_pipeline.federation.worker import Worker
+from kafal_pipeline.common.registry import create
+from kafal_pipeline.federation.workers import worker as worker_module
+from kafal_pipeline.federation.workers.worker import Worker
 from kafal_pipeline.models import build
 from kafal_pipeline.models.network import initialise_convolutional
-from kafal_pipeline.registry import create
 from kafal_pipeline.training.batches import labelled_batches, unlabelled_batches
+from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
-from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.update import UPDATES
 from kafal_pipeline.update.base import ClientUpdate, StepView
 from kafal_pipeline.update.kcfu import KCFU

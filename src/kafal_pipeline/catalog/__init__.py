@@ -17,7 +17,7 @@ __all__ = ["Atomic", "ImageStore", "ManyStates", "Splits", "State", "States"]
 def __getattr__(name: str) -> Any:
     """Import a dataset's module on first use: a listing of the catalog needs none of them."""
     if name in _MODULES:
-        import importlib  # noqa: PLC0415 - not needed before
+        import importlib  # not needed before
 
         return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

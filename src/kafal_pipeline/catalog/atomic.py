@@ -8,9 +8,9 @@ from typing import Any
 from kedro.io import AbstractDataset
 from kedro.io.core import DatasetError, parse_dataset_definition
 
-from kafal_pipeline.catalog.damaged import REPAIR, named
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.files import replacing
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.files import replacing
+from kafal_pipeline.runs.damaged import REPAIR, named
 
 
 class Atomic(AbstractDataset[Any, Any]):
@@ -65,7 +65,7 @@ class Atomic(AbstractDataset[Any, Any]):
     def _check(self, data: Any) -> None:
         wanted = [*self._keys, *self._integers]
         if wanted and not hasattr(data, "keys"):
-            raise UserError(f"{self._filepath}: found a {type(data).__name__} in the place of keys. {REPAIR}")
+            raise UserError(f"{self._filepath}: found a {type(data).__name__} instead of keys. {REPAIR}")
         missing = [name for name in wanted if name not in data]
         if missing:
             raise UserError(f"{self._filepath}: {', '.join(missing)} is missing. {REPAIR}")

@@ -1,4 +1,4 @@
-"""Images that are mapped from disk, not loaded."""
+"""Dataset of images that are mapped from disk, not loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kafal_pipeline.data import ImageData
 
 
 class ImageStore(AbstractDataset[ImageData, ImageData]):
-    """The folder of arrays that `kafal_pipeline.data.store` writes and maps.
+    """The folder of arrays that `kafal_pipeline.data.store.read` writes and maps.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class ImageStore(AbstractDataset[ImageData, ImageData]):
 
     def load(self) -> ImageData:
         """Map the arrays."""
-        from kafal_pipeline.data.store import read_store  # noqa: PLC0415 - only where images are read
+        from kafal_pipeline.data.store.read import read_store  # only where images are read
 
         return read_store(self._folder)
 

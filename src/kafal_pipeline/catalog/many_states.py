@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.io import AbstractDataset
 
 from kafal_pipeline.catalog.states import read_state
-from kafal_pipeline.files import replacing_folder
+from kafal_pipeline.common.files import replacing_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +65,7 @@ class ManyStates(AbstractDataset[Mapping[str, Any], Mapping[str, Any]]):
 
     def save(self, data: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Write all states, or nothing."""
-        from safetensors.torch import save_file  # noqa: PLC0415 - torch takes seconds to import
+        from safetensors.torch import save_file
 
         with replacing_folder(self._folder) as temporary:
             for group in data:

@@ -8,9 +8,9 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from kafal_pipeline.catalog.damaged import named
+from kafal_pipeline.common.files import write_text
 from kafal_pipeline.data import format_split
-from kafal_pipeline.files import write_text
+from kafal_pipeline.runs.damaged import named
 
 
 class Splits(AbstractDataset[list[list[int]], list[list[int]]]):

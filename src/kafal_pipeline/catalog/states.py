@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
-from kafal_pipeline.catalog.damaged import named
-from kafal_pipeline.files import replacing
+from kafal_pipeline.common.files import replacing
+from kafal_pipeline.runs.damaged import named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,14 +70,14 @@ class State(States):
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file, on the CPU; UserError with the file's name if it is damaged."""
-    from safetensors.torch import load_file  # noqa: PLC0415 - torch takes seconds to import
+    from safetensors.torch import load_file
 
     with named(path):
         return load_file(path)
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    from safetensors.torch import save_file  # noqa: PLC0415 - torch takes seconds to import
+    from safetensors.torch import save_file
 
     with replacing(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)

@@ -1,4 +1,4 @@
-"""The section `compare`: which runs a comparison is made of."""
+"""The section `compare`: the runs that a comparison is made of."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from kafal_pipeline.common.errors import did_you_mean
 from kafal_pipeline.config.resolve import Config, ConfigError, explained, resolve
 from kafal_pipeline.config.sections import FOLDER_NAME, AnyWhole, Fraction, Number, Section, Seed
 from kafal_pipeline.config.strategy import Strategy
-from kafal_pipeline.errors import did_you_mean
 
 
 def _as_seeds(value: Any) -> Any:
@@ -145,4 +145,4 @@ def _same_names(runs: Iterable[Config]) -> list[tuple[str, str]]:
 
 def _twice(key: str, names: list[str], advice: str) -> list[tuple[str, str]]:
     doubles = sorted({name for name in names if names.count(name) > 1})
-    return [(key, f"{', '.join(doubles)} stands there more than once. {advice}")] if doubles else []
+    return [(key, f"{', '.join(doubles)} is listed more than once. {advice}")] if doubles else []

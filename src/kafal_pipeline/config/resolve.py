@@ -1,4 +1,4 @@
-"""From the parameters as written to the configuration of one run, or to messages that say what to mend."""
+"""Checks the parameters as written and makes the configuration of one run, or messages that say what to mend."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kafal_pipeline.common.errors import UserError, allowed_instead, did_you_mean
 from kafal_pipeline.config.sections import (
     BudgetConfig,
     DatasetConfig,
@@ -21,7 +22,6 @@ from kafal_pipeline.config.sections import (
     Whole,
 )
 from kafal_pipeline.config.strategy import Strategy
-from kafal_pipeline.errors import UserError, allowed_instead, did_you_mean
 
 PRESETS: dict[str, dict[str, Any]] = {
     # The published code, and Algorithm 1 of the paper, differ in seven places (docs/kafal.md); one of them is here.

@@ -1,4 +1,4 @@
-"""One model for each section of the parameters; the sections stand in `conf/base/parameters.yml` in this order."""
+"""One model for each section of the parameters, in the order of `conf/base/parameters.yml`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
-from kafal_pipeline.options import LARGEST_NUMBER, LARGEST_WHOLE
+from kafal_pipeline.common.options import LARGEST_NUMBER, LARGEST_WHOLE
 
 
 def _no_bool(value: Any) -> Any:

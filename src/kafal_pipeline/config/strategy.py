@@ -1,4 +1,4 @@
-"""A query or an update as the user names it, and the name its results carry."""
+"""A query or an update as the user names it, and the name under which its results are filed."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from kafal_pipeline.data.pools import (
     initial_pool,
     label_counts,
 )
-from kafal_pipeline.data.store import open_store, read_store
+from kafal_pipeline.data.store.read import open_store, read_store
 
 __all__ = [
     "ClientPool",

@@ -26,7 +26,12 @@ class ImageData:
     mean, std
         Per channel, of the training pixels scaled to [0, 1], float64, ``(C,)``.
     train_clients
-        The client that holds each training image, int64, ``(N,)``, where the data itself says so, else None.
+        The client that holds each training image, ``0 .. len(client_names) - 1``, int64, ``(N,)``, where the data
+        itself says so, else None. With the method ``natural`` these are the federation's clients.
+    test_clients
+        The same of each test image, where the data says so, else None.
+    client_names
+        What the data calls the clients of `train_clients`, in their order; None where `train_clients` is.
     folder
         The store the arrays are mapped from, None for arrays in memory.
     """
@@ -40,6 +45,8 @@ class ImageData:
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
     train_clients: NDArray[np.int64] | None = None
+    test_clients: NDArray[np.int64] | None = None
+    client_names: tuple[str, ...] | None = None
     folder: Path | None = None
 
     @property

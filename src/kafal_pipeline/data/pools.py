@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.randomness import Purpose, numpy_generator
 from kafal_pipeline.data.partition.split import owners
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.randomness import Purpose, numpy_generator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,7 @@ def initial_pool(
     UserError
         If some client has fewer samples than the trial will have labelled, or the split is none of these samples.
     """
-    import pandas as pd  # noqa: PLC0415 - worker processes import this package and need no tables
+    import pandas as pd
 
     owners(split, len(labels), f"the split of seed {seed}, data/03_primary/*/seed_{seed}/splits.json")
     columns: list[tuple[NDArray[np.int64], ...]] = []
@@ -139,7 +139,7 @@ def check_pool(pool: pd.DataFrame, labels: NDArray[np.int64], cycle: int) -> Non
     for problem, wrong in (
         (f"client must be from 0 to {len(labels) - 1}", (client < 0) | (client >= len(labels))),
         (f"sample must be from 0 to {len(labels) - 1}", ~there),
-        ("the sample stands twice", pool["sample"].duplicated().to_numpy()),
+        ("the sample occurs twice", pool["sample"].duplicated().to_numpy()),
         (f"labelled_in_cycle must be from {UNLABELLED} to {cycle}", (since < UNLABELLED) | (since > cycle)),
         (f"label must be that of the sample, or {UNLABELLED} where it has none yet", label != expected),
     ):

@@ -1,4 +1,4 @@
-"""The learning curve of a run, and the few numbers that sum it up."""
+"""The learning curve of a run, and the few numbers that summarise it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from kafal_pipeline.evaluation.measures import aulc
+from kafal_pipeline.evaluation.model_measures import ClientMeasures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,8 @@ class CycleMetrics(TypedDict):
 
     `labels` and `labelled_fraction` count all clients' labels bought so far; `queried_histogram` those of this cycle by
     class (in cycle 0 the initial pool). What a cycle 0 does not have, a query, is None. `skipped_client_rounds` counts
-    how often a client was left out of a round because its training had failed; results of earlier versions have none.
+    how often a client was left out of a round because its training had failed. Results of earlier versions have none of
+    the keys from there on.
     """
 
     cycle: int
@@ -37,11 +39,20 @@ class CycleMetrics(TypedDict):
     evaluate_seconds: float
     bytes_sent: int
     skipped_client_rounds: NotRequired[int]
+    specificity_macro: NotRequired[float | None]
+    auroc_macro: NotRequired[float | None]
+    calibration_error: NotRequired[float | None]
+    per_class_specificity: NotRequired[list[float | None]]
+    per_class_auroc: NotRequired[list[float | None]]
+    confusion_matrix: NotRequired[list[list[int]]]
+    per_client: NotRequired[list[ClientMeasures]]
 
 
 COUNTS = ("cycle", "labels", "bytes_sent", "skipped_client_rounds")
+MACROS = ("specificity_macro", "auroc_macro", "calibration_error")
 COLUMNS = (
     *("cycle", "labels", "labelled_fraction", "accuracy", "balanced_accuracy", "macro_f1", "aulc"),
+    *MACROS,
     *("queried_entropy", "train_seconds", "query_seconds", "evaluate_seconds", "bytes_sent"),
     "skipped_client_rounds",
 )
@@ -61,7 +72,7 @@ def learning_curve(metrics: Sequence[CycleMetrics]) -> pd.DataFrame:
         One row a cycle, in order: `COLUMNS`, then ``accuracy_<class>`` for every class. Fractions, seconds and bytes;
         `aulc` covers the cycles up to the row's. Absent values are NaN.
     """
-    import pandas as pd  # noqa: PLC0415 - half a second to import, and naming the measures needs none of it
+    import pandas as pd
 
     rows = sorted(metrics, key=lambda row: row["cycle"])
     fractions, accuracies = [row["labelled_fraction"] for row in rows], [row["accuracy"] for row in rows]
@@ -103,11 +114,50 @@ def summary(curve: pd.DataFrame, config: Config) -> dict[str, Any]:
         "final_accuracy": float(last["accuracy"]),
         "final_balanced_accuracy": float(last["balanced_accuracy"]),
         "final_macro_f1": float(last["macro_f1"]),
+        "final_specificity_macro": float(last["specificity_macro"]),
+        "final_auroc_macro": float(last["auroc_macro"]),
+        "final_calibration_error": float(last["calibration_error"]),
         "bytes_sent": int(curve["bytes_sent"].sum()),
         "skipped_client_rounds": int(curve["skipped_client_rounds"].sum()),
     }
     seconds = {name: float(curve[name].sum(min_count=1)) for name in ("train_seconds", "query_seconds")}
     return {**_without_nan(results), "cost": _without_nan(seconds)}
+
+
+def class_table(last: CycleMetrics) -> pd.DataFrame:
+    """Put what the last cycle says of each class into one table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a class: `class` (its name), `images` in the test set, `sensitivity`, `specificity`, `auroc`. What is
+        not defined, or was not measured by the version that made the results, is missing.
+    """
+    import pandas as pd
+
+    absent = [None] * len(last["classes"])
+    images = [sum(row) for row in last.get("confusion_matrix", [])] or absent
+    measures = {
+        "sensitivity": last["per_class_accuracy"],
+        "specificity": last.get("per_class_specificity", absent),
+        "auroc": last.get("per_class_auroc", absent),
+    }
+    table = pd.DataFrame({"class": last["classes"], "images": pd.array(images, dtype="Int64"), **measures})
+    return table.astype(dict.fromkeys(measures, "float64"))
+
+
+def client_table(last: CycleMetrics) -> pd.DataFrame:
+    """Put what the last cycle says of each client with test images of its own into one table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a client, the columns those of `ClientMeasures`; no rows where the data do not say whose the images are.
+    """
+    import pandas as pd
+
+    columns = ["client", "name", "images", "accuracy", "balanced_accuracy", *MACROS]
+    return pd.DataFrame(last.get("per_client", []), columns=columns).astype(dict.fromkeys(MACROS, "float64"))
 
 
 def _without_nan(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,15 @@
-"""The three figures of a run. Each function returns a matplotlib `Figure` and leaves no state behind."""
+"""Figures of one run. Each function returns a matplotlib `Figure` and leaves no state behind."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.evaluation.heatmap import heatmap
+from kafal_pipeline.evaluation.heatmap import heatmap, slant
 from kafal_pipeline.evaluation.style import BLUE, GREY, PALETTE, RED, new_figure, short
 
 if TYPE_CHECKING:
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_BARS = 20
-"""More cycles than this are drawn as a heat map: bars would be too narrow for their numbers."""
+"""More bars than this are drawn as a heat map: they would be too narrow for their numbers."""
+
+LONGEST_UPRIGHT = 12
+"""Characters that fit below a bar."""
 
 
 def learning_curve_figure(curve: pd.DataFrame, title: str) -> Figure:
@@ -31,13 +34,18 @@ def learning_curve_figure(curve: pd.DataFrame, title: str) -> Figure:
     title
         What was run, such as ``"digits, ksas with kcfu, seed 0"``.
     """
-    from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415 - see `new_figure`
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     labels, last = curve["labels"].to_numpy(), curve.iloc[-1]
-    series = {"accuracy": ("Accuracy", BLUE, "o"), "balanced_accuracy": ("Balanced accuracy", RED, "s")}
+    # The line below is thick and pale, the one above thin and dashed: both are seen where they are one, which they are
+    # on a test set with equally many images of each class.
+    series: dict[str, tuple[str, str, dict[str, Any]]] = {
+        "accuracy": ("Accuracy", BLUE, {"marker": "o", "markersize": 9, "linewidth": 5, "alpha": 0.4}),
+        "balanced_accuracy": ("Balanced accuracy", RED, {"marker": "s", "markersize": 4, "linestyle": (0, (4, 2))}),
+    }
     with new_figure(7.5, 4.6) as (figure, axes):
-        for column, (name, colour, marker) in series.items():
-            axes.plot(labels, curve[column], color=colour, marker=marker, markersize=5, linewidth=1.8, label=name)
+        for column, (name, colour, look) in series.items():
+            axes.plot(labels, curve[column], color=colour, label=name, **look)
         axes.set_title(fill(f"{title}: AULC {last['aulc']:.1%}", 72))
         axes.set_xlabel("Labels bought by all clients")
         axes.set_ylabel("Accuracy on the test set")
@@ -111,13 +119,66 @@ def queried_classes_figure(histograms: Mapping[int, Sequence[int]], classes: Seq
     classes
         The classes' names.
     """
-    from matplotlib.ticker import PercentFormatter  # noqa: PLC0415 - see `new_figure`
-
     counts = np.array([histograms[cycle] for cycle in sorted(histograms)], dtype=np.int64)
+    names = ["initial pool" if cycle == 0 else f"cycle {cycle}" for cycle in sorted(histograms)]
+    return _class_mix(counts, names, classes, "Classes of the labels bought in each cycle", "cycle")
+
+
+def queried_by_client_figure(
+    pool: pd.DataFrame, classes: Sequence[str], clients: Sequence[str] | None = None
+) -> Figure:
+    """Draw the class mix of the labels that the queries bought from each client, the initial pool left out.
+
+    Parameters
+    ----------
+    pool
+        The last cycle's, with `client`, `label` and `labelled_in_cycle` of every training image.
+    classes
+        The classes' names.
+    clients
+        The clients' names (default: their numbers).
+    """
+    counts = np.zeros((pool["client"].max() + 1, len(classes)), dtype=np.int64)
+    bought = pool[pool["labelled_in_cycle"] > 0]
+    np.add.at(counts, (bought["client"], bought["label"]), 1)
+    names = [f"client {client}" for client in range(len(counts))] if clients is None else clients
+    return _class_mix(counts, names, classes, "Classes of the queried labels, by client", "client")
+
+
+def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+    """Draw which classes each class of the test set is predicted as.
+
+    Parameters
+    ----------
+    confusion
+        Counts, true class by predicted class, ``(C, C)``; empty if the version that made the results kept none.
+    classes
+        The classes' names.
+    """
+    counts = np.array(confusion if len(confusion) else np.zeros((len(classes), len(classes))), dtype=np.int64)
+    totals = counts.sum(axis=1)
+    figure = heatmap(
+        100 * counts / np.maximum(totals, 1)[:, None],
+        title="Confusion matrix, in % of the true class"
+        if len(confusion)
+        else "No confusion matrix: an earlier version made these results",
+        rows=[f"{short(name)} ({total:,})" for name, total in zip(classes, totals, strict=True)],
+        columns=classes,
+        rows_name="",
+        colour_bar="% of the true class",
+        text="{:.0f}",
+    )
+    figure.axes[0].set(xlabel="Predicted class", ylabel="True class (images)")
+    return figure
+
+
+def _class_mix(counts: NDArray[np.int64], names: Sequence[str], classes: Sequence[str], title: str, row: str) -> Figure:
+    """Draw the shares of classes of each row of counts, ``(len(names), C)``; a row is a `row`."""
+    from matplotlib.ticker import PercentFormatter
+
     totals = counts.sum(axis=1)
     shares = counts / np.maximum(totals, 1)[:, None]
-    names = ["initial pool" if cycle == 0 else f"cycle {cycle}" for cycle in sorted(histograms)]
-    title = "Classes of the labels bought in each cycle"
+    names = [short(name) for name in names]
     if len(classes) > len(PALETTE) or len(names) > MAX_BARS:
         rows = [f"{name} ({total:,})" for name, total in zip(names, totals, strict=True)]
         return heatmap(
@@ -125,14 +186,15 @@ def queried_classes_figure(histograms: Mapping[int, Sequence[int]], classes: Seq
             title=title,
             rows=rows,
             columns=classes,
-            rows_name="Cycle",
-            colour_bar="% of the cycle's labels",
+            rows_name=row.capitalize(),
+            colour_bar=f"% of the {row}'s labels",
             text=None,
         )
     with new_figure(max(5.0, 2.6 + 0.95 * len(names)), 4.8) as (figure, axes):
         bottoms = shares.cumsum(axis=1) - shares
+        places = range(len(names))
         bars = [
-            axes.bar(names, shares[:, index], 0.72, bottoms[:, index], color=PALETTE[index], edgecolor="white")
+            axes.bar(places, shares[:, index], 0.72, bottoms[:, index], color=PALETTE[index], edgecolor="white")
             for index in range(len(classes))
         ]
         for position, total in enumerate(totals):
@@ -143,6 +205,9 @@ def queried_classes_figure(histograms: Mapping[int, Sequence[int]], classes: Seq
         axes.set_xlim(-0.6, len(names) - 0.4)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.tick_params(axis="x", length=0)
+        axes.set_xticks(places, labels=names)
+        if max(map(len, names)) > LONGEST_UPRIGHT:
+            slant(axes)
         legend = [short(name) for name in classes]
         axes.legend(bars[::-1], legend[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5))  # in the bars' order
     return figure

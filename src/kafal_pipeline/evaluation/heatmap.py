@@ -1,4 +1,4 @@
-"""A table of counts or shares as colours, with the numbers in the cells while they are legible."""
+"""A table of counts or shares as colours, with numbers in the cells while they are legible."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def heatmap(
         _name_axis(axes, "y", rows if few_rows else None, f"{rows_name}s, by number")
         _name_axis(axes, "x", columns if few_columns else None, "Classes, by index")
         if few_columns and CHARACTER * max(map(len, columns)) > 0.9 * room:
-            _slant(axes)
+            slant(axes)
         if few_rows and few_columns and text is not None:
             _write_cells(axes, values, text)
         else:
@@ -70,7 +70,7 @@ def heatmap(
 
 def _name_axis(axes: Axes, which: Literal["x", "y"], names: Sequence[str] | None, otherwise: str) -> None:
     """Write every row's or column's name, or for too many of them what their numbers mean."""
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - see `new_figure`
+    from matplotlib.ticker import MaxNLocator
 
     axis = axes.yaxis if which == "y" else axes.xaxis
     axes.tick_params(axis=which, length=0 if names else 3)
@@ -81,7 +81,7 @@ def _name_axis(axes: Axes, which: Literal["x", "y"], names: Sequence[str] | None
     axis.set_ticks(range(len(names)), labels=list(names))
 
 
-def _slant(axes: Axes) -> None:
+def slant(axes: Axes) -> None:
     """Turn the columns' names so that long ones do not run into each other."""
     for label in axes.get_xticklabels():
         label.set(rotation=40, ha="right", rotation_mode="anchor")

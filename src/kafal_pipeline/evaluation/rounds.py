@@ -1,4 +1,4 @@
-"""What the table ``rounds`` says: one row for each round and client that trained."""
+"""The table ``rounds``: one row for each round and client that trained."""
 
 from __future__ import annotations
 

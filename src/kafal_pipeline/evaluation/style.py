@@ -1,4 +1,4 @@
-"""How this project's figures look, without touching matplotlib's global state."""
+"""Style of this project's figures, set without touching matplotlib's global state."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def short(name: str) -> str:
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
     """Yield an empty figure (inches, 150 dpi) and its axes, to be drawn on in this project's style."""
-    import matplotlib  # noqa: PLC0415 - a second to import, and measures need none of it
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=150, layout="constrained")

@@ -1,19 +1,11 @@
-"""What the terminal shows at the end of a run: the learning curve as a table, and where to look next."""
+"""Prints the learning curve as a table of plain text."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from kafal_pipeline.addresses import served_by_ui
-from kafal_pipeline.errors import masked
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from kafal_pipeline.config import Config
 
 PERCENT_COLUMNS = {
     "share": "labelled_fraction",
@@ -64,56 +56,3 @@ def _skipped(curve: pd.DataFrame) -> list[str]:
 
 def _percent(fraction: float) -> str:
     return "-" if fraction != fraction else f"{100 * fraction:.2f} %"  # noqa: PLR0124 - only NaN differs from itself
-
-
-def next_steps(config: Config, folder: Path | str) -> str:
-    """Return the lines that say where this run's results lie and what to try next.
-
-    Parameters
-    ----------
-    config
-        The run's configuration.
-    folder
-        The folder of the run's summary, tables and figures.
-    """
-    other = "ksas" if config.query.name == "random" else "random"
-    steps = [
-        ("Summary, tables, figures", str(folder)),
-        ("Another query", f"kedro run --pipeline fal --params query={other}   (and this run's other options)"),
-    ]
-    if config.tracking.enabled:
-        steps.insert(
-            1, ("Runs side by side", _tracking_page(config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")))
-        )
-    width = max(len(name) for name, _ in steps)
-    return "\n".join(f"{name.ljust(width)}  {step}" for name, step in steps)
-
-
-def format_trial(summary: Mapping[str, Any], folder: Path | str) -> str:
-    """Return the lines about a trial that another machine has done: its speed and memory, and where the report lies.
-
-    Parameters
-    ----------
-    summary
-        The report's summary: `cost` and `trial` are read.
-    folder
-        Its folder.
-    """
-    cost, trial = summary["cost"], summary["trial"]
-    gpu = f", {cost['peak_gpu_memory_mb']:,.0f} MB on the GPU" if "peak_gpu_memory_mb" in cost else ""
-    lines = [
-        ("Training", f"{cost['samples_per_second']:,.0f} samples/s ({trial['device']}, {trial['precision']})"),
-        ("Most memory", f"{cost['peak_memory_mb']:,.0f} MB{gpu}"),
-        ("Summary, tables, figures", str(folder)),
-    ]
-    if not trial["finished"]:
-        lines.insert(0, ("Not finished", f"{summary['cycles']} of {trial['cycles']} cycles; its command goes on"))
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(f"{name.ljust(width)}  {line}" for name, line in lines)
-
-
-def _tracking_page(uri: str | None) -> str:
-    """Return the command that shows what lies in a database or a folder, or the address of any other tracker."""
-    if not uri:
-        return "mlflow ui"
-    return f"mlflow ui --backend-store-uri {masked(uri)}" if served_by_ui(uri) else masked(uri)

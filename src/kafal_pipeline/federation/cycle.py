@@ -1,4 +1,4 @@
-"""Federated training of one cycle: rounds of local training and aggregation."""
+"""Trains the global model for one cycle: rounds of local training and aggregation."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kafal_pipeline.common.errors import NotAllowed, UserError
+from kafal_pipeline.common.files import CannotWrite
+from kafal_pipeline.common.users_code import blamed
 from kafal_pipeline.data.pools import ClientPool
-from kafal_pipeline.errors import NotAllowed, UserError
-from kafal_pipeline.federation.checkpoints import Checkpoints
-from kafal_pipeline.federation.client_states import ClientState, ClientStates, StoredStates
-from kafal_pipeline.federation.cycle_state import CycleState
+from kafal_pipeline.federation.between_rounds.checkpoints import Checkpoints
+from kafal_pipeline.federation.between_rounds.client_states import ClientState, ClientStates, StoredStates
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
+from kafal_pipeline.federation.between_rounds.lazy import RoundUpdates, Sent
+from kafal_pipeline.federation.between_rounds.spill import IN_MEMORY, Spill
 from kafal_pipeline.federation.failures import check_aggregated, problem_of, settle
-from kafal_pipeline.federation.lazy import RoundUpdates, Sent
 from kafal_pipeline.federation.participants import participants
-from kafal_pipeline.federation.spill import IN_MEMORY, Spill
-from kafal_pipeline.federation.states import Arrays, State, size_in_bytes, to_arrays, to_state
-from kafal_pipeline.federation.tasks import TrainResult, TrainTask
-from kafal_pipeline.federation.users_code import blamed
-from kafal_pipeline.federation.watching import begin_watching
-from kafal_pipeline.federation.workers import Workers
-from kafal_pipeline.files import CannotWrite
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.federation.workers.tasks import TrainResult, TrainTask
+from kafal_pipeline.federation.workers.watching import begin_watching
+from kafal_pipeline.models.state import Arrays, State, size_in_bytes, to_arrays, to_state
 from kafal_pipeline.training.local import learning_rate
 from kafal_pipeline.update.base import Update
 from kafal_pipeline.update.checks import checked_aggregate

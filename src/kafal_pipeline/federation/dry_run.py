@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from kafal_pipeline.common.errors import NotAllowed, UserError
+from kafal_pipeline.common.users_code import blamed
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.data.pools import ClientPool
-from kafal_pipeline.errors import NotAllowed, UserError
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.prediction import predict_test
 from kafal_pipeline.federation.querying import query_cycle
-from kafal_pipeline.federation.states import State, to_arrays, to_state
-from kafal_pipeline.federation.users_code import blamed
-from kafal_pipeline.federation.workers import Late, Workers, own_classes_in
+from kafal_pipeline.federation.workers.pool import Late, Workers, own_classes_in
 from kafal_pipeline.models import build
 from kafal_pipeline.models.check import check_network
 from kafal_pipeline.models.factory import network_class
+from kafal_pipeline.models.state import State, to_arrays, to_state
 from kafal_pipeline.query.factory import make_query
+from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.devices import single_thread
-from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.update.factory import make_update
 
 if TYPE_CHECKING:

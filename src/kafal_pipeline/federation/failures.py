@@ -1,4 +1,4 @@
-"""Clients whose training went wrong: what is not finite never reaches the server's model."""
+"""Handles clients whose training went wrong: a value that is not finite never reaches the global model."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation.states import Arrays, State
-from kafal_pipeline.federation.tasks import TrainResult
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.federation.workers.tasks import TrainResult
+from kafal_pipeline.models.state import Arrays, State
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
@@ -75,12 +75,12 @@ def settle(failed: Mapping[int, str], training: Sequence[int], config: Config, c
     if len(failed) == len(training):
         names = f"{len(failed)} clients" if len(failed) > NAMED else f"client {', '.join(map(str, sorted(failed)))}"
         raise UserError(
-            f"{place}: every client that trained failed ({names}), so that there is nothing to aggregate; of client "
+            f"{place}: every client that trained failed ({names}), so there is nothing to aggregate; of client "
             f"{first} {failed[first]}. {remedy}."
         )
     for client in sorted(failed):
         logger.warning(
-            "%s, client %d: %s; it is left out of this round and goes on from what it had before "
+            "%s, client %d: %s; it is left out of this round and keeps what it had before "
             "(federation.on_client_failure: skip).",
             *(place, client, failed[client]),
         )

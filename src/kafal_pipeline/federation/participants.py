@@ -1,4 +1,4 @@
-"""Which clients train in a round."""
+"""Chooses the clients that train in a round."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kafal_pipeline.randomness import Purpose, numpy_generator
+from kafal_pipeline.common.randomness import Purpose, numpy_generator
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import FederationConfig

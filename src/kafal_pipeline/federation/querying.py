@@ -1,4 +1,4 @@
-"""The query of one cycle: every client chooses among its own unlabelled samples."""
+"""Runs the query of one cycle: every client chooses among its own unlabelled samples."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kafal_pipeline.data.pools import ClientPool, cycle_budget
-from kafal_pipeline.federation.cycle_state import CycleState, TrainedCycle
-from kafal_pipeline.federation.query_worker import QueryResult, QueryTask, SummaryResult
-from kafal_pipeline.federation.spill import Spill
-from kafal_pipeline.federation.states import Arrays, size_in_bytes, to_arrays
-from kafal_pipeline.federation.workers import Workers
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, TrainedCycle
+from kafal_pipeline.federation.between_rounds.spill import Spill
+from kafal_pipeline.federation.workers.pool import Workers
+from kafal_pipeline.federation.workers.query_worker import QueryResult, QueryTask, SummaryResult
+from kafal_pipeline.models.state import Arrays, size_in_bytes, to_arrays
 from kafal_pipeline.query.base import Selection, summarises
 from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.query.pool import QueryModel
@@ -154,7 +154,7 @@ def _log_idle(idle: list[int], cycle: int) -> None:
     """Say which clients did not train in a cycle."""
     if idle:
         names = f"Clients {idle}" if len(idle) <= NAMED else f"{len(idle)} clients"
-        logger.info("%s did not train in cycle %d: the global model stands for their own.", names, cycle)
+        logger.info("%s did not train in cycle %d: the global model is used instead of their own.", names, cycle)
 
 
 def _task(

@@ -1,4 +1,4 @@
-"""The networks that clients train."""
+"""Networks that clients train."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["MODELS", "ImageClassifier", "build"]
 def __getattr__(name: str) -> Any:
     """Import what needs torch on first use."""
     if name in {"ImageClassifier", "build"}:
-        from kafal_pipeline.models import factory  # noqa: PLC0415 - torch takes seconds to import
+        from kafal_pipeline.models import factory
 
         return getattr(factory, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

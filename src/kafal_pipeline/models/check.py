@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from kafal_pipeline.errors import NotAllowed, kind_of
+from kafal_pipeline.common.errors import NotAllowed, kind_of
 
 
 def check_network(make: Callable[[torch.Generator], nn.Module], images: Tensor, num_classes: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""From a name to a network, and from a network to a model that others can use."""
+"""Makes a network from its name, and a self-contained model from a network."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.federation.users_code import blamed
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.registry import keyword_options, lacking, load
+from kafal_pipeline.common.users_code import blamed
 from kafal_pipeline.models.names import MODELS
 from kafal_pipeline.models.network import Network
 from kafal_pipeline.models.normalisation import replace_batch_norm, take_any_batch
 from kafal_pipeline.models.pretrained import load_pretrained
-from kafal_pipeline.registry import keyword_options, lacking, load
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import ModelConfig
@@ -53,7 +53,7 @@ def build(
         If the name is unknown, the class is no `Network`, an option is not allowed, or the file is not of its weights.
     """
     if isinstance(model, str):
-        from kafal_pipeline.config import ModelConfig  # noqa: PLC0415 - absent where the models run without a configuration
+        from kafal_pipeline.config import ModelConfig  # absent where the models run without a configuration
 
         model = ModelConfig(name=model)
     config = model

@@ -1,4 +1,4 @@
-"""What every network offers, and how its weights begin."""
+"""Base class of every network, and the initialisation of its weights."""
 
 from __future__ import annotations
 

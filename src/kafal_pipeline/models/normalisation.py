@@ -1,4 +1,4 @@
-"""Batch norm that takes every batch, and group norm in its place."""
+"""Batch norm that accepts every batch size, and group norm as its replacement."""
 
 from __future__ import annotations
 

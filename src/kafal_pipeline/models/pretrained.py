@@ -1,4 +1,4 @@
-"""Weights from a file in the place of drawn ones."""
+"""Loads initial weights from a file instead of drawing them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 
 SHOWN = 4
 """Names of tensors in a message."""
@@ -26,8 +26,8 @@ def load_pretrained(network: nn.Module, path: Path) -> None:
     UserError
         If the file is missing, is no safetensors file, or holds other tensors than these or NaN.
     """
-    from safetensors import SafetensorError  # noqa: PLC0415 - only where weights are loaded
-    from safetensors.torch import load_file  # noqa: PLC0415
+    from safetensors import SafetensorError  # only where weights are loaded
+    from safetensors.torch import load_file
 
     if not path.is_file():
         raise UserError(f"model.pretrained: there is no file {path.absolute()}.")

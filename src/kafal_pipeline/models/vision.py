@@ -1,4 +1,4 @@
-"""torchvision, imported in this place only: training with the project's own networks does not need it."""
+"""Imports torchvision, here only: the project's own networks train without it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 
 
 def torchvision_models(name: str) -> Any:
@@ -19,7 +19,7 @@ def torchvision_models(name: str) -> Any:
         If torchvision is not installed, or does not fit the installed torch.
     """
     try:
-        from torchvision import models  # noqa: PLC0415 - seconds to import, and only these networks need it
+        from torchvision import models
     except (ImportError, RuntimeError) as error:  # RuntimeError: its operators were built for another torch
         raise UserError(
             f"model.name: {name} needs torchvision, which cannot be imported ({error}). Install the torchvision that "

@@ -1,4 +1,4 @@
-"""Names for annotations of nodes.
+"""Type names for annotations of nodes.
 
 Kedro resolves a node's annotations when pipelines are registered. The real classes take seconds to import, which
 `kedro registry list` and a mistake in a parameter need not wait for; so they stand here for the reader and the type
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import Tensor
 
-    from kafal_pipeline.evaluation.comparison import RunTables
+    from kafal_pipeline.comparison import RunTables
 
     State = dict[str, Tensor]
     States = Mapping[str, State]

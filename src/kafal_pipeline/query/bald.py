@@ -1,4 +1,4 @@
-"""BALD: what the parameters would learn, by dropout on the features."""
+"""BALD: how much a label would tell about the parameters, estimated by dropout on the features."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kafal_pipeline.options import Field
+from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import ScoreQuery, Scores
-from kafal_pipeline.query.disagreement import mutual_information
+from kafal_pipeline.query.parts.disagreement import mutual_information
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
 

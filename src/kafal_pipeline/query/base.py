@@ -1,4 +1,4 @@
-"""What a query is given and what it returns; every strategy's file documents only what is its own.
+"""The interface of a query: its inputs and its result. A strategy's own file documents only what is its own.
 
 A query is a dataclass whose fields are its options, with one method::
 
@@ -24,7 +24,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.errors import NotAllowed, kind_of
+from kafal_pipeline.common.errors import NotAllowed, kind_of
 from kafal_pipeline.query.pool import Arrays, PoolView
 
 Scores = NDArray[np.float64]

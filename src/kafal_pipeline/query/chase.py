@@ -7,7 +7,7 @@ from typing import Annotated
 
 import numpy as np
 
-from kafal_pipeline.options import Field
+from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import ScoreQuery, Scores
 from kafal_pipeline.query.pool import PoolView
 

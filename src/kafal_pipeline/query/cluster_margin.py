@@ -7,7 +7,7 @@ from typing import Annotated
 
 import numpy as np
 
-from kafal_pipeline.options import Field
+from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import Selection
 from kafal_pipeline.query.compose import compose
 from kafal_pipeline.query.margin import Margin

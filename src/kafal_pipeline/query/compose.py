@@ -1,4 +1,4 @@
-"""Queries put together from a score, a quota and a diversity step."""
+"""Queries composed of a score, a quota and a diversity step."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.options import Field, JsonValue
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.options import Field, JsonValue
+from kafal_pipeline.common.registry import create
 from kafal_pipeline.query.base import NOTHING, ScoreQuery, Scores, Selection, by_score, check_scores, chosen
+from kafal_pipeline.query.geometry.points import Space
 from kafal_pipeline.query.parts.diversity import Best, Candidates, Diversity, KCentre, KMeans, KMeansPP
 from kafal_pipeline.query.parts.quota import QUOTAS, Quota
-from kafal_pipeline.query.points import Space
 from kafal_pipeline.query.pool import Arrays, PoolView, QueryModel
-from kafal_pipeline.registry import create
 
 DIVERSITIES = {"k_means": KMeans, "k_centre": KCentre, "k_means_pp": KMeansPP}
 
@@ -95,7 +95,7 @@ class Compose:
     @cached_property
     def score_part(self) -> ScoreQuery:
         """The score."""
-        from kafal_pipeline.query.names import QUERIES  # noqa: PLC0415 - which names this class
+        from kafal_pipeline.query.names import QUERIES  # which names this class
 
         options: Mapping[str, Any] = {"name": self.score} if isinstance(self.score, str) else self.score
         name = options.get("name")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from kafal_pipeline.query.uncertainty import Uncertainty
+from kafal_pipeline.query.parts.uncertainty import Uncertainty
 
 
 @dataclass(frozen=True)

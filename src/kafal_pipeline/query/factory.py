@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.registry import create, lacking
 from kafal_pipeline.query.base import Query
 from kafal_pipeline.query.names import QUERIES
-from kafal_pipeline.registry import create, lacking
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Strategy

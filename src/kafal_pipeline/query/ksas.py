@@ -1,4 +1,4 @@
-"""KSAS, Knowledge-Specialised Active Sampling: where the client's own knowledge departs from everybody's."""
+"""KSAS, Knowledge-Specialised Active Sampling: samples on which the local and the global model differ most."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kafal_pipeline.options import Field
+from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import ScoreQuery, Scores
 from kafal_pipeline.query.pool import PoolView
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from kafal_pipeline.query.base import Scores, Selection, by_score, chosen
 from kafal_pipeline.query.entropy import Entropy
-from kafal_pipeline.query.k_means import k_means
-from kafal_pipeline.query.points import Points
+from kafal_pipeline.query.geometry.k_means import k_means
+from kafal_pipeline.query.geometry.points import Points
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
 

@@ -1,4 +1,4 @@
-"""What a query sees of one client: its samples, and what models say of them."""
+"""One client's pool as a query sees it: its samples, and the outputs of models for them."""
 
 from __future__ import annotations
 

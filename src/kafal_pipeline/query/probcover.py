@@ -1,4 +1,4 @@
-"""ProbCover: balls around the chosen samples cover as much as they can. For low budgets."""
+"""ProbCover: chooses samples so that balls around them cover as many others as possible. For low budgets."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kafal_pipeline.options import Field
+from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import Selection
-from kafal_pipeline.query.k_means import k_means
-from kafal_pipeline.query.points import Points, points_of
+from kafal_pipeline.query.geometry.k_means import k_means
+from kafal_pipeline.query.geometry.points import Points, points_of
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
 SAMPLED = 1000

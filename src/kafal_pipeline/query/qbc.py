@@ -7,10 +7,10 @@ from typing import Annotated
 
 import numpy as np
 
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.options import Field
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import ScoreQuery, Scores
-from kafal_pipeline.query.disagreement import mutual_information
+from kafal_pipeline.query.parts.disagreement import mutual_information
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
 
@@ -35,7 +35,7 @@ class QBC(ScoreQuery):
     def __post_init__(self) -> None:
         """Refuse members who agree by being the same."""
         if len(set(self.committee)) < len(self.committee):
-            raise UserError(f"query.committee: found {', '.join(self.committee)}; a member may stand there once.")
+            raise UserError(f"query.committee: found {', '.join(self.committee)}; a member may be listed only once.")
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
         """Return the committee's disagreement on each sample."""

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import numpy as np
 
-from kafal_pipeline.options import Field
+from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import ScoreQuery, Scores
 from kafal_pipeline.query.entropy import Entropy
 from kafal_pipeline.query.ksas import KSAS
+from kafal_pipeline.query.parts.uncertainty import reciprocal_ranks
 from kafal_pipeline.query.pool import PoolView
-from kafal_pipeline.query.uncertainty import reciprocal_ranks
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""TypiClust: typical samples of clusters that nothing is labelled of. For low budgets."""
+"""TypiClust: typical samples of clusters that have no label yet. For low budgets."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kafal_pipeline.options import Field
+from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import Scores, Selection, by_score, chosen, filled
-from kafal_pipeline.query.k_means import k_means
-from kafal_pipeline.query.points import Points, blocks, points_of
+from kafal_pipeline.query.geometry.k_means import k_means
+from kafal_pipeline.query.geometry.points import Points, blocks, points_of
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
 

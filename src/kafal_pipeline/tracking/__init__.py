@@ -1,4 +1,4 @@
-"""What MLflow records of a run: a journal on disk, and a helper process that delivers it.
+"""Records a run in MLflow: a journal on disk, and a helper process that delivers it.
 
 The training process never imports mlflow. It appends events to a journal; the helper,
 `kafal_pipeline.tracking.deliver`, follows the journal and brings it to the tracker. A tracker that is slow or down thus

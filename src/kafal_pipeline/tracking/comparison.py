@@ -1,4 +1,4 @@
-"""The MLflow run of a comparison itself: its matrix, its report, tables and figures."""
+"""Records a comparison in MLflow: its matrix, its report, tables and figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kafal_pipeline.tracking.describe import comparison_tags, flatten, run_tags
+from kafal_pipeline.tracking.describe import comparison_tags, flattened, run_tags
 from kafal_pipeline.tracking.journal import COMPARISONS, JOURNAL, Journal
 from kafal_pipeline.tracking.reachable import address, written
 from kafal_pipeline.tracking.record import FOLDERS, finite_numbers
@@ -61,7 +61,7 @@ def record_comparison(
         project=str(project.resolve()),
         **written(address(config.tracking)),
         system_metrics=False,
-        params={**dict(flatten(protocol)), **_matrix(compare, config)},
+        params={**flattened(protocol), **_matrix(compare, config)},
     )
     tags = run_tags(config, project)
     for key in ("query", "update", "strategy", "seed", "mlflow.runColor"):

@@ -1,4 +1,4 @@
-"""Deliver the journals of several runs while they are written: the helper of `kafal_pipeline.tracking.shared`.
+"""Delivers the journals of several runs while they are written: the helper of `kafal_pipeline.tracking.shared`.
 
 Standard input names them, one JSON object a line: ``{"follow": <journal>}``, and ``{"over": <journal>}`` when its
 run has ended. Its end is the end of all runs. Exit code: 0 when everything is delivered, 75 when some must be tried
@@ -18,9 +18,9 @@ from queue import SimpleQueue
 
 from filelock import FileLock, Timeout
 
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.tracking.deliver import LOCK, RETRY, TRY_LATER, give_way, set_environment, start_sampler
-from kafal_pipeline.tracking.delivery import Addresses, Delivery
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.tracking.deliver.__main__ import LOCK, RETRY, TRY_LATER, give_way, set_environment, start_sampler
+from kafal_pipeline.tracking.deliver.delivery import Addresses, Delivery
 
 logger = logging.getLogger("kafal_pipeline.tracking.deliver")
 

@@ -1,29 +1,27 @@
-"""What a run is, as parameters and tags: its configuration, the code, the versions and the machine."""
+"""Describes a run as parameters and tags: its configuration, the code, the versions and the machine."""
 
 from __future__ import annotations
 
 import colorsys
 import getpass
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
-from kafal_pipeline.errors import masked
+from kafal_pipeline.common.errors import masked
+from kafal_pipeline.common.versions import versions
+from kafal_pipeline.config.flat import flat
 
 MAX_VALUE = 6000
 """Length of the longest parameter that MLflow takes; tags may be longer."""
-
-PACKAGES = ("torch", "numpy", "kedro", "mlflow", "kafal_pipeline")
-"""Packages whose versions are recorded."""
 
 COMPARISON = "comparison"
 """Tag that names the comparison that made a run."""
@@ -48,7 +46,7 @@ def run_params(config: Config) -> dict[str, str]:
         "update": config.update.label,
         "strategy": f"{config.query.label}-{config.update.label}",
     }
-    return dict(flatten(config.model_dump(mode="json", exclude={"restart"}))) | names
+    return flattened(config.model_dump(mode="json", exclude={"restart"})) | names
 
 
 def run_tags(config: Config, project: Path) -> dict[str, str]:
@@ -64,7 +62,13 @@ def run_tags(config: Config, project: Path) -> dict[str, str]:
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": project.name,
     }
-    return tags | _user() | git_tags(project) | _version_tags() | hardware_tags()
+    return (
+        tags
+        | _user()
+        | git_tags(project)
+        | {f"version.{name}": version for name, version in versions().items()}
+        | hardware_tags()
+    )
 
 
 def comparison_tags(name: str) -> dict[str, str]:
@@ -94,12 +98,6 @@ def run_colour(strategy: str) -> str:
     return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of the file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def git_tags(project: Path) -> dict[str, str]:
     """Return the commit that the code stands at and whether it was changed since; nothing outside a repository."""
     lines = _git(project, "status", "--porcelain=v2", "--branch").splitlines()
@@ -115,7 +113,7 @@ def git_tags(project: Path) -> dict[str, str]:
 
 def hardware_tags() -> dict[str, str]:
     """Return the processor, the cores this process may use, the memory, the GPUs and the operating system."""
-    import psutil  # noqa: PLC0415 - only tracked runs need it
+    import psutil
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
@@ -127,17 +125,15 @@ def hardware_tags() -> dict[str, str]:
     }
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield nested values as ``training.lr`` and text that MLflow takes; secrets are masked."""
-    for key, value in values.items():
-        name = prefix + _NOT_ALLOWED.sub("_", str(key))
-        if isinstance(value, Mapping) and value:
-            yield from flatten(value, f"{name}.")
-            continue
+def flattened(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return nested values by names such as ``training.lr``, as text that MLflow takes; secrets are masked."""
+    found = {}
+    for name, value in flat(values).items():
         text = masked(value if isinstance(value, str) else json.dumps(value))
-        if isinstance(value, str) and _SECRET_KEY.search(str(key)):
+        if isinstance(value, str) and _SECRET_KEY.search(name.rpartition(".")[2]):
             text = "***"
-        yield name, text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 3] + "..."
+        found[_NOT_ALLOWED.sub("_", name)] = text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 3] + "..."
+    return found
 
 
 def _user() -> dict[str, str]:
@@ -162,16 +158,6 @@ def _git(project: Path, *arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def _version_tags() -> dict[str, str]:
-    tags = {"version.python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            tags[f"version.{package}"] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            tags[f"version.{package}"] = "not installed"
-    return tags
-
-
 def _cpu_model() -> str:
     """Return the processor's name; Linux keeps it where the `platform` module does not look."""
     try:
@@ -184,7 +170,7 @@ def _cpu_model() -> str:
 
 def _gpu_names() -> list[str]:
     try:
-        import pynvml  # noqa: PLC0415 - optional: the package nvidia-ml-py
+        import pynvml  # optional: the package nvidia-ml-py
     except ImportError:
         return []
     try:

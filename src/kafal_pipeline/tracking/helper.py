@@ -1,4 +1,4 @@
-"""The process that delivers: how it is started, and how long a run waits for it at its end."""
+"""Starts the process that delivers, and waits for it at the end of a run for a limited time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import kafal_pipeline
-from kafal_pipeline.files import writing
+from kafal_pipeline.common.files import writing
 from kafal_pipeline.tracking.progress import Progress
 
 LOG = "deliver.log"

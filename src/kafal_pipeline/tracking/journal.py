@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.files import writing
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.files import writing
 
 JOURNAL = "journal.jsonl"
 """Name of the journal in a run's tracking folder."""

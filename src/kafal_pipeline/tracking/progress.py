@@ -1,12 +1,12 @@
-"""How far a journal is delivered: the helper writes it, the run and a later delivery read it."""
+"""The note of how far a journal is delivered: the helper writes it; the run and a later delivery read it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.files import read_json, write_json
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.files import read_json, write_json
 
 PROGRESS = "delivered.json"
 """Name of the file, beside the journal."""

@@ -1,4 +1,4 @@
-"""Whether the tracker can be reached, found out before there is work to lose, and without mlflow's seconds of import.
+"""Checks that the tracker can be reached, before there is work to lose and without the seconds of importing mlflow.
 
 Of a local store it is found out whether it can be written, without changing it; nothing goes over the network for it. A
 server is asked for its ``/health``, without credentials: who answers that he does not know us is there.
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 
-from kafal_pipeline.addresses import DATABASES, PATH, PORTS, kind_of
-from kafal_pipeline.errors import UserError, did_you_mean, masked
-from kafal_pipeline.files import CannotWrite, check_writable
+from kafal_pipeline.common.errors import UserError, did_you_mean, masked
+from kafal_pipeline.common.files import CannotWrite, check_writable
+from kafal_pipeline.tracking.addresses import DATABASES, PATH, PORTS, kind_of
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import TrackingConfig
@@ -97,10 +97,10 @@ def check(config: TrackingConfig, project: Path, journals: Path) -> None:
     later = f"python -m kafal_pipeline.tracking.deliver {journals}"
     if config.required:
         raise UserError(
-            f"{what} Mend that; or go on without it and deliver later what the run has recorded (--params "
+            f"{what} Correct that; or run without it and deliver later what the run has recorded (--params "
             f"tracking.required=false, then {later}); or record nothing (--params tracking=off)."
         )
-    logger.warning("%s The run goes on and is recorded in its journal. To deliver it later: %s", what, later)
+    logger.warning("%s The run continues and is recorded in its journal. To deliver it later: %s", what, later)
 
 
 def mistake(uri: str | None) -> str | None:
@@ -144,9 +144,9 @@ def _sqlite_mistake(uri: str) -> str | None:
     parts = urlsplit(uri)
     if parts.netloc or not uri.startswith(f"{parts.scheme}://"):
         file = f"{parts.netloc.rpartition('@')[2]}{parts.path}" or "mlflow.db"
-        return f"a file stands after three slashes: sqlite:///{file}."
+        return f"a file follows after three slashes: sqlite:///{file}."
     if _database_file(parts) in {"", ":memory:"} or parse_qs(parts.query).get("mode") == ["memory"]:
-        return "such a database lies in memory, where nothing is kept. Name a file: sqlite:///mlflow.db."
+        return "such a database is in memory and keeps nothing. Name a file: sqlite:///mlflow.db."
     return None
 
 

@@ -1,15 +1,16 @@
-"""What the results of a run are to the tracker: names, steps and folders."""
+"""Translates the results of a run for the tracker: names, steps and folders."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kafal_pipeline.common.files import file_digest
 from kafal_pipeline.evaluation.rounds import aggregated
-from kafal_pipeline.tracking.describe import sha256
 from kafal_pipeline.tracking.tracker import NullTracker
 
 if TYPE_CHECKING:
@@ -33,8 +34,14 @@ FOLDERS = {
 OF_ROUNDS = ("loss", "lr", "seconds")
 """Columns of the table of rounds that are recorded. MLflow draws a chart for each; the others are in the table."""
 
+LONGEST_NAME = 100
+"""Characters of a class in a metric's name, which may have 250."""
+
 OF_THE_RUN = {"bytes_sent": "total_bytes_sent"}
 """Numbers of the whole run that have another name than those of its cycles, which are recorded at the same step."""
+
+MOST_PARTS = 20
+"""Of more classes or clients MLflow gets the table alone: it draws a chart for each number."""
 
 NO_MEASURES = ("cycle", "cycles", "seed")
 """Numbers that only name a run or a cycle."""
@@ -61,7 +68,7 @@ def record_rounds(tracker: NullTracker, rounds: pd.DataFrame, per_cycle: int) ->
 def record_metrics(tracker: NullTracker, metrics: Mapping[str, Any]) -> None:
     """Record the measures of one cycle; the step is the number of labels, so that MLflow draws learning curves.
 
-    Classes are left to the table of the learning curve: a hundred charts of them would hide the one that matters.
+    Classes and clients are left to `record_parts`, after the last cycle.
     """
     values = finite_numbers(metrics)
     step = int(values.pop("labels"))
@@ -75,9 +82,30 @@ def record_summary(tracker: NullTracker, summary: Mapping[str, Any], step: int) 
     tracker.metrics(values, step=step, durable=True)
 
 
+def record_parts(tracker: NullTracker, kind: str, table: pd.DataFrame, step: int) -> None:
+    """Record what the final model reaches in each class or client as ``<kind>/<its name>/<column>``.
+
+    Parameters
+    ----------
+    kind
+        ``class`` or ``client``.
+    table
+        One row for each, named by the index; columns that are no numbers are left out, as are tables of more than
+        `MOST_PARTS` rows. What MLflow does not allow in a metric's name becomes a ``_``, and where names become one or
+        are too long, the row's number stands for them.
+    """
+    names = [re.sub(r"[^\w -]", "_", str(name)) for name in table.index]
+    if len(set(names)) < len(names) or max(map(len, names), default=0) > LONGEST_NAME:
+        names = [str(number) for number in range(len(table))]
+    if len(names) <= MOST_PARTS:
+        for name, row in zip(names, table.to_dict("records"), strict=True):
+            values = {f"{kind}/{name}/{column}": value for column, value in row.items()}
+            tracker.metrics(finite_numbers(values), step=step, durable=True)
+
+
 def record_split(tracker: NullTracker, split: Path) -> None:
     """Record the split's hash and file: which client holds which sample."""
-    tracker.tags({"split_sha256": sha256(split)})
+    tracker.tags({"split_sha256": file_digest(split)})
     tracker.artifact(split, "split")
 
 

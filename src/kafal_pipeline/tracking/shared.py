@@ -1,4 +1,4 @@
-"""Many runs' journals, delivered by one process at a time: importing mlflow costs as much as a short run."""
+"""Delivers many runs' journals by one process at a time: importing mlflow costs as much as a short run."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ class SharedDelivery:
             try:
                 codes.append(helper.wait(max(0.0, deadline - time.monotonic())))
             except subprocess.TimeoutExpired:
-                logger.warning("MLflow is still being given the runs, by process %s.", helper.pid)
+                logger.warning("Process %s is still delivering the runs to MLflow.", helper.pid)
         if any(codes):
             logger.warning(
-                "MLflow was not given all of the runs, see %s. Nothing is lost. To deliver it later: "
+                "Not everything was delivered to MLflow, see %s. Nothing is lost. To deliver it later: "
                 "python -m kafal_pipeline.tracking.deliver %s",
                 self._folder / LOG,
                 self._folder,

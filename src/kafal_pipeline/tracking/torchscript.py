@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kafal_pipeline.files import replacing
+from kafal_pipeline.common.files import replacing
 
 
 def save_torchscript(
@@ -44,12 +44,12 @@ def save_torchscript(
     CannotWrite
         If the disk is full or must not be written.
     """
-    import torch  # noqa: PLC0415 - a run that trains has imported it by now
-    from safetensors.torch import load_file  # noqa: PLC0415 - imports torch
+    import torch
+    from safetensors.torch import load_file
 
-    from kafal_pipeline.config import ModelConfig  # noqa: PLC0415 - with what uses it
-    from kafal_pipeline.models import ImageClassifier, build  # noqa: PLC0415 - imports torch
-    from kafal_pipeline.models.factory import SHAPE  # noqa: PLC0415 - imports torch
+    from kafal_pipeline.config import ModelConfig
+    from kafal_pipeline.models import ImageClassifier, build
+    from kafal_pipeline.models.factory import SHAPE
 
     network = build(
         ModelConfig.model_validate({key: value for key, value in model.items() if key not in SHAPE}),

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kafal_pipeline.errors import UserError, masked
-from kafal_pipeline.files import CannotWrite
-from kafal_pipeline.tracking.describe import comparison_tags, run_name, run_params, run_tags, sha256
+from kafal_pipeline.common.errors import UserError, masked
+from kafal_pipeline.common.files import CannotWrite, file_digest
+from kafal_pipeline.tracking.describe import comparison_tags, run_name, run_params, run_tags
 from kafal_pipeline.tracking.helper import LOG, start_process, wait
 from kafal_pipeline.tracking.journal import JOURNAL, Journal, read
 from kafal_pipeline.tracking.progress import Progress
@@ -163,13 +163,13 @@ class Tracker(NullTracker):
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Record a file, shown in the run's folder `folder`; it is copied as it is now, or not at all."""
-        self._append("artifact", path=str(path.resolve()), folder=folder, sha256=sha256(path))
+        self._append("artifact", path=str(path.resolve()), folder=folder, sha256=file_digest(path))
 
     def model(self, state: Path, classes: Sequence[str], step: int, **description: Any) -> None:
         """Record the final model; `kafal_pipeline.tracking.torchscript.save_torchscript` says what describes it."""
-        import torch  # noqa: PLC0415 - seconds, but for a run that has trained
+        import torch  # seconds, but for a run that has trained
 
-        digest = sha256(state)
+        digest = file_digest(state)
         path = self._journal.path.with_name(f"{MODEL_FILE}{digest[:12]}.pt")
         if not path.exists():  # else by this run, before it was interrupted
             try:
@@ -182,7 +182,7 @@ class Tracker(NullTracker):
         self._append(
             "model",
             path=str(path.resolve()),
-            sha256=sha256(path),
+            sha256=file_digest(path),
             state_sha256=digest,
             pytorch_version=str(torch.__version__),
             image_shape=description["image_shape"],
@@ -214,7 +214,7 @@ class Tracker(NullTracker):
         except UserError:  # the delivery's matter, which says so
             return
         if problem and problem != self._warned:
-            logger.warning("The tracker cannot be reached; the run goes on and is recorded in its journal. %s", problem)
+            logger.warning("The tracker cannot be reached; the run continues, recorded in its journal. %s", problem)
             self._warned = problem
 
     def _leave(self, limit: float) -> None:
@@ -237,7 +237,7 @@ class Tracker(NullTracker):
             logger.warning("%s %s", problem, self._later())
             return
         if code is None:
-            logger.warning("MLflow is still being given this run, by process %s. %s", self._helper.pid, self._later())
+            logger.warning("Process %s is still delivering this run to MLflow. %s", self._helper.pid, self._later())
             return
         try:
             progress = Progress.load(folder)
@@ -248,14 +248,14 @@ class Tracker(NullTracker):
             logger.warning("Not in MLflow: %s", note)
         if code != 0:
             logger.warning(
-                "MLflow was not given all of this run: %s. Nothing is lost. %s",
+                "Not all of this run was delivered to MLflow: %s. Nothing is lost. %s",
                 progress.problem or f"the helper ended with code {code}, see {folder / LOG}",
                 self._later(),
             )
 
     def _relieve(self) -> subprocess.Popen[bytes]:
         assert self._another is not None
-        logger.info("MLflow's helper gets no core; another one takes its place.")
+        logger.info("MLflow's helper gets no processor time; another one replaces it.")
         self._helper = self._another()
         self._close_pipe()
         return self._helper

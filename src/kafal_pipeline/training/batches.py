@@ -1,4 +1,4 @@
-"""Which samples stand in which batch."""
+"""Divides samples into batches."""
 
 from __future__ import annotations
 

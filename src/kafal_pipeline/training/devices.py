@@ -1,4 +1,4 @@
-"""Where to compute, and with how many threads."""
+"""Chooses the device to compute on, and the number of threads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""The generators that a client's round draws from."""
+"""Random generators that a client's round draws from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kafal_pipeline.randomness import Purpose, seed_torch
+from kafal_pipeline.common.randomness import Purpose, seed_torch
 
 
 @dataclass(frozen=True)

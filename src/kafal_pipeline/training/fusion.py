@@ -1,4 +1,4 @@
-"""Networks rewritten so that a forward in evaluation mode does less work; the results are equal up to rounding."""
+"""Rewrites networks so that a forward in evaluation mode does less work; results are equal up to rounding."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kafal_pipeline.query.pool import Outputs
+from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.fusion import fused
-from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import Autocast
 
 PIXELS = {"cpu": 24 * 32 * 32, "cuda": 4096 * 32 * 32}
@@ -47,7 +47,13 @@ def outputs(network: nn.Module, pixels: Pixels, indices: NDArray[np.int64]) -> O
 
 
 @torch.inference_mode()
+def logits(network: nn.Module, pixels: Pixels, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the logits of the images of `indices`, float32 ``(n, C)``."""
+    head: nn.Linear = network.head  # type: ignore[assignment]
+    parts = [head(chunk) for chunk in _features(network, pixels, indices)]
+    return torch.cat(parts).cpu().numpy() if parts else np.empty((0, head.out_features), dtype=np.float32)
+
+
 def predictions(network: nn.Module, pixels: Pixels, indices: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the predicted classes of the images of `indices`, int64 ``(n,)``."""
-    parts = [network.head(chunk).argmax(dim=1) for chunk in _features(network, pixels, indices)]  # type: ignore[operator]
-    return torch.cat(parts).cpu().numpy() if parts else np.empty(0, dtype=np.int64)
+    return logits(network, pixels, indices).argmax(axis=1)

@@ -1,4 +1,4 @@
-"""One client's local training in one round."""
+"""Trains one client locally for one round."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from kafal_pipeline.training.batches import labelled_batches, unlabelled_batches
+from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
-from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.training.precision import in_precision
 from kafal_pipeline.training.recording import Recordings
 from kafal_pipeline.training.step import Step, Workspace

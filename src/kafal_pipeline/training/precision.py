@@ -7,7 +7,7 @@ import os
 import torch
 from torch import Tensor, nn
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 """The environment variable that gives cuBLAS memory of a fixed size; with any other it chooses among algorithms."""

@@ -1,4 +1,4 @@
-"""Steps recorded once and replayed.
+"""Records steps once and replays them.
 
 On a GPU a step of a small network is hundreds of kernels that take longer to start than to run; a CUDA graph starts all
 of them as one.
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.training.draws import Draws
 
 Inputs = tuple[Tensor | None, ...]
@@ -123,7 +123,7 @@ def _capture(graph: torch.cuda.CUDAGraph, function: Callable[[], None], pool: An
         if not isinstance(cause, RuntimeError):
             raise cause from None
         raise UserError(
-            f"training.cuda_graphs: a training step could not be recorded ({str(cause).splitlines()[0]}). A query, "
-            "update or model of one's own must not wait for the GPU inside a step (.item(), .cpu(), print of a "
+            f"training.cuda_graphs: a training step could not be recorded ({str(cause).splitlines()[0]}). An update "
+            "or model of your own must not wait for the GPU inside a step (.item(), .cpu(), print of a "
             "tensor); or set training.cuda_graphs=false."
         ) from cause

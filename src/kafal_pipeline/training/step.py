@@ -1,4 +1,4 @@
-"""One step of local training: the same function on every device, and one that a GPU can record and replay.
+"""One step of local training: one function for every device, which a GPU can record and replay.
 
 It waits for no result of the device and decides nothing by a tensor's value. All that changes from step to step comes
 in as tensors, and all that it reads or writes besides stays where it is in memory (`Workspace`), so that a recorded
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-from kafal_pipeline.errors import NotAllowed, kind_of
+from kafal_pipeline.common.errors import NotAllowed, kind_of
+from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
-from kafal_pipeline.training.pixels import Pixels
 from kafal_pipeline.update.base import Correction, StepView, Update
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Federated updates: what a client minimises, and how the server joins the clients' models."""
+"""Federated updates: the loss that a client minimises, and how the server aggregates the clients' models."""
 
 from kafal_pipeline.update.names import UPDATES
 

@@ -1,4 +1,4 @@
-"""What an update is given and what it may do; every update's file documents only what is its own.
+"""The interface of a federated update: its inputs and its methods. An update's own file documents only its own.
 
 An update is a dataclass that derives from `Update`; its fields are its options. In every round each participant
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from kafal_pipeline.errors import NotAllowed, kind_of
+from kafal_pipeline.common.errors import NotAllowed, kind_of
 from kafal_pipeline.update.base import State
 
 

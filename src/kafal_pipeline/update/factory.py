@@ -1,11 +1,11 @@
-"""From the update's name and options to an instance."""
+"""Makes an instance of an update from its name and options."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.registry import create
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.registry import create
 from kafal_pipeline.update.base import Update
 from kafal_pipeline.update.names import UPDATES
 

@@ -1,4 +1,4 @@
-"""FedNova: clients that take more steps do not count for more."""
+"""FedNova: clients that take more steps do not weigh more."""
 
 from __future__ import annotations
 

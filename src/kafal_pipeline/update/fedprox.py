@@ -1,11 +1,11 @@
-"""FedProx: FedAvg on a leash."""
+"""FedProx: FedAvg with a penalty on the distance from the global model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated
 
-from kafal_pipeline.options import Field
+from kafal_pipeline.common.options import Field
 from kafal_pipeline.update.base import Correction, State
 from kafal_pipeline.update.fedavg import FedAvg
 

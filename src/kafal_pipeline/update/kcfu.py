@@ -1,4 +1,4 @@
-"""KCFU, Knowledge-Compensatory Federated Update: learn one's own classes fairly, borrow the others from the teacher."""
+"""KCFU, Knowledge-Compensatory Federated Update: balanced training on own classes, others from a teacher."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from kafal_pipeline.options import Field
+from kafal_pipeline.common.options import Field
 from kafal_pipeline.update.base import StepView, Update
 from kafal_pipeline.update.losses import CROSS_ENTROPY, LabelledLoss, Loss
 

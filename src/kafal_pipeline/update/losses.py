@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from kafal_pipeline.errors import UserError, did_you_mean
-from kafal_pipeline.options import BeforeValidator, Field
-from kafal_pipeline.registry import keyword_options
+from kafal_pipeline.common.errors import UserError, did_you_mean
+from kafal_pipeline.common.options import BeforeValidator, Field
+from kafal_pipeline.common.registry import keyword_options
 
 Weight = Annotated[float, Field(ge=0, le=100)]
 """Of a term, or an exponent: larger ones overflow in float32 after a few steps."""

@@ -1,6 +1,6 @@
 """The registered updates."""
 
-from kafal_pipeline.registry import Entry
+from kafal_pipeline.common.registry import Entry
 
 KCFU = "kafal_pipeline.update.kcfu:KCFU"
 

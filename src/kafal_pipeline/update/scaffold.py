@@ -1,4 +1,4 @@
-"""SCAFFOLD: gradients corrected by how a client's differ from everybody's."""
+"""SCAFFOLD: corrects each gradient by the difference between the client's and the average gradient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dividing the training set among clients."""
+"""Divides the training set among clients."""
 
 from kafal_pipeline.data.partition.make import METHODS, make_partition
 from kafal_pipeline.data.partition.split import check_split, format_split, read_split, split_table

@@ -1,4 +1,4 @@
-"""Cutting a balanced training set down to a long tail."""
+"""Cuts a balanced training set down to a long tail."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""What a split was made from, so that it is never used with other parameters."""
+"""Records the parameters and data that a split was made from, so that it is never used with others."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data.images import ImageData
-from kafal_pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import PartitionConfig

@@ -1,4 +1,4 @@
-"""Splits as data: the check that every one must pass, their file format and their table."""
+"""Splits as data: the check that each must pass, their file format and their table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +142,7 @@ def split_table(split: Split, labels: NDArray[np.int64], num_classes: int) -> pd
     pandas.DataFrame
         Columns ``client``, ``class``, ``count``, int64; one row for each of the K x C pairs, zeros included.
     """
-    import pandas as pd  # noqa: PLC0415 - worker processes import this package and need no tables
+    import pandas as pd
 
     counts = [np.bincount(labels[np.asarray(items, dtype=np.int64)], minlength=num_classes) for items in split]
     return pd.DataFrame(

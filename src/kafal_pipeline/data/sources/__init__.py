@@ -1,13 +1,13 @@
-"""Where images come from: one file a kind of source, and the choice among them."""
+"""Sources of images: one file for each kind, and the choice among them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from kafal_pipeline.common.errors import UserError, did_you_mean
 from kafal_pipeline.data.sources import digits, folder, npz, published
 from kafal_pipeline.data.sources.base import RawData, Source
-from kafal_pipeline.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import DatasetConfig

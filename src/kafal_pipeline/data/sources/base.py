@@ -1,4 +1,4 @@
-"""What every source of images offers."""
+"""Interface of every source of images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.data.pixels import Pixels
+from kafal_pipeline.data.image_batches import Pixels
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class RawData:
     test_labels: NDArray[np.int64]
     classes: tuple[str, ...]
     train_clients: NDArray[np.int64] | None = None
+    test_clients: NDArray[np.int64] | None = None
+    client_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""Checks of arrays that a user hands in; every message names the file and the key."""
+"""Checks of arrays that a user supplies; every message names the file and the key."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 
 MAX_CHANNELS = 16
 """More than any camera has: a larger last axis is a depth or a width in the place of the channels."""
@@ -57,6 +57,60 @@ def as_integers(where: str, array: NDArray, length: int) -> NDArray[np.int64]:
         place = int(np.argmax(wrong))
         raise UserError(f"{where}: found {int(flat[place])} at position {place}; allowed: integers from 0.")
     return flat.astype(np.int64)
+
+
+def as_clients(where: str, array: NDArray, length: int) -> NDArray:
+    """Return what `length` clients are called: integers from 0 as int64 ``(N,)``, or strings that are not empty."""
+    flat = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if flat.dtype.kind != "U" or flat.ndim != 1:
+        return as_integers(where, array, length)
+    if len(flat) != length:
+        raise UserError(f"{where}: found {len(flat)} items for {length} images; there must be one for each image.")
+    if not np.char.str_len(flat).all():
+        raise UserError(f"{where}: found an empty name at position {int(np.argmin(np.char.str_len(flat)))}.")
+    return flat
+
+
+def number_clients(
+    where: str, train: NDArray | None, test: NDArray | None
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None, tuple[str, ...] | None]:
+    """Count the clients from 0, in the order of what they are called.
+
+    Parameters
+    ----------
+    where
+        The data set's file or folder.
+    train, test
+        What the client of each training and each test image is called, integers or strings, None if nothing says so.
+
+    Returns
+    -------
+    tuple
+        The numbers of the clients of the training images and of the test images, and the clients' names.
+
+    Raises
+    ------
+    UserError
+        If a test image belongs to a client that has no training image.
+    """
+    if train is None:
+        if test is not None:
+            raise UserError(
+                f"{where}: says whose the test images are (test_clients), but not whose the training images are. Add "
+                "train_clients (docs/data.md)."
+            )
+        return None, None, None
+    names, numbers = np.unique(train, return_inverse=True)
+    called = tuple(str(name) for name in names)
+    if test is None:
+        return numbers.astype(np.int64), None, called
+    unknown = np.unique(test[~np.isin(test, names)]) if test.dtype.kind == names.dtype.kind else test
+    if len(unknown):
+        raise UserError(
+            f"{where}: test_clients: found {unknown[0].item()!r}, which is no client of train_clients. These have: "
+            f"{', '.join(called[:20])}{', ...' if len(called) > 20 else ''}."
+        )
+    return numbers.astype(np.int64), np.searchsorted(names, test).astype(np.int64), called
 
 
 def check_classes(

@@ -21,7 +21,7 @@ def source(config: DatasetConfig, raw: Path) -> Source:
 
 
 def _read() -> RawData:
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - a second to import, needed once per store
+    from sklearn.datasets import load_digits
 
     data = load_digits()
     images = np.round(data.images * (255 / 16)).astype(np.uint8)[..., None]

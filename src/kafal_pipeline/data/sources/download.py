@@ -1,4 +1,4 @@
-"""Downloading a published data set: all of it, or nothing."""
+"""Downloads a published data set: all of it, or nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 
 STALLED_SECONDS = 60
 KEPT = ("cifar-10-batches-py/*", "cifar-100-python/*", "*.mat", "*/raw/*-ubyte")

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data.sources.base import RawData, Source
+from kafal_pipeline.data.sources.checks import number_clients
 from kafal_pipeline.data.sources.image_files import ImageFiles, common_shape
-from kafal_pipeline.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
-CLIENTS = "train_clients.csv"
+CLIENTS = {split: f"{split}_clients.csv" for split in ("train", "test")}
 DIGITS = 18
 """Of a client's number; longer ones, which int64 cannot hold, are names."""
 
@@ -36,8 +37,8 @@ def source(root: Path, image_size: int | None) -> Source:
     """Return the source that reads the folder `root`."""
     if not root.is_dir():
         return Source("folder", root, (), True, lambda: _read(root, image_size))
-    table = root / CLIENTS
-    paths = [*_listing(root, "train").paths, *_listing(root, "test").paths, *([table] if table.is_file() else [])]
+    tables = [root / name for name in CLIENTS.values() if (root / name).is_file()]
+    paths = [*_listing(root, "train").paths, *_listing(root, "test").paths, *tables]
     return Source("folder", root, tuple(paths), False, lambda: _read(root, image_size))
 
 
@@ -67,7 +68,7 @@ def _read(root: Path, image_size: int | None) -> RawData:
         ImageFiles(test.paths, shape),
         np.array([index[name] for name in test.classes], dtype=np.int64),
         classes,
-        _clients(root, train.paths),
+        *number_clients(str(root), *_clients(root, train.paths, test.paths)),
     )
 
 
@@ -112,12 +113,20 @@ def _refuse_outside(root: Path, path: Path) -> None:
         raise UserError(f"{path}: is a link to {target}, outside {root}. Copy the file into the folder.")
 
 
-def _clients(root: Path, paths: tuple[Path, ...]) -> NDArray[np.int64] | None:
-    """Return the client of each training image from ``train_clients.csv``, None where there is no such file.
+def _clients(root: Path, train: tuple[Path, ...], test: tuple[Path, ...]) -> tuple[NDArray | None, NDArray | None]:
+    """Return the client of each training and each test image from their tables, None where there is no such file.
 
-    Clients written as integers keep their numbers; names are numbered in their order.
+    They are int64 if all are written as integers, else strings.
     """
-    table = root / CLIENTS
+    named = [_named_clients(root, split, paths) for split, paths in (("train", train), ("test", test))]
+    written = [name for names in named for name in names or ()]
+    whole = all(name.isascii() and name.isdigit() and len(name) <= DIGITS for name in written)
+    first, second = (None if names is None else np.array(names, dtype=np.int64 if whole else str) for names in named)
+    return first, second
+
+
+def _named_clients(root: Path, split: str, paths: tuple[Path, ...]) -> list[str] | None:
+    table = root / CLIENTS[split]
     if not table.is_file():
         return None
     try:
@@ -125,22 +134,21 @@ def _clients(root: Path, paths: tuple[Path, ...]) -> NDArray[np.int64] | None:
             reader = csv.DictReader(file)
             if not {"file", "client"} <= set(reader.fieldnames or ()):
                 raise UserError(f"{table}: found the columns {reader.fieldnames}; it must have `file` and `client`.")
-            rows = [(row["file"] or "", row["client"] or "") for row in reader]
+            rows = [(row["file"] or "", (row["client"] or "").strip()) for row in reader]
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{table}: cannot be read as a table in UTF-8 ({error}).") from error
     clients = dict(rows)
     if len(clients) != len(rows):
-        raise UserError(f"{table}: names a file twice; each training image must stand in one row.")
-    keys = [path.relative_to(root / "train").as_posix() for path in paths]
+        raise UserError(f"{table}: names a file twice; each image of {split}/ must stand in one row.")
+    keys = [path.relative_to(root / split).as_posix() for path in paths]
     wrong = sorted(set(keys) ^ set(clients))
     if wrong:
-        problem = "is not in the table" if wrong[0] in keys else "is no training image"
+        problem = "is not in the table" if wrong[0] in keys else f"is no image under {split}/"
         raise UserError(
             f"{table}: {wrong[0]} {problem} ({len(wrong)} such files). The column `file` must name every image under "
-            "train/ once, as <class>/<name>."
+            f"{split}/ once, as <class>/<name>."
         )
-    names = [clients[key] for key in keys]
-    if all(name.isascii() and name.isdigit() and len(name) <= DIGITS for name in names):
-        return np.array([int(name) for name in names], dtype=np.int64)
-    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
-    return np.array([numbers[name] for name in names], dtype=np.int64)
+    nobody = [key for key in keys if not clients[key]]
+    if nobody:
+        raise UserError(f"{table}: {nobody[0]} has no client ({len(nobody)} such rows). Fill the column `client`.")
+    return [clients[key] for key in keys]

@@ -1,4 +1,4 @@
-"""Image files as pixels, decoded as they are asked for."""
+"""Image files as pixels, decoded when they are needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -40,7 +40,7 @@ class ImageFiles:
 
     def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
         """Return the decoded images `rows`, uint8, ``(n, H, W, C)``."""
-        from PIL import Image, ImageOps  # noqa: PLC0415 - only needed for folders of images
+        from PIL import Image, ImageOps  # only needed for folders of images
 
         height, width, channels = self.image_shape
         pixels = []
@@ -87,7 +87,7 @@ def common_shape(paths: Sequence[Path], image_size: int | None) -> tuple[int, in
 @contextmanager
 def _opened(path: Path) -> Iterator[PillowImage]:
     """Open an image; name the file in every error, and refuse one that would unpack to a huge picture."""
-    from PIL import Image  # noqa: PLC0415 - only needed for folders of images
+    from PIL import Image  # only needed for folders of images
 
     try:
         with warnings.catch_warnings():

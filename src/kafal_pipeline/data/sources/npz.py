@@ -12,12 +12,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data.sources.base import RawData, Source
-from kafal_pipeline.data.sources.checks import as_images, as_integers, check_classes, check_same_shape
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.data.sources.checks import (
+    as_clients,
+    as_images,
+    as_integers,
+    check_classes,
+    check_same_shape,
+    number_clients,
+)
 
 REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
-OPTIONAL = ("train_clients", "classes")
+OPTIONAL = ("train_clients", "test_clients", "classes")
 
 BOMB_BYTES, BOMB_RATIO = 64 << 20, 200
 """A larger array that was packed by more than this ratio holds no pictures."""
@@ -51,14 +58,18 @@ def _read(path: Path) -> RawData:
     }
     check_same_shape(str(path), images["train"].shape, images["test"].shape)
     names = _names(path, arrays["classes"]) if "classes" in arrays else None
-    clients = arrays.get("train_clients")
+    clients = {
+        split: as_clients(f"{path}: {split}_clients", arrays[f"{split}_clients"], len(images[split]))
+        for split in ("train", "test")
+        if f"{split}_clients" in arrays
+    }
     return RawData(
         images["train"],
         labels["train"],
         images["test"],
         labels["test"],
         check_classes(str(path), labels["train"], labels["test"], names),
-        None if clients is None else as_integers(f"{path}: train_clients", clients, len(images["train"])),
+        *number_clients(str(path), clients.get("train"), clients.get("test")),
     )
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data.sources.base import RawData, Source
 from kafal_pipeline.data.sources.checks import as_images, as_integers, check_classes
 from kafal_pipeline.data.sources.download import download
-from kafal_pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import DatasetConfig
@@ -99,7 +99,7 @@ def _refuse_old_cache(folder: Path) -> None:
     """Refuse what old versions of torchvision kept: pickles, which new ones read before the files beside them."""
     if any(folder.glob("*.pt")):
         raise UserError(
-            f"dataset.name: {folder} is a cache of an old torchvision, which would be read in the place of the data "
+            f"dataset.name: {folder} is a cache of an old torchvision, which would be read instead of the data "
             "set's own files. Remove it."
         )
 
@@ -137,7 +137,7 @@ def _channels_last(name: str, data: NDArray) -> NDArray:
 def _datasets() -> Any:
     """Import torchvision, or say what to install."""
     try:
-        from torchvision import datasets  # noqa: PLC0415 - seconds to import; breaks when it does not match torch
+        from torchvision import datasets
     except (ImportError, RuntimeError, OSError) as error:
         raise UserError(
             f"torchvision cannot be imported ({error}). It must match torch: install both from the same index, such as "

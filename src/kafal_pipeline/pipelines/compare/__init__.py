@@ -1,4 +1,4 @@
-"""A comparison of strategies: what is missing of its runs is run, side by side, and all of them are reported on."""
+"""Compares strategies: runs what is missing, side by side, and reports on all runs."""
 
 from kafal_pipeline.pipelines.compare.pipeline import create_pipeline
 

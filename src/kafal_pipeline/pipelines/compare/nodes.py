@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from kafal_pipeline import project, provenance
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config.compare import resolve_comparison
 from kafal_pipeline.data import ImageData
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.pipelines import runtime
+from kafal_pipeline.lifecycle import current_run, resources
 from kafal_pipeline.pipelines.annotations import Parameters, RunTables
 from kafal_pipeline.pipelines.compare.plan import SPLITS, Plan, Planned, make_plan
+from kafal_pipeline.runs import provenance
 from kafal_pipeline.tracking.comparison import record_comparison, untracked
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ NAMED = 5
 """Runs that a warning names; of more it gives the number."""
 
 
-def plan(parameters: Parameters, images: ImageData, session: project.Session) -> Plan:
+def plan(parameters: Parameters, images: ImageData, session: current_run.Session) -> Plan:
     """Find out which runs are missing."""
     compare, configs = resolve_comparison(parameters)
     found = make_plan(session.root, compare, configs, images)
@@ -41,20 +41,20 @@ def plan(parameters: Parameters, images: ImageData, session: project.Session) ->
     return found
 
 
-def run(plan: Plan, session: project.Session) -> dict[str, str]:
+def run(plan: Plan, session: current_run.Session) -> dict[str, str]:
     """Run what is missing and return why runs failed, by their paths."""
     if not plan.compare.run_missing:
         return {item.config.run_path: _why_not_there(session.root, item) for item in plan.missing}
     if not plan.missing:
         return {}
-    from kafal_pipeline.pipelines.compare.execute import execute  # noqa: PLC0415 - it imports torch
+    from kafal_pipeline.pipelines.compare.side_by_side.execute import execute
 
     return execute(plan, session)
 
 
-def load(plan: Plan, failures: dict[str, str], session: project.Session) -> RunTables:
+def load(plan: Plan, failures: dict[str, str], session: current_run.Session) -> RunTables:
     """Read the results of all runs."""
-    from kafal_pipeline.evaluation.comparison import load_runs  # noqa: PLC0415 - imports matplotlib
+    from kafal_pipeline.comparison import load_runs
 
     folders = {run.config.run_path: run.folder(session.root) for run in plan.runs}
     return load_runs(
@@ -70,10 +70,10 @@ def load(plan: Plan, failures: dict[str, str], session: project.Session) -> RunT
     )
 
 
-def report(plan: Plan, tables: RunTables, session: project.Session) -> list[str]:
+def report(plan: Plan, tables: RunTables, session: current_run.Session) -> list[str]:
     """Write the report, hand it to the tracker, and return its files."""
-    from kafal_pipeline.evaluation.comparison import write_report  # noqa: PLC0415 - imports matplotlib
-    from kafal_pipeline.evaluation.comparison.runs import FINISHED  # noqa: PLC0415 - as above
+    from kafal_pipeline.comparison import write_report
+    from kafal_pipeline.comparison.runs import FINISHED
 
     compare, config = plan.compare, plan.runs[0].config
     files = write_report(
@@ -97,7 +97,7 @@ def report(plan: Plan, tables: RunTables, session: project.Session) -> list[str]
             if (item.config.query.label, item.config.update.label, item.config.seed) in used
         }
         journal = record_comparison(compare, config, session.root, files, scalars, filter(None, members.values()))
-        delivery = runtime.delivery(config, session.root)
+        delivery = resources.delivery(config, session.root)
         delivery.follow(journal)
         delivery.over(journal)
         if paths := untracked(members, config, session.root):

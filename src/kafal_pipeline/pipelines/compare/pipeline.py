@@ -8,8 +8,8 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline, node
 
+from kafal_pipeline.lifecycle.current_run import Session
 from kafal_pipeline.pipelines.compare import nodes
-from kafal_pipeline.project import Session
 
 
 def create_pipeline(session: Session) -> Pipeline:

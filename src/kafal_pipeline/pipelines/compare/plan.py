@@ -1,4 +1,4 @@
-"""Which runs of a comparison are there already, which go on, and which begin."""
+"""Plans a comparison: the runs that are finished, that resume and that begin."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kafal_pipeline import provenance
 from kafal_pipeline.config import Config
 from kafal_pipeline.config.compare import CompareConfig
 from kafal_pipeline.data import ImageData, format_split, make_partition, split_origin
+from kafal_pipeline.runs import provenance
 
 SPLITS = Path("data/03_primary")
 

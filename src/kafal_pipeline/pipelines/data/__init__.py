@@ -1,4 +1,4 @@
-"""From raw files to a store of images."""
+"""Turns raw files into a store of images."""
 
 from kafal_pipeline.pipelines.data.pipeline import create_pipeline
 

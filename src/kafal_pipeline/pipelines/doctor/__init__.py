@@ -1,4 +1,4 @@
-"""Is everything there that the configured run needs, and how long will it take? Seconds, before hours are spent."""
+"""Checks that everything the configured run needs is there, and estimates how long it will take."""
 
 from kafal_pipeline.pipelines.doctor.pipeline import create_pipeline
 

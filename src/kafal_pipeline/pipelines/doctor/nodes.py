@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import Config, resolve
-from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines.annotations import Parameters
 from kafal_pipeline.pipelines.doctor.finding import FAILURE, Finding
 
@@ -21,7 +21,7 @@ def examine(parameters: Parameters, root: Path = Path()) -> None:
     UserError
         With all failures, if there is one.
     """
-    from kafal_pipeline.pipelines.doctor.show import showing  # noqa: PLC0415 - only where something is shown
+    from kafal_pipeline.pipelines.doctor.show import showing  # only where something is shown
 
     found = list(showing(findings(resolve(parameters), root)))
     failures = [str(finding) for finding in found if finding.status == FAILURE]
@@ -31,7 +31,7 @@ def examine(parameters: Parameters, root: Path = Path()) -> None:
 
 def findings(config: Config, root: Path) -> Iterator[Finding]:
     """Yield what each check finds, as it is found; a check whose ground is missing says so."""
-    from kafal_pipeline.pipelines.doctor.checks import (  # noqa: PLC0415 - only the doctor needs them
+    from kafal_pipeline.pipelines.doctor.checks import (  # only the doctor needs them
         dataset,
         device,
         disk,
@@ -40,7 +40,7 @@ def findings(config: Config, root: Path) -> Iterator[Finding]:
         torch_pair,
         tracker,
     )
-    from kafal_pipeline.pipelines.doctor.probe import probe  # noqa: PLC0415
+    from kafal_pipeline.pipelines.doctor.probe import probe
 
     yield packages.check(root)
     pair = torch_pair.check(needed=dataset.needs_torchvision(config.dataset, root))

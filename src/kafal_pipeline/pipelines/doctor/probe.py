@@ -1,4 +1,4 @@
-"""A short piece of the run itself: the size of its model, and the time of its training steps on this machine."""
+"""Times a short piece of the run: the size of its model, and its training steps on this machine."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kafal_pipeline.containers import cores
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.machine import cores
 from kafal_pipeline.data import ImageData
-from kafal_pipeline.errors import UserError
 from kafal_pipeline.pipelines.doctor.workload import labelled_sizes, participants_of, steps_an_epoch
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
-    from kafal_pipeline.federation.states import Arrays
-    from kafal_pipeline.federation.tasks import TrainTask
-    from kafal_pipeline.federation.worker import Worker
+    from kafal_pipeline.federation.workers.tasks import TrainTask
+    from kafal_pipeline.federation.workers.worker import Worker
+    from kafal_pipeline.models.state import Arrays
     from kafal_pipeline.pipelines.doctor.shape import DataShape
 
 TRAINING_SECONDS = 2.0
@@ -62,9 +62,9 @@ def probe(config: Config, shape: DataShape) -> Measured | str:
 
 
 def _measure(config: Config, shape: DataShape) -> Measured:
-    from kafal_pipeline.federation.states import initial_state, size_in_bytes, to_arrays  # noqa: PLC0415 - torch
-    from kafal_pipeline.federation.worker import LANES_ON_A_GPU, Worker  # noqa: PLC0415
-    from kafal_pipeline.training.devices import single_thread  # noqa: PLC0415
+    from kafal_pipeline.federation.workers.worker import LANES_ON_A_GPU, Worker
+    from kafal_pipeline.models.state import initial_state, size_in_bytes, to_arrays
+    from kafal_pipeline.training.devices import single_thread
 
     once = config.model_copy(update={"training": config.training.model_copy(update={"local_epochs": 1})})
     state = initial_state(
@@ -127,7 +127,7 @@ def _step_seconds(worker: Worker, config: Config, shape: DataShape, state: Array
 
 
 def _task(client: int, count: int, config: Config, worker: Worker, state: Arrays) -> TrainTask:
-    from kafal_pipeline.federation.tasks import TrainTask  # noqa: PLC0415 - imports torch
+    from kafal_pipeline.federation.workers.tasks import TrainTask
 
     images = len(worker.train_pixels)
     labelled = np.arange(count, dtype=np.int64) % images
@@ -146,7 +146,7 @@ def _task(client: int, count: int, config: Config, worker: Worker, state: Arrays
 
 def _image_seconds(worker: Worker, state: Arrays) -> float:
     """Return the seconds of predicting one image."""
-    from kafal_pipeline.federation.tasks import PredictTask  # noqa: PLC0415 - imports torch
+    from kafal_pipeline.federation.workers.tasks import PredictTask
 
     few, count = 16, len(worker.test_pixels)
     for _ in range(2):  # the first call of all is slow

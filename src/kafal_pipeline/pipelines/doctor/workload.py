@@ -1,4 +1,4 @@
-"""What a configuration implies: how much a run computes and writes. Before the split, clients count as equal."""
+"""Estimates from a configuration how much a run computes and writes. Before the split, clients count as equal."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def steps_an_epoch(config: Config, labelled: int) -> int:
 
 def participants_of(config: Config) -> tuple[int, int]:
     """Return how many clients train in a round, and how many in the last round of a cycle."""
-    from kafal_pipeline.federation.participants import participants  # noqa: PLC0415 - its package imports torch
+    from kafal_pipeline.federation.participants import participants
 
     clients, federation = range(config.partition.clients), config.federation
     first, last = (

@@ -1,4 +1,4 @@
-"""Tables in, tables out: what the federation computes, as Kedro nodes."""
+"""Kedro nodes of the trial: tables in, tables out, computed by the federation."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData, check_origin
 from kafal_pipeline.data.pools import annotate, client_pools, initial_pool, label_counts
-from kafal_pipeline.pipelines import runtime
+from kafal_pipeline.lifecycle import resources
 from kafal_pipeline.pipelines.annotations import DataFrame, Parameters, State, States
-from kafal_pipeline.pipelines.fal.saved import Check, checked_pool, checker, in_table
+from kafal_pipeline.pipelines.fal.checks import Check, checked_pool, checker, in_table
 
 
 def draw_initial_pool(
@@ -37,10 +37,10 @@ def query(
     memory: States | None = None,
 ) -> tuple[DataFrame, dict[str, float], States]:
     """Let every client choose: a table (client, sample, score, rank), what it cost, and what queries keep."""
-    import pandas as pd  # noqa: PLC0415 - as is torch, slow to import
+    import pandas as pd
 
-    from kafal_pipeline.federation.querying import query_cycle  # noqa: PLC0415
-    from kafal_pipeline.federation.states import to_arrays, to_state  # noqa: PLC0415
+    from kafal_pipeline.federation.querying import query_cycle
+    from kafal_pipeline.models.state import to_arrays, to_state
 
     config = resolve(parameters)
     check = checker(config, images, cycle - 1)
@@ -48,9 +48,9 @@ def query(
     start = time.perf_counter()
     trained = _trained(cycle - 1, check(global_model, "global_model"), local_models, rounds, check)
     before = {_client_of(key): to_arrays(state) for key, state in (memory or {}).items()}
-    workers = runtime.workers(images, config)
+    workers = resources.workers(images, config)
     chosen = query_cycle(
-        config, client_pools(pool), trained, cycle, workers, before, images.folder, runtime.on_wait(config, cycle)
+        config, client_pools(pool), trained, cycle, workers, before, images.folder, resources.on_wait(config, cycle)
     )
     sizes = [len(s.samples) for s in chosen.selections.values()]
     queried = pd.DataFrame(
@@ -80,11 +80,11 @@ def train(
     cycle: int, pool: DataFrame, images: ImageData, parameters: Parameters, previous_model: State | None = None
 ) -> tuple[State, States, DataFrame, dict[str, float]]:
     """Train the federation for one cycle: global model, what queries need of the clients, table of rounds, cost."""
-    import pandas as pd  # noqa: PLC0415 - as is torch, slow to import
+    import pandas as pd
 
-    from kafal_pipeline.federation.cycle import train_cycle  # noqa: PLC0415
-    from kafal_pipeline.federation.lazy import Lazy  # noqa: PLC0415
-    from kafal_pipeline.federation.states import initial_state, to_state  # noqa: PLC0415
+    from kafal_pipeline.federation.between_rounds.lazy import Lazy
+    from kafal_pipeline.federation.cycle import train_cycle
+    from kafal_pipeline.models.state import initial_state, to_state
 
     config = resolve(parameters)
     if previous_model is None or config.federation.between_cycles == "fresh":
@@ -93,16 +93,16 @@ def train(
         start = initial_state(config.model, **shape, seed=config.seed, cycle=cycle, image_size=size)
     else:
         start = checker(config, images, cycle - 1)(previous_model, "global_model")
-    workers = runtime.workers(images, config)
+    workers = resources.workers(images, config)
     done = train_cycle(
         config,
         client_pools(checked_pool(pool, config, images, cycle)),
         start,
         cycle,
         workers,
-        runtime.on_round(config),
+        resources.on_round(config),
         images.folder,
-        checkpoints=runtime.checkpoints(config, cycle, pool),
+        checkpoints=resources.checkpoints(config, cycle, pool),
     )
     kept: dict[str, Callable[[], State]] = {}
     kept |= {_client_key(client): partial(done.local_states.__getitem__, client) for client in done.local_states}
@@ -123,24 +123,22 @@ def evaluate(
     query_cost: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """Measure the global model on the test set, and say what the cycle asked for and cost."""
-    from kafal_pipeline.evaluation.measures import (  # noqa: PLC0415 - with the torch imports of its neighbours
-        classification_measures,
-        confusion_matrix,
-        entropy,
-    )
-    from kafal_pipeline.evaluation.rounds import skipped  # noqa: PLC0415
-    from kafal_pipeline.federation.prediction import predict_test  # noqa: PLC0415
+    from kafal_pipeline.evaluation.measures import entropy
+    from kafal_pipeline.evaluation.model_measures import evaluate as measure
+    from kafal_pipeline.evaluation.rounds import skipped
+    from kafal_pipeline.federation.prediction import predict_test
 
     config = resolve(parameters)
     checked = checker(config, images, cycle)(global_model, "global_model")
     checked_pool(pool, config, images, cycle)
     start = time.perf_counter()
-    predictions = predict_test(checked, len(images.test_labels), runtime.workers(images, config))
-    measures = classification_measures(confusion_matrix(images.test_labels, predictions, images.num_classes))
+    logits = predict_test(checked, len(images.test_labels), resources.workers(images, config))
+    clients = images.test_clients if config.partition.method == "natural" else None
+    measures = measure(images.test_labels, logits, clients, images.client_names)
     asked = pool.loc[pool["labelled_in_cycle"] == cycle, "label"]
     histogram = np.bincount(asked, minlength=images.num_classes)
     labels = int(label_counts(pool, images.num_classes).sum())
-    runtime.on_evaluation(config, cycle, labels, measures["accuracy"])
+    resources.on_evaluation(config, cycle, labels, measures["accuracy"])
     return {
         "cycle": cycle,
         "labels": labels,
@@ -175,10 +173,10 @@ def _broadcast_key(round_: int) -> str:
 
 def _trained(cycle: int, global_model: State, local_models: States, rounds: DataFrame, check: Check) -> Any:
     """Put together what a finished cycle left behind for queries."""
-    from kafal_pipeline.evaluation.rounds import aggregated  # noqa: PLC0415 - with the torch imports of its neighbours
-    from kafal_pipeline.federation.cycle_state import TrainedCycle  # noqa: PLC0415
-    from kafal_pipeline.federation.lazy import Lazy  # noqa: PLC0415
-    from kafal_pipeline.federation.states import to_arrays  # noqa: PLC0415
+    from kafal_pipeline.evaluation.rounds import aggregated
+    from kafal_pipeline.federation.between_rounds.cycle_state import TrainedCycle
+    from kafal_pipeline.federation.between_rounds.lazy import Lazy
+    from kafal_pipeline.models.state import to_arrays
 
     def read(key: str) -> Callable[[], State]:
         return lambda: check(local_models[key], f"local_models/{key}")

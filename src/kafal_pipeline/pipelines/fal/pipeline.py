@@ -1,4 +1,4 @@
-"""The cycles unrolled: one namespace each."""
+"""Unrolls the cycles into a pipeline: one namespace for each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline, node
 
-from kafal_pipeline.pipelines.cycles import cycle_name
 from kafal_pipeline.pipelines.fal import nodes
+from kafal_pipeline.runs.layout import cycle_name
 
 
 def create_pipeline(cycles: int) -> Pipeline:

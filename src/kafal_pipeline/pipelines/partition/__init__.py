@@ -1,4 +1,4 @@
-"""From a data set to a split among clients."""
+"""Splits a data set among clients."""
 
 from kafal_pipeline.pipelines.partition.pipeline import create_pipeline
 

@@ -9,20 +9,24 @@ from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.evaluation import (
     CycleMetrics,
+    class_table,
     client_classes_figure,
+    client_table,
+    confusion_figure,
     learning_curve,
     learning_curve_figure,
+    queried_by_client_figure,
     queried_classes_figure,
     summary,
 )
 from kafal_pipeline.pipelines.annotations import DataFrame, Figure, Parameters
-from kafal_pipeline.saved_trial import Trial
+from kafal_pipeline.runs.gpu_trial import Trial
 
 
-def summarise(parameters: Parameters, *metrics: CycleMetrics) -> tuple[DataFrame, dict[str, Any]]:
-    """Return the learning curve of a run and its summary."""
+def summarise(parameters: Parameters, *metrics: CycleMetrics) -> tuple[DataFrame, dict[str, Any], DataFrame, DataFrame]:
+    """Return the learning curve of a run, its summary, and what it reached in each class and for each client."""
     curve = learning_curve(metrics)
-    return curve, summary(curve, resolve(parameters))
+    return curve, summary(curve, resolve(parameters)), class_table(metrics[-1]), client_table(metrics[-1])
 
 
 def draw(
@@ -30,14 +34,20 @@ def draw(
     curve: DataFrame,
     split_table: DataFrame,
     images: ImageData,
+    pool: DataFrame,
     *metrics: CycleMetrics,
-) -> tuple[Figure, Figure, Figure]:
-    """Return the figures of the learning curve, of the clients' classes and of the queried classes."""
-    return _figures(parameters, curve, split_table, images.classes, metrics)
+) -> tuple[Figure, ...]:
+    """Return the figures of the learning curve, the clients' classes, confusion, and what was queried, also by client.
+
+    `pool` is the last cycle's.
+    """
+    names = images.client_names if resolve(parameters).partition.method == "natural" else None
+    figures = _figures(parameters, curve, split_table, images.classes, metrics)
+    return *figures, queried_by_client_figure(pool, images.classes, names)
 
 
-def summarise_trial(parameters: Parameters, trial: Trial) -> tuple[DataFrame, dict[str, Any]]:
-    """Return the learning curve of a trial on another machine, with its samples a second, and its summary."""
+def summarise_trial(parameters: Parameters, trial: Trial) -> tuple[DataFrame, dict[str, Any], DataFrame, DataFrame]:
+    """Return the tables of `summarise` for a trial on another machine; its curve has samples a second."""
     config, rows = resolve(parameters), trial.metrics
     curve = learning_curve(rows)
     curve["samples_per_second"] = [row["samples_per_second"] for row in rows]  # type: ignore[typeddict-item]
@@ -47,12 +57,13 @@ def summarise_trial(parameters: Parameters, trial: Trial) -> tuple[DataFrame, di
     results["cost"] |= {"samples_per_second": samples / sum(row["train_seconds"] for row in rows), **memory}
     versions = {key: value for key, value in trial.machine.items() if key not in memory}
     done = {"finished": trial.finished, "cycles": trial.asked, "precision": config.training.precision}
-    return curve, {**results, "trial": {**done, **versions}}
+    results |= {"trial": {**done, **versions}}
+    return curve, results, class_table(rows[-1]), client_table(rows[-1])
 
 
-def draw_trial(parameters: Parameters, curve: DataFrame, trial: Trial) -> tuple[Figure, Figure, Figure]:
-    """Return the figures of `draw` for a trial on another machine."""
-    import pandas as pd  # noqa: PLC0415 - slow to import
+def draw_trial(parameters: Parameters, curve: DataFrame, trial: Trial) -> tuple[Figure, ...]:
+    """Return the figures of `draw` for a trial on another machine, whose pool stayed there: all but the last."""
+    import pandas as pd
 
     return _figures(parameters, curve, pd.DataFrame(trial.split_table), trial.metrics[0]["classes"], trial.metrics)
 
@@ -63,11 +74,12 @@ def _figures(
     split_table: DataFrame,
     classes: Sequence[str],
     metrics: Sequence[CycleMetrics],
-) -> tuple[Figure, Figure, Figure]:
+) -> tuple[Figure, ...]:
     config = resolve(parameters)
     title = f"{config.dataset.folder}, {config.query.label} with {config.update.label}, seed {config.seed}"
     return (
         learning_curve_figure(curve, title),
         client_classes_figure(split_table, classes),
+        confusion_figure(metrics[-1].get("confusion_matrix", []), classes),
         queried_classes_figure({row["cycle"]: row["queried_histogram"] for row in metrics}, classes),
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node
 
-from kafal_pipeline import saved_trial
 from kafal_pipeline.pipelines.report.nodes import draw, draw_trial, summarise, summarise_trial
+from kafal_pipeline.runs import gpu_trial
 
-FIGURES = ["learning_curve_figure", "client_classes_figure", "queried_classes_figure"]
+TABLES = ["learning_curve", "summary", "class_table", "client_table"]
+FIGURES = ["learning_curve_figure", "client_classes_figure", "confusion_figure", "queried_classes_figure"]
+BY_CLIENT = "queried_by_client_figure"
 
 
 def create_pipeline(cycles: int) -> Pipeline:
@@ -16,22 +18,24 @@ def create_pipeline(cycles: int) -> Pipeline:
     Parameters
     ----------
     cycles
-        Number of cycles T; the metrics of the cycles are the datasets ``cycle_00.metrics`` .. ``cycle_<T-1>.metrics``.
+        Number of cycles T; the metrics of the cycles are the datasets ``cycle_00.metrics`` .. ``cycle_<T-1>.metrics``,
+        the last pool is ``cycle_<T-1>.pool``.
     """
     metrics = [f"cycle_{cycle:02d}.metrics" for cycle in range(cycles)]
+    pool = f"cycle_{cycles - 1:02d}.pool"
     return Pipeline(
         [
             node(
                 summarise,
                 inputs=["parameters", *metrics],
-                outputs=["learning_curve", "summary"],
+                outputs=TABLES,
                 name="report.summarise",
                 tags=["report"],
             ),
             node(
                 draw,
-                inputs=["parameters", "learning_curve", "split_table", "images", *metrics],
-                outputs=FIGURES,
+                inputs=["parameters", "learning_curve", "split_table", "images", pool, *metrics],
+                outputs=[*FIGURES, BY_CLIENT],
                 name="report.draw",
                 tags=["report"],
             ),
@@ -42,8 +46,8 @@ def create_pipeline(cycles: int) -> Pipeline:
 def create_trial_pipeline(path: str) -> Pipeline:
     """Return the pipeline that sums up the trial in the file `path`, without images or a split of this machine."""
 
-    def read_trial() -> saved_trial.Trial:
-        return saved_trial.read(path)
+    def read_trial() -> gpu_trial.Trial:
+        return gpu_trial.read(path)
 
     return Pipeline(
         [
@@ -51,7 +55,7 @@ def create_trial_pipeline(path: str) -> Pipeline:
             node(
                 summarise_trial,
                 inputs=["parameters", "trial"],
-                outputs=["learning_curve", "summary"],
+                outputs=TABLES,
                 name="report.summarise",
                 tags=["report"],
             ),

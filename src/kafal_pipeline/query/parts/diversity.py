@@ -1,4 +1,4 @@
-"""Diversity: which of the best candidates of a group are taken together."""
+"""Diversity: chooses which of the best candidates of a group are taken together."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kafal_pipeline.query.base import Scores, filled
-from kafal_pipeline.query.k_centre import k_centre
-from kafal_pipeline.query.k_means import k_means, nearest_to_centres
-from kafal_pipeline.query.k_means_pp import k_means_pp
-from kafal_pipeline.query.points import Points, Space, points_of
+from kafal_pipeline.query.geometry.k_centre import k_centre
+from kafal_pipeline.query.geometry.k_means import k_means, nearest_to_centres
+from kafal_pipeline.query.geometry.k_means_pp import k_means_pp
+from kafal_pipeline.query.geometry.points import Points, Space, points_of
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
 

@@ -1,4 +1,4 @@
-"""Global prototypes: the mean direction of each class over all clients, made of sums that hide the samples."""
+"""Global prototypes: the mean direction of each class over all clients, made of sums that hide single samples."""
 
 from __future__ import annotations
 

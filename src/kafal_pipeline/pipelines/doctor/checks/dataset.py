@@ -1,4 +1,4 @@
-"""Whether the data is there, and is what it is taken for."""
+"""Checks that the data is there and is the data that the parameters name."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.files import file_digest
 from kafal_pipeline.data import ImageData, read_store
-from kafal_pipeline.data.fingerprint import content_digest
 from kafal_pipeline.data.sources import RawData, Source, find_source
-from kafal_pipeline.data.store_writer import META, content_config
-from kafal_pipeline.errors import UserError
-from kafal_pipeline.files import file_digest
+from kafal_pipeline.data.store.fingerprint import content_digest
+from kafal_pipeline.data.store.write import META, content_config
 from kafal_pipeline.pipelines.data.nodes import INTERMEDIATE, RAW
 from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Finding
 from kafal_pipeline.pipelines.doctor.shape import DataShape, published_shape, resized

@@ -1,10 +1,10 @@
-"""Whether the device is there that training asks for."""
+"""Checks that the device is there that training asks for."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kafal_pipeline.errors import UserError
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Finding
 from kafal_pipeline.tracking.describe import hardware_tags
 
@@ -20,7 +20,7 @@ SHORT_OF_MEMORY = 0.2
 
 def check(config: Config) -> Finding:
     """Look for the device of ``training.device``."""
-    from kafal_pipeline.training.devices import choose_device  # noqa: PLC0415 - imports torch
+    from kafal_pipeline.training.devices import choose_device
 
     try:
         device = choose_device(config.training.device)
@@ -30,7 +30,7 @@ def check(config: Config) -> Finding:
 
 
 def _gpu(device: torch.device) -> Finding:
-    import torch  # noqa: PLC0415 - imported by now
+    import torch
 
     name = torch.cuda.get_device_name(device)
     try:
@@ -51,10 +51,10 @@ def _gpu(device: torch.device) -> Finding:
 
 
 def _cpu(config: Config) -> Finding:
-    import torch  # noqa: PLC0415 - imported by now
+    import torch
 
-    from kafal_pipeline.containers import cores  # noqa: PLC0415
-    from kafal_pipeline.training.precision import fast_bf16  # noqa: PLC0415
+    from kafal_pipeline.common.machine import cores
+    from kafal_pipeline.training.precision import fast_bf16
 
     hardware, training = hardware_tags(), config.training
     found = f"{hardware['hardware.cpu']}, {cores()} cores, {hardware['hardware.memory_gb']} GB of memory"

@@ -1,4 +1,4 @@
-"""Whether there is room for what the run writes."""
+"""Checks that there is room for the files that the run writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long the run will take here."""
+"""Estimates how long the run will take on this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START_SECONDS = 10.0
 def check(config: Config, shape: DataShape | None, measured: Measured | str | None) -> Finding:
     """Estimate the time of the whole run from the measured times of a step and of a prediction."""
     if isinstance(measured, str):
-        advice = "The run would fail in the same way: mend what the message names."
+        advice = "The run would fail in the same way: correct what the message names."
         return Finding(CHECK, FAILURE, measured, advice)
     if measured is None or shape is None:
         return Finding(CHECK, WARNING, "not estimated, since something above is missing")

@@ -1,4 +1,4 @@
-"""Whether Python and the packages are those that the project asks for."""
+"""Checks that the versions of Python and of the packages meet the project's requirements."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ CHECK = "versions"
 
 def check(root: Path) -> Finding:
     """Compare what is installed with the bounds in the project's ``pyproject.toml``."""
-    from packaging.requirements import Requirement  # noqa: PLC0415 - only here
-    from packaging.specifiers import SpecifierSet  # noqa: PLC0415
+    from packaging.requirements import Requirement  # only here
+    from packaging.specifiers import SpecifierSet
 
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     python = platform.python_version()

@@ -1,4 +1,4 @@
-"""Whether torch and torchvision import, and match."""
+"""Checks that torch and torchvision can be imported and fit together."""
 
 from __future__ import annotations
 

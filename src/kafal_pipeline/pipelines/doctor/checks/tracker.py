@@ -1,11 +1,11 @@
-"""Whether the tracker answers, and takes what the run will tell it."""
+"""Checks that the tracker answers and accepts the records of the run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kafal_pipeline.errors import masked
+from kafal_pipeline.common.errors import masked
 from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Finding
 from kafal_pipeline.tracking import reachable
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kafal_pipeline.config import TrackingConfig
 
 CHECK = "tracker"
-ADVICE = "Mend tracking.uri or MLFLOW_TRACKING_URI (docs/tracking.md); or do without: --params tracking=off."
+ADVICE = "Correct tracking.uri or MLFLOW_TRACKING_URI (docs/tracking.md); or record nothing: --params tracking=off."
 
 
 def check(tracking: TrackingConfig, root: Path) -> Finding:

@@ -1,0 +1,1 @@
+"""Errors, files, locks, randomness, registry and processes: what three folders or more use."""

@@ -1,0 +1,89 @@
+"""Pixels in batches, as a source yields them, so that a data set never has to fit into memory twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+BATCH_BYTES = 4 << 20
+"""Pixels handled at a time; large enough for the speed of the disk, small beside any data set worth the care."""
+
+
+class Pixels(Protocol):
+    """Images that can be had slice by slice: an array, or files decoded as they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, H, W, C)``."""
+        ...
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
+        """Return the images `rows`, uint8, ``(n, H, W, C)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Resized:
+    """Pixels brought to ``(N, size, size, C)`` with Pillow's bilinear filter, which averages when it shrinks."""
+
+    pixels: Pixels
+    size: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, size, size, C)``."""
+        return (self.pixels.shape[0], self.size, self.size, self.pixels.shape[-1])
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
+        """Return the images `rows`, uint8, ``(n, size, size, C)``."""
+        from PIL import Image  # only needed where images are resized
+
+        images = self.pixels[rows]
+        resized = np.empty((len(images), *self.shape[1:]), dtype=np.uint8)
+        for image, out in zip(images, resized, strict=True):
+            # One channel at a time, since Pillow has no image of five channels.
+            for channel in range(image.shape[-1]):
+                plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
+                out[..., channel] = plane.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return resized
+
+
+def resized(pixels: Pixels, size: int | None) -> Pixels:
+    """Return `pixels`, resized to `size` by `size` unless they have that size or `size` is None."""
+    return pixels if size is None or pixels.shape[1:3] == (size, size) else Resized(pixels, size)
+
+
+def batches(pixels: Pixels) -> Iterator[NDArray[np.uint8]]:
+    """Yield all of `pixels` in order, contiguous, about `BATCH_BYTES` at a time."""
+    count = pixels.shape[0]
+    step = max(1, BATCH_BYTES // max(1, int(np.prod(pixels.shape[1:]))))
+    for start in range(0, count, step):
+        yield np.ascontiguousarray(pixels[start : start + step])
+
+
+class Levels:
+    """How often each of the 256 levels occurs in each channel: exact, whatever the order and size of the batches."""
+
+    def __init__(self, channels: int) -> None:
+        self.counts = np.zeros((channels, 256), dtype=np.int64)
+
+    def add(self, batch: NDArray[np.uint8]) -> None:
+        """Count the pixels of a batch ``(n, H, W, C)``."""
+        for channel in range(len(self.counts)):
+            self.counts[channel] += np.bincount(batch[..., channel].ravel(), minlength=256)
+
+    def mean_and_std(self) -> tuple[list[float], list[float]]:
+        """Return mean and standard deviation per channel, of the pixels scaled to [0, 1].
+
+        A channel of one value gets the standard deviation 1: it is to be divided by.
+        """
+        values = np.arange(256) / 255
+        weights = self.counts / self.counts.sum(axis=1, keepdims=True)
+        mean = weights @ values
+        std = np.sqrt((weights * (values - mean[:, None]) ** 2).sum(axis=1))
+        constant = (self.counts > 0).sum(axis=1) == 1
+        return mean.tolist(), np.where(constant, 1.0, std).tolist()

@@ -1,0 +1,1 @@
+"""The images on disk, memory-mapped, and their fingerprint."""

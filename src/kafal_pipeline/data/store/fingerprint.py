@@ -1,0 +1,88 @@
+"""Digests of the files of a source and of a store, with notes that save reading them again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kafal_pipeline.common.files import CannotWrite, file_digest, write_json
+from kafal_pipeline.data.sources import Source
+
+
+def content_digest(source: Source) -> str:
+    """Return a digest of the names and bytes of a source's files; it is the same on every machine."""
+    return _digest([source.kind, *(f"{_name(source, path)}\0{file_digest(path)}" for path in source.files)])
+
+
+def stat_digest(source: Source) -> str:
+    """Return a digest of the names, sizes and times of a source's files, without opening any."""
+    lines = [source.kind]
+    for path in source.files:
+        stat = path.stat()
+        lines.append(f"{_name(source, path)}\0{stat.st_size}\0{stat.st_mtime_ns}")
+    return _digest(lines)
+
+
+def unchanged(source: Source, content: str, note: Path) -> bool:
+    """Tell whether a source still has the content digest `content`.
+
+    The file `note` remembers sizes and times of files that were found to have it, so that they are read again only
+    when one of these differs. It stands beside the store, not in it: what DVC hashes must not depend on times.
+    """
+    stat = stat_digest(source)
+    if _read_note(note) == {"content": content, "stat": stat}:
+        return True
+    if content_digest(source) != content:
+        return False
+    write_note(note, content, stat)
+    return True
+
+
+def as_written(folder: Path, arrays: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the files of a store that are not what was written; none if all are.
+
+    As for sources, a note beside the store remembers sizes and times of files whose digests have been compared.
+
+    Parameters
+    ----------
+    folder
+        The store.
+    arrays
+        What its description says of each array: ``sha256`` of ``<name>.npy``.
+    """
+    note = folder.with_name(f".{folder.name}.stored.json")
+    files = {f"{name}.npy": array["sha256"] for name, array in sorted(arrays.items())}
+    content = _digest([f"{name}\0{digest}" for name, digest in files.items()])
+    stats = {name: (folder / name).stat() for name in files}
+    stat = _digest([f"{name}\0{found.st_size}\0{found.st_mtime_ns}" for name, found in stats.items()])
+    if _read_note(note) == {"content": content, "stat": stat}:
+        return []
+    others = [name for name, digest in files.items() if file_digest(folder / name) != digest]
+    if not others:
+        with contextlib.suppress(CannotWrite):  # a store that may only be read is read each time
+            write_note(note, content, stat)
+    return others
+
+
+def write_note(note: Path, content: str, stat: str) -> None:
+    """Remember that files with the stat digest `stat` have the content digest `content`."""
+    write_json(note, {"content": content, "stat": stat})
+
+
+def _read_note(note: Path) -> object:
+    try:
+        return json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _name(source: Source, path: Path) -> str:
+    return path.relative_to(source.root).as_posix()
+
+
+def _digest(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()

@@ -1,0 +1,120 @@
+"""Writes a store of images batch by batch."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.files import replacing_folder, write_json
+from kafal_pipeline.data.image_batches import Levels, Pixels, batches, resized
+from kafal_pipeline.data.sources import RawData
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import DatasetConfig
+
+FORMAT = 1
+META = "meta.json"
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels", "train_clients", "test_clients")
+
+
+def content_config(config: DatasetConfig) -> dict[str, Any]:
+    """Return the parameters that a store's content depends on."""
+    return config.model_dump(mode="json", exclude={"label", "download"})
+
+
+def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path) -> None:
+    """Write `data` to a store, all of it or nothing.
+
+    Parameters
+    ----------
+    config
+        The section ``dataset``; its ``image_size``, ``mean`` and ``std`` are applied here.
+    data
+        The data as read from the source.
+    content
+        The digest of the source's files.
+    folder
+        The store; an old one is replaced.
+
+    Raises
+    ------
+    UserError
+        If ``dataset.mean`` or ``dataset.std`` has not one item per channel.
+    """
+    channels = data.train_images.shape[-1]
+    for key in ("mean", "std"):
+        given = getattr(config, key)
+        if given is not None and len(given) != channels:
+            raise UserError(
+                f"dataset.{key}: found {len(given)} items; {config.name} has {channels} channels, so give {channels}."
+            )
+    levels = Levels(channels)
+    with replacing_folder(folder) as temporary:
+        arrays = {
+            "train_images": _write_images(
+                temporary / "train_images.npy", resized(data.train_images, config.image_size), levels
+            ),
+            "test_images": _write_images(temporary / "test_images.npy", resized(data.test_images, config.image_size)),
+        }
+        for name in ("train_labels", "test_labels", "train_clients", "test_clients"):
+            column = getattr(data, name)
+            if column is not None:
+                arrays[name] = _write_npy(temporary / f"{name}.npy", column.shape, np.int64, [column])
+        mean, std = levels.mean_and_std()
+        meta = {
+            "format": FORMAT,
+            "name": config.name,
+            "config": content_config(config),
+            "source": content,
+            "classes": list(data.classes),
+            "mean": config.mean or mean,
+            "std": config.std or std,
+            "arrays": arrays,
+        }
+        if data.client_names is not None:
+            meta["client_names"] = list(data.client_names)
+        write_json(temporary / META, meta, indent=2, sort_keys=True)
+
+
+def _write_images(path: Path, pixels: Pixels, levels: Levels | None = None) -> dict[str, Any]:
+    """Write images as they come, counting their levels where `levels` is given."""
+
+    def counted() -> Iterator[NDArray[np.uint8]]:
+        for batch in batches(pixels):
+            if levels is not None:
+                levels.add(batch)
+            yield batch
+
+    return _write_npy(path, pixels.shape, np.uint8, counted())
+
+
+def _write_npy(path: Path, shape: tuple[int, ...], dtype: DTypeLike, blocks: Iterable[NDArray]) -> dict[str, Any]:
+    """Write blocks of rows to one ``.npy`` file and return its description.
+
+    The file is written as a stream and not through a map, so that a full disk raises an error and does not kill the
+    process, and so that its digest costs no second reading.
+    """
+    header = io.BytesIO()
+    dtype = np.dtype(dtype)
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": tuple(shape)}
+    )
+    digest = hashlib.sha256(header.getvalue())
+    with path.open("wb") as file:
+        file.write(header.getvalue())
+        for block in blocks:
+            plain = np.ascontiguousarray(block, dtype=dtype)
+            file.write(plain.data)
+            digest.update(plain.data)
+        file.flush()
+        os.fsync(file.fileno())
+        size = file.tell()
+    return {"shape": list(shape), "dtype": str(dtype), "bytes": size, "sha256": digest.hexdigest()}

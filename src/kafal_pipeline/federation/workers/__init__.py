@@ -1,0 +1,1 @@
+"""Processes that train clients and answer queries next to each other."""

@@ -1,0 +1,123 @@
+"""Trains models for a query alone, on the labelled samples of one client."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from kafal_pipeline.common.randomness import Purpose, torch_generator
+from kafal_pipeline.query.pool import QueryModel
+from kafal_pipeline.training.device_images import Pixels
+from kafal_pipeline.training.draws import Draws
+from kafal_pipeline.training.local import ClientSamples, Networks, train_locally
+from kafal_pipeline.update.base import StepView
+from kafal_pipeline.update.fedavg import FedAvg
+
+if TYPE_CHECKING:
+    from kafal_pipeline.config import Config
+
+TRAINED: tuple[QueryModel, ...] = ("local_only", "finetuned", "distilled")
+"""What can be trained; the position tells its generator apart."""
+
+MOST_EPOCHS = 100
+"""Of ``query_training.epochs: null``: the published protocol has 2,000 local epochs a cycle, for few samples."""
+
+
+@dataclass(frozen=True)
+class Distillation(FedAvg):
+    """``0.1 CE + 0.9 T^2 KL(teacher || student)`` at temperature T = 4, the loss of IFAL's third model."""
+
+    weight: float = 0.9
+    temperature: float = 4.0
+
+    def client_loss(self, step: StepView) -> Tensor:
+        """Return the loss of one step."""
+        assert step.teacher is not None
+        logits = step.student(step.images)
+        with torch.no_grad():
+            target = (step.teacher(step.images) / self.temperature).log_softmax(dim=1)
+        own = (logits / self.temperature).log_softmax(dim=1)
+        divergence = F.kl_div(own, target, reduction="batchmean", log_target=True)
+        label = F.cross_entropy(logits, step.labels)
+        return (1 - self.weight) * label + self.weight * self.temperature**2 * divergence
+
+
+class QueryModelTrainer:
+    """Trains a network for a query.
+
+    Parameters
+    ----------
+    config
+        The run's configuration; ``query_training`` says how long.
+    pixels
+        The training images.
+    num_classes
+        Number of classes.
+    new_network
+        Makes a network as a federation begins: with the weights of ``model.pretrained``, what these lack drawn from a
+        generator; without a file, all.
+    """
+
+    def __init__(
+        self, config: Config, pixels: Pixels, num_classes: int, new_network: Callable[[torch.Generator], nn.Module]
+    ) -> None:
+        self.seed, self.pixels, self.num_classes, self.new_network = config.seed, pixels, num_classes, new_network
+        asked = config.query_training
+        epochs = asked.epochs or min(config.federation.rounds * config.training.local_epochs, MOST_EPOCHS)
+        self.training = config.training.model_copy(
+            update={"local_epochs": epochs, "lr": asked.lr or config.training.lr, "lr_drop_epoch": None}
+        )
+
+    def train(
+        self,
+        kind: QueryModel,
+        network: nn.Module,
+        client: int,
+        cycle: int,
+        labelled: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        global_state: Mapping[str, Tensor],
+    ) -> None:
+        """Make `network` the model `kind` of a client with labelled samples.
+
+        ``finetuned`` begins with the global model. ``local_only`` and ``distilled`` begin as the federation does: with
+        the pretrained weights, or those drawn for them alone.
+
+        All randomness is of the seed, the kind, the cycle and the client, so that a model does not depend on which
+        queries or clients came before.
+        """
+        which, device = TRAINED.index(kind), self.pixels.device
+        start: Mapping[str, Tensor] = global_state
+        if kind != "finetuned":
+            first = self.new_network(torch_generator(self.seed, Purpose.QUERY_MODEL, cycle, 2 * which, client))
+            start = first.state_dict()
+        network.load_state_dict(start)
+        teacher, update = None, FedAvg()
+        if kind == "distilled":
+            teacher = copy.deepcopy(network).requires_grad_(False)
+            teacher.load_state_dict(global_state)
+            teacher.eval()
+            update = Distillation()
+        counts = np.bincount(labels, minlength=self.num_classes)
+        mine, known, numbers = (torch.as_tensor(array, device=device) for array in (labelled, labels, counts))
+        train_locally(
+            Networks(network, teacher),
+            update,
+            self.pixels,
+            ClientSamples(mine, known, mine[:0], numbers),
+            self.training,
+            round_=0,
+            epochs_done=0,
+            momentum=None,
+            draws=Draws.of(
+                torch_generator(self.seed, Purpose.QUERY_MODEL, cycle, 2 * which + 1, client, device=str(device))
+            ),
+        )

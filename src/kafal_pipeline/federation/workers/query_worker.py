@@ -1,0 +1,170 @@
+"""Runs a query in one worker process: shows it a client's pool and trains the models that it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from kafal_pipeline.common.randomness import Purpose, numpy_generator, seed_global_generators
+from kafal_pipeline.common.users_code import blamed, own_classes
+from kafal_pipeline.federation.workers.query_models import TRAINED, QueryModelTrainer
+from kafal_pipeline.models.state import Arrays, read_only, to_arrays, to_state
+from kafal_pipeline.query.base import Query, Selection, Summarises, checked_arrays, checked_selection
+from kafal_pipeline.query.pool import Head, Outputs, PoolView, QueryModel
+from kafal_pipeline.training.device_images import Pixels
+from kafal_pipeline.training.inference import outputs
+
+
+@dataclass(frozen=True)
+class QueryTask:
+    """One client's query.
+
+    `models` holds the states that a query may ask for, those included that its first phase trained; `summaries`,
+    `memory` and `watched` are those of `PoolView`.
+    """
+
+    client: int
+    cycle: int
+    budget: int
+    labelled: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    unlabelled: NDArray[np.int64]
+    models: dict[QueryModel, Arrays]
+    summaries: dict[int, Arrays] = field(default_factory=dict)
+    memory: Arrays = field(default_factory=dict)
+    watched: Arrays = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """What one client chose, and the kinds of models that its query asked for."""
+
+    selection: Selection
+    models: frozenset[QueryModel]
+
+
+@dataclass(frozen=True)
+class SummaryResult:
+    """What one client tells the server, the kinds of models that took, and those trained for it, which stay with it."""
+
+    summary: Arrays
+    models: frozenset[QueryModel]
+    trained: dict[QueryModel, Arrays]
+
+
+class ClientModels:
+    """The models of one client's query, loaded or trained when they are asked for.
+
+    Parameters
+    ----------
+    task
+        Brings the states of models that exist.
+    network
+        Takes on a state after the other.
+    in_use
+        The same network as it computes in the configured precision.
+    pixels
+        The training images.
+    trainer
+        Trains those that do not exist.
+    """
+
+    def __init__(
+        self, task: QueryTask, network: nn.Module, in_use: nn.Module, pixels: Pixels, trainer: QueryModelTrainer
+    ) -> None:
+        self.task, self.network, self.in_use, self.pixels, self.trainer = task, network, in_use, pixels, trainer
+        self.states: dict[QueryModel, Arrays] = dict(task.models)
+        self.used: set[QueryModel] = set()
+        self._loaded: QueryModel | None = None
+
+    @property
+    def trained(self) -> dict[QueryModel, Arrays]:
+        """The states of models trained here."""
+        return {kind: state for kind, state in self.states.items() if kind not in self.task.models}
+
+    def load(self, kind: QueryModel) -> nn.Module:
+        """Return the network with the state of that model."""
+        self.used.add(kind)
+        if kind in {"finetuned", "distilled"}:
+            self.used.add("global")
+        if kind not in self.states:
+            self._loaded = None
+            self.states[kind] = self._train(kind)
+        if self._loaded != kind:
+            self.network.load_state_dict(to_state(self.states[kind]))
+            self._loaded = kind
+        return self.in_use
+
+    def forward(self, kind: QueryModel, samples: NDArray[np.int64]) -> Outputs:
+        """Return what a model says of training samples."""
+        return outputs(self.load(kind), self.pixels, samples)
+
+    def head(self, kind: QueryModel) -> Head:
+        """Return a model's last layer."""
+        head: nn.Linear = self.load(kind).head  # type: ignore[assignment]
+        return Head(head.weight.detach().clone(), head.bias.detach().clone())
+
+    def _train(self, kind: QueryModel) -> Arrays:
+        if kind not in TRAINED or not len(self.task.labelled):
+            return self.states["global"]  # a client without labels has nothing to train on
+        self.trainer.train(
+            kind,
+            self.network,
+            self.task.client,
+            self.task.cycle,
+            self.task.labelled,
+            self.task.labels,
+            to_state(self.states["global"]),
+        )
+        return to_arrays(self.network.state_dict())
+
+
+def _pool(task: QueryTask, num_classes: int, models: ClientModels) -> PoolView:
+    return PoolView(
+        task.client,
+        task.unlabelled,
+        task.labelled,
+        task.labels,
+        num_classes,
+        models.forward,
+        models.head,
+        {client: read_only(summary) for client, summary in task.summaries.items()},
+        read_only(task.memory),
+        read_only(task.watched),
+    )
+
+
+def summarise(query: Summarises, task: QueryTask, num_classes: int, models: ClientModels, seed: int) -> SummaryResult:
+    """Do the first phase of one client's query."""
+    _seed_for_own(query, task, seed)
+    with blamed(_where(task), query=query, model=models.network):
+        summary = checked_arrays(query.summary(_pool(task, num_classes, models)), "summary")
+    return SummaryResult(summary, frozenset(models.used), models.trained)
+
+
+def select(query: Query, task: QueryTask, num_classes: int, models: ClientModels, seed: int) -> QueryResult:
+    """Let the query choose among one client's unlabelled samples.
+
+    A query is not asked where there is nothing to choose: the client keeps what its query kept before.
+    """
+    if not task.budget:
+        return QueryResult(Selection(task.unlabelled[:0], np.empty(0), task.memory), frozenset())
+    rng = numpy_generator(seed, Purpose.QUERY, task.cycle, 0, task.client)
+    _seed_for_own(query, task, seed)
+    with blamed(_where(task), query=query, model=models.network):
+        selection = query.select(_pool(task, num_classes, models), task.budget, rng)
+        selection = checked_selection(selection, task.unlabelled, task.budget)
+    return QueryResult(selection, frozenset(models.used))
+
+
+def _seed_for_own(query: object, task: QueryTask, seed: int) -> None:
+    """Let what a user's own query draws from the global generators be the same in however many processes."""
+    if own_classes({"query": query}):
+        seed_global_generators(seed, Purpose.QUERY, task.cycle, 0, task.client)
+
+
+def _where(task: QueryTask) -> str:
+    return f"client {task.client}, cycle {task.cycle}"

@@ -1,0 +1,1 @@
+"""One `kedro run`: its parameters, hooks, runner, resources, progress and messages."""

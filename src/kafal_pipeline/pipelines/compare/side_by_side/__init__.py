@@ -1,0 +1,1 @@
+"""Runs of a comparison made next to each other in processes of their own."""

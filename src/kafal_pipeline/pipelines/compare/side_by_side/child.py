@@ -1,0 +1,191 @@
+"""Runs one run of a comparison in a process of its own: a Kedro session that sends messages."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+from kedro.framework.project import settings
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from kafal_pipeline.common.errors import UserError, masked
+from kafal_pipeline.common.processes import die_with_parent
+from kafal_pipeline.config import Config, resolve
+from kafal_pipeline.lifecycle import current_run, failure_messages, resources
+from kafal_pipeline.lifecycle.runner import ResumableSequentialRunner
+from kafal_pipeline.runs import lock as run_lock
+from kafal_pipeline.runs import provenance
+from kafal_pipeline.runs.code_digest import edited
+
+Message = tuple[Literal["cycle", "journal", "taken", "failed", "done"], Any]
+"""What a run says: the cycle it has evaluated, where its journal is, that another process works on it already, why it
+failed, that it is done."""
+
+PRELOADED = [
+    __name__,
+    "kafal_pipeline.federation.workers.worker",
+    "kafal_pipeline.federation.querying",
+    "kafal_pipeline.evaluation",
+    "kafal_pipeline.settings",
+    "kafal_pipeline.catalog.atomic",
+    "kafal_pipeline.catalog.states",
+    "kedro_datasets.json",
+    "kedro_datasets.pandas",
+    "kedro_datasets.matplotlib",
+    "pyarrow.parquet",
+    "torch",
+]
+"""Modules that the runs share, imported once."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a process is to run.
+
+    Attributes
+    ----------
+    session
+        How Kedro was called.
+    parameters
+        The whole configuration.
+    pipeline
+        Its registered name.
+    comparison
+        Name of the comparison, for the tracker; None where nothing is tracked.
+    log
+        Where everything goes that the run would say on a terminal.
+    sources
+        The parts of its code (`sources.code_parts`) as they were before any was imported; None where they decide
+        nothing.
+    """
+
+    session: current_run.Session
+    parameters: dict[str, Any]
+    pipeline: str
+    comparison: str | None
+    log: Path
+    sources: tuple[str, ...] | None = None
+
+
+class _Stopped(BaseException):
+    """The comparison ends."""
+
+
+def main(task: Task, connection: Connection) -> None:
+    """Run the task; the last message is ``taken``, ``failed`` or ``done`` unless the process is killed."""
+    _prepare(task.log)
+
+    def say(*message: Any) -> None:
+        with contextlib.suppress(OSError):  # the parent may be gone, and ends this process
+            connection.send(message)
+
+    try:
+        _run(task, say)
+        say("done", None)
+    except _Stopped:
+        os._exit(1)
+    except run_lock.Taken:
+        say("taken", None)
+    except UserError as error:
+        print(f"Error: {masked(str(error))}", flush=True)  # for the log
+        say("failed", masked(str(error)))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other runs go on, and the log has all of it
+        traceback.print_exc()
+        said = failure_messages.users_mistake(error) or failure_messages.of_system(error, current_run.doing())
+        say("failed", masked(f"{said or f'{type(error).__name__}: {error}'} (see {task.log})"))
+    finally:
+        resources.close()
+
+
+def _prepare(log: Path) -> None:
+    """Write to the log, be deaf to Ctrl-C, which the parent answers, and be gone when the parent is gone."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
+    die_with_parent()
+
+
+def _done_by_another(task: Task) -> bool:
+    """Tell whether another command has finished the run since the comparison was planned.
+
+    Raises
+    ------
+    run_lock.Taken
+        If one is at work on it.
+    """
+    if task.pipeline != "trial":
+        return False
+    config = resolve(task.parameters)
+    if run_lock.held(task.session.root, config):
+        raise run_lock.Taken(config.run_path)
+    return is_finished(task.session.root, config)
+
+
+def is_finished(root: Path, config: Config) -> bool:
+    """Tell whether a run has finished with what is on disk now."""
+    try:
+        return provenance.state(root, config) == "finished"
+    except (provenance.Absent, OSError, SyntaxError, ValueError):  # what decides is gone, or cannot be read
+        return False
+
+
+def _check_code(task: Task) -> None:
+    """Refuse to run code that is no longer on disk: its results would be taken for those of the new code.
+
+    Processes are forked off one that has imported the code before the first run.
+    """
+    if task.sources is None:
+        return
+    if names := edited(resolve(task.parameters), task.sources):
+        raise UserError(
+            f"the code of this strategy was edited while the comparison ran: {', '.join(names)}. The same command "
+            "resumes with the new code."
+        )
+
+
+def _run(task: Task, say: Any) -> None:
+    bootstrap_project(task.session.root)
+    _check_code(task)
+    if _done_by_another(task):
+        return
+    current_run.give(task.parameters)
+    resources.listen(lambda cycle: say("cycle", cycle))
+    logging.captureWarnings(True)
+    if task.comparison is not None:
+        for hooks in settings.HOOKS:
+            if hasattr(hooks, "join"):
+                hooks.join(task.comparison, lambda journal: say("journal", str(journal)))
+    with KedroSession.create(
+        project_path=task.session.root,
+        env=task.session.env,
+        conf_source=task.session.conf_source,
+        runtime_params=dict(task.session.runtime_params),
+    ) as session:
+        session.run(  # type: ignore[call-arg]  # of KedroSession; its base class has other arguments
+            pipeline_names=[task.pipeline], runner=ResumableSequentialRunner()
+        )
+    try:
+        _check_code(task)
+    except UserError:  # edited before its results began: they were filed under code that did not make them
+        config = resolve(task.parameters)
+        if is_finished(task.session.root, config):
+            provenance.forget(task.session.root, config)
+        raise
+
+
+def _stop(number: int, frame: object) -> None:
+    raise _Stopped

@@ -1,0 +1,59 @@
+"""Waits for runs that another command is working on: their results serve both."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from kafal_pipeline.config import Config
+from kafal_pipeline.pipelines.compare.side_by_side.child import Task
+from kafal_pipeline.pipelines.compare.side_by_side.launch import Launcher
+from kafal_pipeline.runs import lock as run_lock
+
+logger = logging.getLogger(__name__)
+
+LOOK = 1.0
+"""Seconds between two looks whether another process still works on a run."""
+
+
+def run_beside_others(
+    launcher: Launcher[str],
+    configs: Mapping[str, Config],
+    tasks: Callable[[list[str]], list[tuple[str, Task]]],
+    root: Path,
+    finished: Callable[[Config], bool] = lambda config: False,
+) -> Iterator[tuple[str, str | None]]:
+    """Run all tasks; those that another process works on come last, and only if it leaves them unfinished.
+
+    Parameters
+    ----------
+    launcher
+        What runs them.
+    configs
+        The configuration of each, by its path.
+    tasks
+        Makes the tasks of some paths.
+    root
+        The project's folder.
+    finished
+        Tells whether the other process has left what the task would make.
+
+    Yields
+    ------
+    tuple
+        The path of each task that has ended, with the reason if it failed.
+    """
+    waiting = list(configs)
+    while waiting:
+        yield from launcher.run(tasks(waiting))
+        waiting, launcher.taken = [path for path in waiting if path in launcher.taken], set()
+        if waiting:
+            logger.info("Another command works on %s; waiting until it ends", ", ".join(waiting))
+        for path in list(waiting):
+            while run_lock.held(root, configs[path]):
+                time.sleep(LOOK)
+            if finished(configs[path]):
+                waiting.remove(path)
+                yield path, None

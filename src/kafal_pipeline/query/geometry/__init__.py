@@ -1,0 +1,1 @@
+"""Points in feature space: k-means, k-means++, k-centre."""

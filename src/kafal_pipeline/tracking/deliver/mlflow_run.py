@@ -1,0 +1,253 @@
+"""Applies events to an MLflow run. Applying an event twice does the same as applying it once."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import mlflow
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from sqlalchemy.engine import URL, make_url
+
+from kafal_pipeline.common.errors import masked
+from kafal_pipeline.common.files import file_digest, replacing
+from kafal_pipeline.common.locks import alone
+from kafal_pipeline.tracking.describe import COMPARISON, comparison_tags
+
+EXECUTION = "execution"
+"""Tag that says which journal a run is of."""
+
+Event = Mapping[str, Any]
+T = TypeVar("T")
+
+
+class Undeliverable(Exception):
+    """An event that the tracker can never be given."""
+
+
+class Store:
+    """The MLflow run of one journal.
+
+    Parameters
+    ----------
+    start
+        The journal's first event.
+    uri
+        The tracker's address; None means what a bare `mlflow ui` in the project's folder reads.
+    run_id
+        The run, where it is known.
+    """
+
+    def __init__(self, start: Event, uri: str | None, run_id: str | None = None) -> None:
+        self.uri = connect(start, uri)
+        self._client = mlflow.MlflowClient(self.uri)
+        self.experiment_id = self._experiment(start["experiment"])
+        self.run_id = (self._known(run_id) if run_id else None) or self._find(start) or self._make(start)
+        params = list(start["params"].items())
+        for part in _parts(params, 100):
+            self._client.log_batch(self.run_id, params=[Param(key, value) for key, value in part])
+
+    def log(self, events: Sequence[Event]) -> None:
+        """Apply events of the types ``metrics`` and ``tags``."""
+        metrics = [
+            # The journal's time makes this repeatable: the tracker knows a metric by name, time, step and value.
+            Metric(key, float(value), event["time"], event["step"])
+            for event in events
+            if event["type"] == "metrics"
+            for key, value in event["values"].items()
+        ]
+        tags = {key: value for event in events if event["type"] == "tags" for key, value in event["values"].items()}
+        for metric_part in _parts(metrics, 1000):
+            self._client.log_batch(self.run_id, metrics=metric_part)
+        for tag_part in _parts(list(tags.items()), 100):
+            self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tag_part])
+
+    def apply(self, event: Event) -> None:
+        """Apply one event of another type.
+
+        Raises
+        ------
+        Undeliverable
+            Where trying again is in vain.
+        """
+        action: Callable[[Event], None] = getattr(self, f"_apply_{event['type']}")
+        action(event)
+
+    def check(self) -> None:
+        """Do nothing if the tracker answers and has the run.
+
+        Raises
+        ------
+        MlflowException
+            If it does not answer, or the run was deleted.
+        """
+        if self._client.get_run(self.run_id).info.lifecycle_stage == "deleted":
+            raise MlflowException(
+                f"the run was deleted in MLflow, which records nothing in it. Restore it with `mlflow runs restore "
+                f"--run-id {self.run_id}`"
+            )
+
+    def end(self, status: str, milliseconds: int | None = None) -> None:
+        """Set the run's status and the time at which it ended (default: now)."""
+        self._client.set_terminated(self.run_id, status, milliseconds or time.time_ns() // 1_000_000)
+
+    def _apply_start(self, _event: Event) -> None:
+        self._client.update_run(self.run_id, status="RUNNING")
+
+    _apply_restart = _apply_start
+
+    def _apply_end(self, event: Event) -> None:
+        if event["error"]:
+            self._client.set_tag(self.run_id, "error", event["error"][:5000])
+        self.end(event["status"], event["time"])
+
+    def _apply_members(self, event: Event) -> None:
+        """Give each run of a comparison its tag; one that the tracker does not have is left out.
+
+        A run that no comparison made is named after the first that uses it.
+        """
+        members, token = set(event["executions"]), None
+        while members and token != "":
+            runs = self._client.search_runs([self.experiment_id], f"tags.{EXECUTION} != ''", page_token=token)
+            for run in runs:
+                if run.data.tags.get(EXECUTION) not in members:
+                    continue
+                new = comparison_tags(event["comparison"])
+                if COMPARISON in run.data.tags:
+                    del new[COMPARISON]
+                self._client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in new.items()])
+            token = runs.token or ""
+
+    def _apply_artifact(self, event: Event) -> None:
+        self._client.log_artifact(self.run_id, str(_unchanged(event, "path")), event["folder"] or None)
+
+    def _apply_model(self, event: Event) -> None:
+        if "state_sha256" not in event:
+            raise Undeliverable("the model: the journal is of an older version of this program")
+        if self._client.get_run(self.run_id).data.tags.get("model_sha256") == event["state_sha256"]:
+            return
+        path = _unchanged(event, "path")
+        try:
+            from kafal_pipeline.tracking.deliver.mlflow_model import log_model  # takes what an MLflow to come may lack
+
+            uri = log_model(self._client, self.run_id, self.experiment_id, path, event)
+        except OSError:  # the tracker's doing
+            raise
+        except MlflowException as error:
+            if error.error_code == "ENDPOINT_NOT_FOUND":
+                raise Undeliverable(f"the model {path}: the tracker is of an MLflow before 3 ({error})") from error
+            raise
+        except Exception as error:
+            raise Undeliverable(f"the model {path}: {type(error).__name__}: {error}") from error
+        self._client.log_batch(self.run_id, tags=[RunTag("model", uri), RunTag("model_sha256", event["state_sha256"])])
+
+    def _experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(name))
+            except MlflowException as error:  # another run of the same moment may have made it
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = self._client.get_experiment_by_name(name)
+        if found is None or found.lifecycle_stage != "active":
+            raise MlflowException(
+                f"the experiment {name!r} was deleted. Restore it with `mlflow experiments restore`, or choose another "
+                "name with the parameter tracking.experiment"
+            )
+        return str(found.experiment_id)
+
+    def _known(self, run_id: str) -> str | None:
+        """Return the run's id if the tracker still has it: its store may have been removed."""
+        try:
+            return str(self._client.get_run(run_id).info.run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
+    def _find(self, start: Event) -> str | None:
+        """Return the run of this journal, if an earlier delivery made it and did not come to note it."""
+        runs = self._client.search_runs([self.experiment_id], f"tags.{EXECUTION} = '{start['execution']}'")
+        return str(runs[0].info.run_id) if runs else None
+
+    def _make(self, start: Event) -> str:
+        tags = {EXECUTION: start["execution"]}
+        run = self._client.create_run(self.experiment_id, start["time"], tags=tags, run_name=start["name"])
+        return str(run.info.run_id)
+
+
+def connect(start: Event, uri: str | None) -> str:
+    """Point MLflow at the tracker and return its address."""
+    if Path(start["project"]).is_dir():
+        os.chdir(start["project"])  # MLflow's default store, and relative addresses, start from the working directory
+    if uri is None:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)  # the default is meant, not what the variable says now
+    mlflow.set_tracking_uri(uri)  # type: ignore[arg-type]  # None, MLflow's default, is missing from its types
+    address = str(mlflow.get_tracking_uri())
+    make_sqlite(address)
+    return address
+
+
+def make_sqlite(address: str) -> None:
+    """Make the file of a sqlite store that is not there yet, all of it or nothing; leave others alone.
+
+    MLflow makes the tables step by step, without a lock: two runs that begin at once, or a kill in between, would
+    leave a store that nobody can open any more.
+    """
+    name = make_url(address).database if address.startswith("sqlite") else None
+    if not name or _filled(path := Path(name)):
+        return
+    with alone(path.with_name(f".{path.name}.lock")):
+        if _filled(path):
+            return
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent) as folder:
+            draft = Path(folder, "draft.db")
+            address = URL.create("sqlite", database=str(draft)).render_as_string()  # quoted, as a folder may have a %
+            mlflow.MlflowClient(address).search_experiments(max_results=1)
+            with (
+                replacing(path) as temporary,
+                closing(sqlite3.connect(draft)) as source,
+                closing(sqlite3.connect(temporary)) as target,
+            ):
+                # A copy by sqlite itself is whole, whatever the connections that MLflow keeps have open.
+                source.backup(target)
+
+
+def _filled(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def explain(error: Exception, uri: str | None) -> str:
+    """Return one line that says what went wrong, without credentials."""
+    return masked(" ".join(f"{uri or 'the local store'}: {error}".split()))[:500]
+
+
+def in_vain(error: Exception) -> bool:
+    """Return whether the tracker has refused the event itself, so that trying again is in vain."""
+    refused = isinstance(error, MlflowException) and error.error_code in {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
+    return refused or isinstance(error, Undeliverable)
+
+
+def _unchanged(event: Event, key: str) -> Path:
+    """Return the event's file if it still is what it was when the event was written."""
+    path = Path(event[key])
+    if not path.is_file():
+        raise Undeliverable(f"{path} is gone")
+    if file_digest(path) != event["sha256"]:
+        raise Undeliverable(f"{path} has been replaced since")
+    return path
+
+
+def _parts(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
+        yield part
