@@ -68,3 +68,58 @@ def test_every_registered_name_makes_an_instance():
 def test_checking_names_imports_nothing():
     with pytest.raises(UserError, match="update: found 'sgd'"):
         check_name("update", "sgd", UPDATES)
+
+
+OWN = """
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+import torch
+from kafal_pipeline.query.base import ScoreQuery
+torch.set_grad_enabled(False)
+torch.set_default_dtype(torch.float64)
+
+@dataclass(frozen=True)
+class Typo(ScoreQuery):
+    def score(self, pool, rng): ...
+
+@dataclass(frozen=True)
+class Lacks(ScoreQuery):
+    pass
+
+@dataclass(frozen=True)
+class Fails(ScoreQuery):
+    def scores(self, pool, rng): ...
+    def __post_init__(self):
+        raise SystemExit(0)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_classes.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("own_classes", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Typo", "which has no method `scores`. It has `score`; did you mean `scores`?"),
+        ("Lacks", "which has no method `scores`."),
+        ("Fails", "making 'own_classes.Fails' with its options failed: SystemExit(0)"),
+    ],
+)
+def test_a_class_of_ones_own_that_cannot_be_made_is_told(own, name, message):
+    with pytest.raises(UserError) as raised:
+        create("query", f"own_classes.{name}", {}, QUERIES)
+    assert str(raised.value).endswith(message)
+
+
+def test_what_a_module_changes_in_torch_while_it_is_imported_is_put_back(own):
+    import torch
+
+    with pytest.raises(UserError):
+        create("query", "own_classes.Typo", {}, QUERIES)
+    assert torch.is_grad_enabled()
+    assert torch.get_default_dtype() == torch.float32

@@ -22,6 +22,8 @@ class Gate(Random):
     """Random, which says that it is asked and then waits until it is let go on."""
 
     def scores(self, pool, rng):
+        if len(pool) <= 32:  # the dry run of a few images, before the run begins
+            return super().scores(pool, rng)
         gate = pathlib.Path(os.environ["GATE"])
         gate.with_suffix(".reached").touch()
         while not gate.exists():

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
 
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.federation.cycle import train_cycle
-from kafal_pipeline.federation.workers.lane import side_by_side
+from kafal_pipeline.federation.workers.lane import Lane, side_by_side
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.federation.workers.tasks import TrainTask
 from kafal_pipeline.federation.workers.worker import Worker
 from kafal_pipeline.models.state import initial_state, to_arrays
 from kafal_pipeline.training.devices import single_thread
 from kafal_pipeline.training.recording import Recordings
+from kafal_pipeline.update.fedavg import FedAvg
 
 CLIENTS = {0: (9, 8), 1: (7, 5)}
 """Labelled and unlabelled samples of two clients; the batches have 4, hence other sizes at the end of their epochs."""
@@ -159,13 +163,13 @@ class Noting:
     def __init__(self):
         self.clients = []
 
-    def stream(self):
-        return single_thread()
-
     def train(self, task):
         self.clients.append(task.client)
         yield
         return task.client
+
+    def advance(self, task, steps):
+        return task.client if next(steps, "the end") == "the end" else None
 
 
 def test_a_client_comes_back_to_its_lane_and_no_lane_is_idle(images):
@@ -175,3 +179,19 @@ def test_a_client_comes_back_to_its_lane_and_no_lane_is_idle(images):
         assert dict(side_by_side(lanes, [todo[client] for client in chosen])) == dict(enumerate(chosen))
     # 4 and 1 share a lane, and so do 0 and 3: the second of each pair goes where nobody is at home.
     assert [lane.clients for lane in lanes] == [[0, 3, 0], [4, 1, 3], [1, 2]]
+
+
+class Refuses(FedAvg):
+    """An update of a user's own that fails for a client of six labels."""
+
+    def client_loss(self, step):
+        if step.label_counts.sum() == 6:
+            raise SystemExit(0)
+        return super().client_loss(step)
+
+
+def test_side_by_side_too_the_client_is_named_whose_update_fails(images, make_config):
+    lanes = lanes_of(images, make_config(), 3)
+    lanes = [Lane(lane.config, Refuses(), lane.pixels, 3, lambda lane=lane: deepcopy(lane.student)) for lane in lanes]
+    with pytest.raises(UserError, match=r"^update .*Refuses: client 2, cycle 0, round 1: SystemExit: 0"):
+        list(side_by_side(lanes, tasks(images, 5)))

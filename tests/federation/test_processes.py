@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import psutil
 import pytest
@@ -108,6 +109,20 @@ def test_a_process_that_dies_is_reported_to_the_user(digits, make_config):
             workers.map("predict", [PredictTask(state, 0, 300)] * 500)
 
 
+def test_tasks_of_a_pool_that_broke_are_left_to_it(digits, make_config, monkeypatch):
+    """Its thread sets each one's error; at one that has been cancelled it would fail, with a traceback of its own."""
+    state = to_arrays(initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=0))
+    monkeypatch.setattr("kafal_pipeline.federation.workers.pool.AHEAD", 10)  # more than the pool hands out
+    with Workers(digits, make_config(training={"processes": 2})) as workers:
+        submit, submitted = workers._submit, []
+        monkeypatch.setattr(workers, "_submit", lambda *task: submitted.append(submit(*task)) or submitted[-1])
+        monkeypatch.setattr(workers, "_wait", lambda futures: (_ for _ in ()).throw(BrokenProcessPool))
+        with pytest.raises(UserError, match="ended unexpectedly"):
+            workers.map("predict", [PredictTask(state, 0, 300)] * 20)
+        assert len(submitted) == 20
+        assert not any(future.cancelled() for future in submitted)
+
+
 def servers():
     children = psutil.Process().children()
     return [child.pid for child in children if "multiprocessing.forkserver" in " ".join(child.cmdline())]
@@ -153,8 +168,7 @@ def test_the_process_that_others_are_forked_off_is_begun_before_it_is_needed(
 
 @pytest.mark.parametrize(("asked", "count"), [("auto", 1), (2, 2)])
 def test_a_container_has_no_more_processes_than_cores_unless_asked(digits, make_config, monkeypatch, asked, count):
-    monkeypatch.setattr(resources, "cores", lambda: 1)
-    monkeypatch.setattr(processes, "cores", lambda: 8)
+    monkeypatch.setattr(processes, "cores", lambda: 1)  # counts what a container allows
     assert resources.workers(digits, make_config(training={"processes": asked, "device": "cpu"})).count == count
     resources.close()
 

@@ -13,6 +13,7 @@ from kafal_pipeline.common.randomness import Purpose, torch_generator
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import make_partition, open_store
 from kafal_pipeline.data.pools import client_pools, initial_pool
+from kafal_pipeline.federation.between_rounds.cycle_state import TrainedCycle
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.querying import query_cycle
 from kafal_pipeline.federation.workers import query_models, query_worker
@@ -273,3 +274,11 @@ def test_one_and_two_processes_choose_the_same(tmp_path, make_config, query):
     for client, selection in one.selections.items():
         assert selection.samples.tolist() == two.selections[client].samples.tolist()
         assert selection.scores.tolist() == two.selections[client].scores.tolist()
+
+
+def test_who_is_waited_for_is_told(images, make_config, pools, start):
+    seen, config = [], make_config(query="random")
+    with Workers(images, config) as workers:
+        trained = TrainedCycle(0, start, {}, {}, {}, {})
+        query_cycle(config, pools, trained, 1, workers, on_wait=lambda clients: seen.append(list(clients)))
+    assert seen == [[0], [], [1], [], [2], [], [3], []]

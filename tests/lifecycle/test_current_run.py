@@ -94,3 +94,20 @@ def test_every_preset_of_the_project_is_valid():
         config = current_run.activate(OmegaConfigLoader(str(conf), env=name, **CONFIG_LOADER_ARGS))
         assert config.cycles >= 2
     current_run._active = None
+
+
+@pytest.mark.parametrize(
+    ("params", "own"),
+    [
+        ({}, False),
+        ({"query": {"score": "ksas", "diversity": "k_centre", "prior_smoothing": 0.5}}, False),
+        ({"query": "kafal_pipeline.query.entropy.Entropy"}, True),
+        ({"query": {"score": "kafal_pipeline.query.entropy.Entropy"}}, True),
+        ({"query": {"score": {"name": "kafal_pipeline.query.entropy.Entropy"}}}, True),
+        ({"update": "kafal_pipeline.update.fedavg.FedAvg"}, True),
+        ({"model": {"name": "kafal_pipeline.models.cnn4.CNN4"}}, True),
+    ],
+)
+def test_a_class_of_ones_own_is_noticed_wherever_it_is_named(loader, params, own):
+    current_run.activate(loader(params=params))
+    assert current_run.names_own_class() == own

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 
 from kafal_pipeline.config import resolve
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
@@ -16,3 +17,19 @@ def test_the_loss_that_is_shown_is_that_of_the_clients_that_did_not_fail(caplog,
     with caplog.at_level(logging.INFO):
         runtime.on_round(resolve({}))(CycleState(0, 2, {}, rows=rows))
     assert caplog.messages == ["cycle 0/5, round 2/10, loss 3.0000"]
+
+
+def test_whose_query_is_waited_for_is_said_where_it_takes_long(caplog, monkeypatch):
+    monkeypatch.setattr("kafal_pipeline.lifecycle.resources.LOG_EVERY_SECONDS", 0.05)
+    runtime = Runtime()
+    monkeypatch.setattr(runtime, "_started", lambda total: None)
+    show = runtime.on_wait(resolve({}), 3)
+    with caplog.at_level(logging.INFO):
+        show([0, 1])
+        show([1])
+        time.sleep(0.3)
+        show([])
+        show([2])
+        runtime.close(0)
+        time.sleep(0.2)
+    assert caplog.messages == ["cycle 3/5, waiting for the query of client 1"]

@@ -66,7 +66,7 @@ def test_classifier_normalises_pixels():
 
 
 def test_other_classes_are_refused():
-    with pytest.raises(UserError, match="not a torch.nn.Module with the methods"):
+    with pytest.raises(UserError, match="'torch.nn.Linear', which has no method `features`"):
         build("torch.nn.Linear", in_channels=1, num_classes=2)
 
 

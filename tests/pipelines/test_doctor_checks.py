@@ -173,6 +173,13 @@ class TestDevice:
         assert device.check(config()).status == "warning"
         assert device.check(config(training={"device": "cpu"})).status == OK
 
+    @pytest.mark.parametrize(("supported", "status"), [(True, OK), (False, "warning")])
+    def test_bf16_is_slower_on_a_processor_that_lacks_it(self, monkeypatch, supported, status):
+        monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: supported)
+        found = device.check(config(training={"precision": "bf16"}))
+        assert found.status == status
+        assert ("slower than fp32 on this processor" in found.advice) != supported
+
     @pytest.mark.parametrize("training", [{"processes": 5}, {"precision": "tf32"}])
     def test_settings_that_do_no_good(self, training):
         assert device.check(config(training=training)).status == "warning"

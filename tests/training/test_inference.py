@@ -98,6 +98,18 @@ def test_bf16_scores_are_close_and_float32(pixels):
     assert 0 < difference < 0.02
 
 
+def test_without_bf16_in_the_processor_its_operators_are_not_used(pixels, monkeypatch):
+    """A processor with AVX2 alone refuses them; PyTorch's own convolutions run everywhere."""
+    model, cpu = network("resnet8"), torch.device("cpu")
+    exact = outputs(model, pixels, np.arange(50)).logits
+    monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: False)
+    assert blocks(fused(model, cpu, torch.bfloat16)) == 0
+    assert blocks(fused(model, cpu, torch.float32)) == 3
+    monkeypatch.setattr(fusion, "FusedBlock", None)
+    slow = outputs(in_precision(model, "bf16"), pixels, np.arange(50)).logits
+    assert 0 < float((slow - exact).norm() / exact.norm()) < 0.02
+
+
 def test_no_images_give_empty_outputs(pixels):
     found = outputs(network("resnet8"), pixels, np.empty(0, dtype=np.int64))
     assert found.logits.shape == (0, 5)

@@ -18,6 +18,23 @@ class UserError(Exception):
     """
 
 
+class NotAllowed(ValueError):
+    """What a class returned that is not allowed, or does; whoever called it adds which class, client and cycle."""
+
+
+def kind_of(found: object) -> str:
+    """Return what something is, for messages: its type, and of arrays and tensors what they hold and their shape.
+
+    Examples
+    --------
+    >>> kind_of(None), kind_of([1])
+    ('None', 'an object of type list')
+    """
+    if hasattr(found, "shape") and hasattr(found, "dtype"):
+        return f"{type(found).__name__} of {found.dtype} of shape {tuple(found.shape)}"
+    return "None" if found is None else f"an object of type {type(found).__name__}"
+
+
 def did_you_mean(found: object, allowed: Iterable[str]) -> str:
     """Return the sentence that lists what is allowed, led by the closest name where one is close.
 

@@ -7,6 +7,7 @@ strategies with the same seed share their split, initial pool and initial weight
 
 from __future__ import annotations
 
+import random
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,16 @@ def torch_generator(
     import torch
 
     return seed_torch(torch.Generator(device=device), seed, purpose, cycle, round_, client)
+
+
+def seed_global_generators(seed: int, purpose: Purpose, cycle: int = 0, round_: int = 0, client: int = 0) -> None:
+    """Seed those of Python, NumPy and PyTorch, from which nothing here draws, for code of a user's own that does."""
+    import torch
+
+    state = int(seed_sequence(seed, purpose, cycle, round_, client).generate_state(1, np.uint32)[0])
+    random.seed(state)
+    np.random.seed(state)
+    torch.manual_seed(state)
 
 
 def seed_torch(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import importlib
 import inspect
 import re
@@ -51,7 +53,7 @@ def create(kind: str, name: str, options: Mapping[str, Any], entries: Mapping[st
     UserError
         If the name or an option is unknown, or an option's value is not allowed.
     """
-    cls = load(kind, name, entries)
+    cls: Any = load(kind, name, entries)
     preset = entries[name].options if name in entries else {}
     values = {**preset, **options}
     if not is_dataclass(cls):
@@ -61,10 +63,32 @@ def create(kind: str, name: str, options: Mapping[str, Any], entries: Mapping[st
     if unknown:
         hint = did_you_mean(unknown[0], names) if names else f"{name} has no options."
         raise UserError(f"{kind}.{unknown[0]}: unknown option. {hint}")
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing and isinstance(cls, type):
+        raise UserError(lacking(kind, name, cls, missing[0]))
     try:
         return as_instance(cls, values)
     except InvalidOptions as error:
         raise UserError("; ".join(_explain(kind, *problem) for problem in error.problems)) from None
+    except (Exception, SystemExit) as error:  # in a user's `__post_init__`
+        if isinstance(error, UserError) or name in entries:
+            raise
+        raise UserError(f"{kind}: making {name!r} with its options failed: {error!r}") from error
+
+
+def lacking(kind: str, name: str, cls: type, method: str) -> str:
+    """Return the message about a class without a method that it needs, with the one that looks like a misspelt one."""
+    own = [key for key, value in vars(cls).items() if callable(value) and not key.startswith("__")]
+    near = difflib.get_close_matches(method, own, n=1)
+    hint = f" It has `{near[0]}`; did you mean `{method}`?" if near else ""
+    return f"{kind}: found {name!r}, which has no method `{method}`.{hint}"
+
+
+def _guard() -> contextlib.AbstractContextManager[None]:
+    """Return what undoes a change of PyTorch's and NumPy's global settings while a user's module is imported."""
+    from kafal_pipeline.common.users_code import unchanged
+
+    return unchanged()
 
 
 def keyword_options(
@@ -121,7 +145,8 @@ def load(kind: str, name: str, entries: Mapping[str, Entry]) -> Any:
     target = entries[name].target if name in entries else ":".join(name.rsplit(".", 1))
     module_name, class_name = target.split(":")
     try:
-        module = importlib.import_module(module_name)
+        with contextlib.nullcontext() if name in entries else _guard():
+            module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
             raise UserError(
@@ -129,7 +154,7 @@ def load(kind: str, name: str, entries: Mapping[str, Entry]) -> Any:
                 "Is its folder on PYTHONPATH, or installed in this environment?"
             ) from None
         raise UserError(f"{kind}: importing {module_name!r} failed: {error}") from error
-    except Exception as error:  # a user's file can fail in every way
+    except (Exception, SystemExit) as error:  # a user's file can fail in every way
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = (
             f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else f"{where.filename}:{where.lineno}"

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.errors import NotAllowed, UserError
 from kafal_pipeline.common.files import CannotWrite
+from kafal_pipeline.common.users_code import blamed
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.federation.between_rounds.checkpoints import Checkpoints
 from kafal_pipeline.federation.between_rounds.client_states import ClientState, ClientStates, StoredStates
@@ -24,6 +25,7 @@ from kafal_pipeline.federation.workers.watching import begin_watching
 from kafal_pipeline.models.state import Arrays, State, size_in_bytes, to_arrays, to_state
 from kafal_pipeline.training.local import learning_rate
 from kafal_pipeline.update.base import Update
+from kafal_pipeline.update.checks import checked_aggregate
 from kafal_pipeline.update.factory import make_update
 
 if TYPE_CHECKING:
@@ -152,7 +154,9 @@ def _train_round(
     settle(failed, training, config, state.cycle, state.round)
     state.rows += [rows[client] for client in training]
     updates = RoundUpdates([sent[client] for client in training if client in sent], state.local_states, messages)
-    model, server = update.aggregate(state.global_state, state.server, updates, len(pools))
+    with blamed(f"cycle {state.cycle}, round {state.round}, all clients", update=update):
+        aggregated = update.aggregate(state.global_state, state.server, updates, len(pools))
+        model, server = checked_aggregate(aggregated, state.global_state)
     check_aggregated(model, server, config, state.cycle, state.round)
     state.global_state, state.server = model, server
     messages.clear()
@@ -167,14 +171,18 @@ def _tasks(
     """Yield the participants' tasks, the largest first, so that none of them is left to the end alone."""
     server = to_arrays(state.server)
     for client in sorted(training, key=lambda client: -len(pools[client].labelled)):
-        yield _task(client, pools[client], state, update, broadcast, server)
+        with blamed(f"client {client}, cycle {state.cycle}, round {state.round}", update=update):
+            task = _task(client, pools[client], state, update, broadcast, server)
+        yield task
 
 
 def _task(
     client: int, pool: ClientPool, state: CycleState, update: Update, broadcast: Arrays, server: Arrays
 ) -> TrainTask:
     sources = {"none": pool.unlabelled[:0], "initial": pool.initial_unlabelled, "current": pool.unlabelled}
-    mine = state.clients[client]
+    mine, source = state.clients[client], update.unlabelled_source()
+    if source not in sources:
+        raise NotAllowed(f"`unlabelled_source` returned {source!r}; allowed: {', '.join(map(repr, sources))}.")
     previous = state.local_states.get(client) if update.uses_previous() else None
     return TrainTask(
         client,
@@ -185,7 +193,7 @@ def _task(
         mine.epochs,
         pool.labelled,
         pool.labels,
-        sources[update.unlabelled_source()],
+        sources[source],
         mine.steps,
         mine.kept,
         server,

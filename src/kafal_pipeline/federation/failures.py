@@ -94,11 +94,12 @@ def check_aggregated(model: State, server: State, config: Config, cycle: int, ro
     UserError
         If the model, or what the update keeps on the server, is not finite.
     """
-    tensors = [*model.values(), *server.values()]
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point()):
+    tensors = {**server, **model}
+    wrong = next((name for name, t in tensors.items() if t.is_floating_point() and not bool(t.isfinite().all())), None)
+    if wrong is not None:
         raise UserError(
             f"cycle {cycle}, round {round_}: every client is finite, but what {config.update.label} aggregates of them "
-            f"is not. Lower training.lr (found {config.training.lr})."
+            f"is not ({wrong}). Lower training.lr (found {config.training.lr})."
         )
 
 

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from kafal_pipeline.common.registry import create
 from kafal_pipeline.data.pools import ClientPool, cycle_budget
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, TrainedCycle
 from kafal_pipeline.federation.between_rounds.spill import Spill
 from kafal_pipeline.federation.workers.pool import Workers
-from kafal_pipeline.federation.workers.query_worker import QueryResult, QueryTask
+from kafal_pipeline.federation.workers.query_worker import QueryResult, QueryTask, SummaryResult
 from kafal_pipeline.models.state import Arrays, size_in_bytes, to_arrays
-from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import Selection, summarises
+from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.query.pool import QueryModel
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
 
 logger = logging.getLogger(__name__)
+
+OnWait = Callable[[list[int]], None]
 
 NAMED = 10
 """Clients that a line of the log names; of more it gives the number."""
@@ -50,6 +51,7 @@ def query_cycle(
     workers: Workers,
     memory: Mapping[int, Arrays] | None = None,
     folder: Path | None = None,
+    on_wait: OnWait | None = None,
 ) -> QueryResults:
     """Let every client choose its budget for `cycle` with the models that the cycle before left behind.
 
@@ -70,6 +72,8 @@ def query_cycle(
         By client, what its query returned as memory at the cycle before.
     folder
         Where the temporary file lies that holds models trained for queries if they are many; the system's if None.
+    on_wait
+        Called with the clients whose queries are being waited for, whenever they are others.
 
     Returns
     -------
@@ -80,11 +84,11 @@ def query_cycle(
     _log_idle([client for client in clients if client not in trained.local_states], trained.cycle)
     make = partial(_task, config, pools, trained, cycle, memory or {}, to_arrays(trained.global_state))
     told = _Told()
-    if summarises(create("query", config.query.name, config.query.options, QUERIES)):
-        told = _first_phase(workers, clients, make, folder)
-    answers: dict[int, QueryResult] = {}
-    for position, answer in workers.run("select", (told.add_to(make(client)) for client in clients)):
-        answers[clients[position]] = answer
+    if summarises(make_query(config.query)):
+        told = _first_phase(partial(_asked, workers, "summarise", clients, make, on_wait), folder)
+    answers: dict[int, QueryResult] = dict(
+        _asked(workers, "select", clients, lambda client: told.add_to(make(client)), on_wait)
+    )
     used = [answers[client].models | told.used.get(client, frozenset()) for client in clients]
     up = sum(array.nbytes for summary in told.summaries.values() for array in summary.values())
     models = sum("global" in mine for mine in used) * size_in_bytes(trained.global_state)
@@ -107,16 +111,42 @@ class _Told:
         return replace(task, summaries=self.summaries, models={**task.models, **mine})
 
 
-def _first_phase(workers: Workers, clients: list[int], make: Callable[[int], QueryTask], folder: Path | None) -> _Told:
+def _asked(
+    workers: Workers,
+    method: Literal["summarise", "select"],
+    clients: list[int],
+    make: Callable[[int], QueryTask],
+    on_wait: OnWait | None,
+) -> Iterator[tuple[int, Any]]:
+    """Yield each client and its answer, as answers come in."""
+    waiting: list[int] = []
+
+    def note() -> None:
+        if on_wait is not None:
+            on_wait(waiting[: workers.count])  # processes have tasks in store
+
+    def tasks() -> Iterator[QueryTask]:
+        for client in clients:
+            task = make(client)
+            waiting.append(client)
+            note()
+            yield task
+
+    for position, answer in workers.run(method, tasks()):
+        waiting.remove(clients[position])
+        note()
+        yield clients[position], answer
+
+
+def _first_phase(asked: Callable[[], Iterator[tuple[int, SummaryResult]]], folder: Path | None) -> _Told:
     """Let all clients summarise."""
     told, answers = _Told(models=Spill(folder=folder)), {}
-    for position, answer in workers.run("summarise", map(make, clients)):
-        client = clients[position]
+    for client, answer in asked():
         for kind, model in answer.trained.items():
             told.models[client, kind] = model
         told.trained[client], told.used[client] = list(answer.trained), answer.models
         answers[client] = answer.summary
-    told.summaries = {client: answers[client] for client in clients}  # a sum over them goes by the clients' numbers
+    told.summaries = dict(sorted(answers.items()))  # a sum over them goes by the clients' numbers
     return told
 
 

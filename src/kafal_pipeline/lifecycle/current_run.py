@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.common.registry import check_name, create
-from kafal_pipeline.config import Config, ModelConfig, parameter_files, resolve
+from kafal_pipeline.common.registry import DOTTED_PATH, check_name
+from kafal_pipeline.config import Config, ModelConfig, Strategy, parameter_files, resolve
 from kafal_pipeline.config.compare import CompareConfig, instead_of, resolve_comparison
 from kafal_pipeline.config.resolve import ConfigError
 from kafal_pipeline.models import MODELS
@@ -215,7 +215,7 @@ def check_strategies(config: Config) -> None:
         try:
             check_name(kind, strategy.name, entries)
             if strategy.options or strategy.name not in entries:
-                _check_kind(kind, create(kind, strategy.name, strategy.options, entries), strategy.name)
+                _make(kind, strategy)
         except UserError as error:
             problems.append(_keyed(kind, str(error).removeprefix(f"{kind}: ")))
     try:
@@ -241,15 +241,24 @@ def check_strategies(config: Config) -> None:
         raise ConfigError(problems)
 
 
-def _check_kind(kind: str, strategy: object, name: str) -> None:
-    """Refuse a class of the user's that is no strategy before the results of an earlier run make place for new ones."""
-    if kind == "query" and not callable(getattr(strategy, "select", None)):
-        raise UserError(f"query: found {name!r}, which has no method `select` (kafal_pipeline.query.base.Query).")
-    if kind == "update":
-        from kafal_pipeline.update.base import Update
+def _make(kind: str, strategy: Strategy) -> None:
+    """Make a query or an update: what is wrong with it shows before the results of an earlier run make place."""
+    if kind == "query":
+        from kafal_pipeline.query.factory import make_query
 
-        if not isinstance(strategy, Update):
-            raise UserError(f"update: found {name!r}, which does not derive from kafal_pipeline.update.base.Update.")
+        make_query(strategy)
+    else:
+        from kafal_pipeline.update.factory import make_update
+
+        make_update(strategy)
+
+
+def names_own_class() -> bool:
+    """Tell whether the run's query, update or model, or a part of one, may be a user's own class."""
+    config = active()
+    options = [str(value) for strategy in (config.query, config.update) for value in strategy.options.values()]
+    names = [(config.query.name, QUERIES), (config.update.name, UPDATES), (config.model.name, MODELS)]
+    return any(name not in entries for name, entries in names) or any(map(DOTTED_PATH.search, options))
 
 
 def _check_weights(path: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,7 @@ class Runtime:
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
         self._last_line = 0.0
+        self._waiting: threading.Timer | None = None
         self._delivery: SharedDelivery | None = None
         self.listener: Callable[[int], None] | None = None
         self._project: Path | None = None
@@ -92,6 +94,31 @@ class Runtime:
                 logger.info(text)
 
         return show
+
+    def on_wait(self, config: Config, cycle: int) -> Callable[[list[int]], None]:
+        """Return what is called with the clients whose queries are being waited for, whenever they are others."""
+        rounds, cycles = config.federation.rounds, config.cycles
+
+        def show(clients: list[int]) -> None:
+            self._stop_waiting()
+            if not clients:
+                return
+            names = f"client{'s' * (len(clients) > 1)} {', '.join(map(str, clients))}"
+            text = f"cycle {cycle}/{cycles - 1}, waiting for the query of {names}"
+            progress = self._started(cycles * rounds)
+            if progress is not None and self._bar is not None:
+                progress.update(self._bar, completed=cycle * rounds, description=text)
+            else:  # a log has this line only where one is waited for long
+                self._waiting = threading.Timer(LOG_EVERY_SECONDS, logger.info, [text])
+                self._waiting.daemon = True
+                self._waiting.start()
+
+        return show
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
     def on_evaluation(self, config: Config, cycle: int, labels: int, accuracy: float) -> None:
         """Say what a cycle reached."""
@@ -145,6 +172,7 @@ class Runtime:
 
     def close(self, patience: float) -> None:
         """End the processes and the progress bar; `patience` is for what is still to be delivered."""
+        self._stop_waiting()
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -195,6 +223,11 @@ def checkpoints(config: Config, cycle: int, pool: DataFrame) -> Checkpoints | No
 def on_round(config: Config) -> Callable[[CycleState], None]:
     """Return what is called after every round."""
     return _current.on_round(config)
+
+
+def on_wait(config: Config, cycle: int) -> Callable[[list[int]], None]:
+    """Return what is called with the clients whose queries are being waited for, whenever they are others."""
+    return _current.on_wait(config, cycle)
 
 
 def on_evaluation(config: Config, cycle: int, labels: int, accuracy: float) -> None:

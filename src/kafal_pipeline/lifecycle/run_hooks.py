@@ -75,9 +75,13 @@ class ProjectHooks:
         resources.keep_checkpoints(current_run.root())
 
     @hook_impl
-    def before_node_run(self, node: Node) -> None:
+    def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
         """Note the parameters once the first cycle's training begins: from then on results are theirs."""
         current_run.start(node.name)
+        if node.name == FIRST_NODE and current_run.names_own_class():  # before it replaces earlier results
+            from kafal_pipeline.federation.dry_run import dry_run
+
+            dry_run(current_run.active(), inputs["images"])
         if node.name.endswith(".evaluate"):
             resume.forget_checkpoints(current_run.root(), current_run.active(), node.name.partition(".")[0])
         known = self._only_missing and provenance.execution(current_run.root(), current_run.active())

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.common.registry import keyword_options, load
+from kafal_pipeline.common.registry import keyword_options, lacking, load
+from kafal_pipeline.common.users_code import blamed
 from kafal_pipeline.models.names import MODELS
 from kafal_pipeline.models.network import Network
 from kafal_pipeline.models.normalisation import replace_batch_norm, take_any_batch
@@ -61,13 +62,14 @@ def build(
     if image_size is not None and "image_size" in inspect.signature(cls).parameters:
         options["image_size"] = (int(image_size[0]), int(image_size[1]))
     # torch's own initialisation draws from its global generator, which is put back: those weights are never used.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), blamed("building it", model=cls):
         network: nn.Module = cls(in_channels, num_classes, **options)
     if config.normalisation == "group":
         replace_batch_norm(network)
     take_any_batch(network)
     if generator is not None:
-        cast(Network, network).initialise(generator)
+        with blamed("drawing its weights", model=cls):
+            cast(Network, network).initialise(generator)
         if config.pretrained is not None:
             load_pretrained(network, Path(config.pretrained))
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -76,13 +78,11 @@ def build(
 def network_class(config: ModelConfig) -> Any:
     """Return the class of the network that `config` names; UserError if it is no `Network`."""
     cls = load("model", config.name, MODELS)
-    if not issubclass(cls, nn.Module) or not all(
-        callable(getattr(cls, part, None)) for part in ("features", "initialise")
-    ):
-        raise UserError(
-            f"model.name: found {config.name!r}, which is not a torch.nn.Module with the methods `features` and "
-            "`initialise` (kafal_pipeline.models.network.Network)."
-        )
+    if not issubclass(cls, nn.Module):
+        raise UserError(f"model.name: found {config.name!r}, which is not a torch.nn.Module.")
+    for method in ("features", "initialise"):
+        if not callable(getattr(cls, method, None)):
+            raise UserError(lacking("model.name", config.name, cls, method))
     return cls
 
 

@@ -25,6 +25,14 @@ def to_arrays(state: Mapping[str, Tensor]) -> Arrays:
     return {name: tensor.detach().cpu().contiguous().numpy().copy() for name, tensor in state.items()}
 
 
+def read_only(arrays: Mapping[str, NDArray[np.generic]]) -> Arrays:
+    """Return views of arrays that cannot be written through: others use them too."""
+    views = {name: array.view() for name, array in arrays.items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return views
+
+
 def to_state(arrays: Mapping[str, NDArray[np.generic]]) -> State:
     """Return tensors that share the arrays' memory."""
     return {name: torch.from_numpy(array) for name, array in arrays.items()}

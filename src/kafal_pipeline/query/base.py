@@ -17,17 +17,20 @@ Two things a query may have besides:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.common.users_code import name_of
+from kafal_pipeline.common.errors import NotAllowed, kind_of
 from kafal_pipeline.query.pool import Arrays, PoolView
 
 Scores = NDArray[np.float64]
+STORED = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+"""Kinds of arrays that a query's summary and memory may be made of: those that can be saved."""
+
 NOTHING: Arrays = {}
 """A default that nobody changes."""
 
@@ -35,7 +38,8 @@ NOTHING: Arrays = {}
 class Selection(NamedTuple):
     """The chosen samples, largest score first, with their scores: int64 ``(budget,)`` and float64 ``(budget,)``.
 
-    `memory` is given back to the same client's query at the next cycle, as ``pool.memory``.
+    `scores` may be None, which is stored as 0 each. `memory` is given back to the same client's query at the next
+    cycle, as ``pool.memory``.
     """
 
     samples: NDArray[np.int64]
@@ -78,16 +82,80 @@ class ScoreQuery(ABC):
         return largest(pool.samples, self.scores(pool, rng), budget, rng)
 
 
+def checked_selection(selection: object, pool: NDArray[np.int64], budget: int) -> Selection:
+    """Return what a query has chosen if it is ``min(budget, len(pool))`` different samples of the pool.
+
+    Parameters
+    ----------
+    selection
+        What `select` returned. Scores may be None, which is stored as 0 each.
+    pool
+        The samples to choose among.
+    budget
+        The number of samples to choose.
+
+    Raises
+    ------
+    NotAllowed
+        With what was found and what is allowed: another number of labels would be bought, and the query compared with
+        others that got fewer.
+    """
+    if not isinstance(selection, Selection):
+        raise NotAllowed(f"`select` returned {kind_of(selection)}; allowed: a Selection(samples, scores).")
+    due, samples, scores = min(budget, len(pool)), selection.samples, selection.scores
+    allowed = f"{due} different samples of the {len(pool)} in pool.samples: min(budget, len(pool))"
+    if not isinstance(samples, np.ndarray) or samples.dtype.kind not in "iu" or samples.ndim != 1:
+        raise NotAllowed(
+            f"`select` returned {kind_of(samples)} as samples; allowed: an array of whole numbers, {allowed}."
+        )
+    strange = samples[~np.isin(samples, pool)]
+    found = None
+    if len(samples) != due:
+        found = f"{len(samples)} {'sample' if len(samples) == 1 else 'samples'}"
+    elif len(np.unique(samples)) != len(samples):
+        found = "a sample twice"
+    elif len(strange):
+        found = f"sample {strange[0]}, which is not in the pool"
+    if found is not None:
+        raise NotAllowed(f"`select` returned {found}; it must return {allowed}.")
+    if scores is None:
+        scores = np.zeros(due)
+    check_scores(scores, due)
+    if not np.isfinite(scores).all():
+        raise NotAllowed(f"{int((~np.isfinite(scores)).sum())} of {due} scores are not finite; allowed: finite ones.")
+    memory = checked_arrays(selection.memory, "memory")
+    return Selection(samples.astype(np.int64), scores.astype(np.float64), memory)
+
+
+def checked_arrays(found: object, what: str) -> dict[str, NDArray[np.generic]]:
+    """Return a query's summary or memory if it is arrays of numbers by name; NotAllowed with what it is otherwise."""
+    allowed = "allowed: a dict from names to NumPy arrays of numbers or truth values."
+    if not isinstance(found, Mapping):
+        raise NotAllowed(f"the {what} is {kind_of(found)}; {allowed}")
+    for name, array in found.items():
+        if not isinstance(name, str) or not name:
+            raise NotAllowed(f"the {what} has the name {name!r}; {allowed}")
+        if not isinstance(array, np.ndarray) or array.dtype.str[1:] not in STORED:
+            raise NotAllowed(f"the {what} has {kind_of(array)} as {name!r}; {allowed}")
+    return {name: np.array(array, dtype=array.dtype.newbyteorder("="), order="C") for name, array in found.items()}
+
+
+def check_scores(scores: object, samples: int) -> None:
+    """Raise NotAllowed unless `scores` is an array of numbers with one for each of so many samples."""
+    if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "biuf" or scores.shape != (samples,):
+        raise NotAllowed(f"the scores are {kind_of(scores)}; allowed: an array of numbers of shape ({samples},).")
+
+
 def by_score(scores: Scores, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return all positions, largest score first; ties are broken by a permutation drawn from `rng`.
 
     Raises
     ------
-    ValueError
+    NotAllowed
         If a score is not finite: sorted among the others it would decide silently.
     """
     if not np.isfinite(scores).all():
-        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
+        raise NotAllowed(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
     shuffled = rng.permutation(len(scores))
     return shuffled[np.argsort(-scores[shuffled], kind="stable")]
 
@@ -104,16 +172,15 @@ def largest(samples: NDArray[np.int64], scores: Scores, budget: int, rng: np.ran
 
     Raises
     ------
-    ValueError
-        If there is another number of scores, or one is not finite.
+    NotAllowed
+        If the scores are not that.
 
     Examples
     --------
     >>> largest(np.array([3, 5, 9]), np.array([0.1, 0.7, 0.2]), 2, np.random.default_rng(0)).samples.tolist()
     [5, 9]
     """
-    if np.shape(scores) != np.shape(samples):
-        raise ValueError(f"scores of shape {tuple(np.shape(scores))} for {len(samples)} samples")
+    check_scores(scores, len(samples))
     order = by_score(scores, rng)[:budget]
     return Selection(samples[order], np.asarray(scores, dtype=np.float64)[order])
 
@@ -136,31 +203,3 @@ def filled(positions: NDArray[np.int64], order: NDArray[np.int64], budget: int) 
     """
     rest = order[~np.isin(order, positions)]
     return np.concatenate([positions, rest])[:budget].astype(np.int64)
-
-
-def check_selection(query: object, selection: object, pool: np.ndarray, budget: int, where: str) -> Selection:
-    """Return what a query has chosen if it is ``min(budget, len(pool))`` different samples of the pool.
-
-    Raises
-    ------
-    UserError
-        With the query, the client, the cycle and what it chose: another number of labels would be bought, and the
-        query compared with others that got fewer.
-    """
-    name = name_of("query", query)
-    if not isinstance(selection, Selection):
-        raise UserError(f"{name}: {where}: `select` returned {type(selection).__name__} instead of a Selection.")
-    samples, due = np.asarray(selection.samples), min(budget, len(pool))
-    found = None
-    if len(samples) != due:
-        found = f"{len(samples)} {'sample' if len(samples) == 1 else 'samples'}"
-    elif len(np.unique(samples)) != len(samples):
-        found = "a sample twice"
-    elif not np.isin(samples, pool).all():
-        found = f"sample {samples[~np.isin(samples, pool)][0]}, which is not in the pool"
-    if found is not None:
-        raise UserError(
-            f"{name}: {where}: `select` returned {found}; it must return {due} different samples of the {len(pool)} in "
-            "pool.samples: min(budget, len(pool))."
-        )
-    return selection

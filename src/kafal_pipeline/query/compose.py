@@ -12,7 +12,7 @@ import numpy as np
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.options import Field, JsonValue
 from kafal_pipeline.common.registry import create
-from kafal_pipeline.query.base import NOTHING, ScoreQuery, Scores, Selection, by_score, chosen
+from kafal_pipeline.query.base import NOTHING, ScoreQuery, Scores, Selection, by_score, check_scores, chosen
 from kafal_pipeline.query.geometry.points import Space
 from kafal_pipeline.query.parts.diversity import Best, Candidates, Diversity, KCentre, KMeans, KMeansPP
 from kafal_pipeline.query.parts.quota import QUOTAS, Quota
@@ -40,6 +40,7 @@ def compose(
     candidates
         At least 1; 1 leaves nothing to the diversity step.
     """
+    check_scores(scores, len(pool))
     groups = quota.groups(pool, min(budget, len(pool)))
     order = by_score(scores, rng)
     taken = [np.empty(0, dtype=np.int64)]

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from kafal_pipeline.training import precision
+
 POINTWISE = "_convolution_pointwise"
 """PyTorch's operator of a convolution with what follows it, which its compiler emits for CPUs. Not public: where a
 version of PyTorch lacks it, blocks stay as they are."""
@@ -39,17 +41,19 @@ def folded(network: nn.Module) -> nn.Module:
     return fast
 
 
-def fused(network: nn.Module, device: torch.device) -> nn.Module:
+def fused(network: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Return a `folded` copy whose residual blocks do their ReLU and addition inside the convolutions, on a CPU.
 
     Parameters
     ----------
     network
         Names in `residual_blocks`, if it has that method, its blocks of the form of `FusedBlock`.
-    device
-        Where it computes.
+    device, dtype
+        Where it computes, and in which type: PyTorch has these operators in bfloat16 only where the CPU has it.
     """
     fast = folded(network)
+    if dtype == torch.bfloat16 and not precision.fast_bf16(device):
+        return fast
     if device.type != "cpu" or not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, POINTWISE):
         return fast
     for name in fast.residual_blocks() if hasattr(fast, "residual_blocks") else ():  # type: ignore[operator]

@@ -25,7 +25,7 @@ def _features(network: nn.Module, pixels: Pixels, indices: NDArray[np.int64]) ->
     """Yield the penultimate features of chunk after chunk, float32."""
     reduced = isinstance(network, Autocast)
     dtype = torch.bfloat16 if reduced else torch.float32
-    fast = fused(network.network if isinstance(network, Autocast) else network, pixels.device)
+    fast = fused(network.network if isinstance(network, Autocast) else network, pixels.device, dtype)
     fast = fast.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     height, width = pixels.images.shape[1:3]
     count = PIXELS[pixels.device.type] * (2 if reduced else 1)

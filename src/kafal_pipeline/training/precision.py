@@ -47,6 +47,13 @@ class Autocast(nn.Module):
         return self.network.head  # type: ignore[return-value]
 
 
+def fast_bf16(device: torch.device) -> bool:
+    """Tell whether a device computes in bfloat16; a CPU without AVX-512 or AMX converts to float32 and back."""
+    return device.type != "cpu" or (
+        torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    )
+
+
 def in_precision(network: nn.Module, precision: str) -> nn.Module:
     """Return `network` as it computes in `precision`; its parameters are shared. ``tf32`` is a matter of `prepare`."""
     return Autocast(network) if precision == "bf16" else network

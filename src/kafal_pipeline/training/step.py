@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
+from kafal_pipeline.common.errors import NotAllowed, kind_of
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
 from kafal_pipeline.update.base import Correction, StepView, Update
@@ -139,14 +140,35 @@ class Step:
             self.previous,
         )
         gradients: list[Tensor] = []
+        reached = False
         for term in self.update.loss_terms(view):
-            more = torch.autograd.grad(term, space.parameters, materialize_grads=True)
+            _check_term(term)
+            found = torch.autograd.grad(term, space.parameters, allow_unused=True)
+            reached = reached or any(gradient is not None for gradient in found)
+            more = [torch.zeros_like(p) if g is None else g for p, g in zip(space.parameters, found, strict=True)]
             if gradients:
-                torch._foreach_add_(gradients, list(more))
+                torch._foreach_add_(gradients, more)
             else:
-                gradients = list(more)
+                gradients = more
             space.loss.add_(term.detach())
+        if not reached:
+            raise NotAllowed(
+                "the loss has no gradient for any parameter of the student; it must be computed from what "
+                "step.student(...) returns, without detach() or no_grad()."
+            )
         sgd_step(space, _corrected(gradients, space), self.training)
+
+
+def _check_term(term: object) -> None:
+    """Raise NotAllowed unless a loss is a scalar that can be differentiated."""
+    if not torch.is_grad_enabled():
+        raise NotAllowed(
+            "computing the loss switched gradients off (torch.set_grad_enabled); use `with torch.no_grad():`."
+        )
+    if not isinstance(term, Tensor) or term.dim() or not term.is_floating_point():
+        raise NotAllowed(f"the loss is {kind_of(term)}; allowed: a scalar, such as the mean over the batch.")
+    if not term.requires_grad:
+        raise NotAllowed("the loss has no gradient: it was computed without gradients, or from numbers alone.")
 
 
 @torch.no_grad()

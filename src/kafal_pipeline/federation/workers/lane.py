@@ -18,6 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from kafal_pipeline.common.errors import NotAllowed, kind_of
+from kafal_pipeline.common.randomness import Purpose, seed_global_generators
+from kafal_pipeline.common.users_code import blamed, own_classes
 from kafal_pipeline.federation.workers.tasks import TrainResult, TrainTask
 from kafal_pipeline.federation.workers.watching import Watch
 from kafal_pipeline.models.normalisation import batch_norm_names
@@ -29,6 +32,7 @@ from kafal_pipeline.training.precision import in_precision
 from kafal_pipeline.training.recording import Recordings, cuda_recorder
 from kafal_pipeline.training.step import Workspace
 from kafal_pipeline.update.base import Correction, LocalOutcome, Update
+from kafal_pipeline.update.checks import check_state, checked_pair
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
@@ -68,6 +72,8 @@ class Lane:
         self._previous: nn.Module | None = None
         self._workspace = Workspace.of(self.student, classes, config.training.momentum, self.device)
         self._draws = Draws.on(self.device)
+        strategies = {"update": update, "model": self.student}
+        self._own = strategies if own_classes(strategies) else {}
         self._stream: torch.cuda.Stream | None = None
         self._recordings: Recordings | None = None
         if self.device.type == "cuda":
@@ -75,11 +81,23 @@ class Lane:
             if config.training.cuda_graphs:
                 self._recordings = Recordings(cuda_recorder(self._draws, self._stream))
 
-    @contextlib.contextmanager
-    def stream(self) -> Generator[None]:
-        """Start this lane's work on its own stream, where there are streams."""
-        with torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext():
-            yield
+    def advance(self, task: TrainTask, steps: Generator[None, None, TrainResult]) -> TrainResult | None:
+        """Do the next step of what `train` returned for a task, on this lane's stream; return the result at the end.
+
+        Raises
+        ------
+        UserError
+            If a user's own update or model fails.
+        """
+        where = f"client {task.client}, cycle {task.cycle}, round {task.round}"
+        stream = torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext()
+        with stream, blamed(where, **self._own):
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: TrainResult = end.value
+                return result
+        return None
 
     def train(self, task: TrainTask) -> Generator[None, None, TrainResult]:
         """Train one client from the global model of its round, one step for each value that is asked for."""
@@ -88,6 +106,8 @@ class Lane:
             self._stream is not None
         ):  # streams do not wait for each other: what queries and predictions began goes first
             self._stream.wait_stream(torch.cuda.default_stream(self.device))
+        if self._own:  # layers and losses that draw from the global generators: dropout
+            seed_global_generators(self.config.seed, Purpose.UPDATE, task.cycle, task.round, task.client)
         state = to_state(task.global_state)
         begin = {**state, **to_state(task.batch_norm)}
         self.student.load_state_dict(begin)
@@ -123,11 +143,10 @@ class Lane:
         )
         trained = to_arrays(self.student.state_dict())
         end, names = to_state(trained), [name for name in self._workspace.names if name not in self._local]
-        kept, message = self.update.finish(
-            LocalOutcome(
-                {name: begin[name] for name in names}, {name: end[name] for name in names}, kept, server, result.travel
-            )
+        outcome = LocalOutcome(
+            {name: begin[name] for name in names}, {name: end[name] for name in names}, kept, server, result.travel
         )
+        kept, message = checked_pair(self.update.finish(outcome), "finish", "what it keeps", "its message")
         return TrainResult(
             task.client,
             trained,
@@ -147,8 +166,14 @@ class Lane:
     def _correction(self, kept: State, server: State) -> Correction | None:
         """Return what the update adds to gradients; nothing shifts those of batch norms that stay local."""
         correction = self.update.correction(kept, server)
-        if correction is None or correction.shift is None:
+        if correction is None:
+            return None
+        if not isinstance(correction, Correction):
+            raise NotAllowed(f"`correction` returned {kind_of(correction)}; allowed: a Correction, or None.")
+        if correction.shift is None:
             return correction
+        shapes = {name: own.shape for name, own in self.student.named_parameters() if name not in self._local}
+        check_state(correction.shift, "the shift that `correction` returned", shapes)
         still = {name: torch.zeros(()) for name in self._local}
         return replace(correction, shift={**correction.shift, **still})
 
@@ -175,7 +200,7 @@ def side_by_side(lanes: list[Lane], tasks: Iterable[TrainTask]) -> Generator[tup
     """
     coming = enumerate(tasks)
     waiting: list[tuple[int, TrainTask]] = []
-    busy: dict[int, tuple[int, Generator[None, None, TrainResult]]] = {}
+    busy: dict[int, tuple[int, TrainTask, Generator[None, None, TrainResult]]] = {}
     while True:
         waiting += itertools.islice(coming, AHEAD * len(lanes) - len(waiting))
         if not waiting and not busy:
@@ -185,15 +210,13 @@ def side_by_side(lanes: list[Lane], tasks: Iterable[TrainTask]) -> Generator[tup
                 at = None if index in busy else _next(waiting, index if own else None, len(lanes))
                 if at is not None:
                     position, task = waiting.pop(at)
-                    busy[index] = position, lanes[index].train(task)
+                    busy[index] = position, task, lanes[index].train(task)
         for index in sorted(busy):
-            position, steps = busy[index]
-            try:
-                with lanes[index].stream():
-                    next(steps)
-            except StopIteration as end:
+            position, task, steps = busy[index]
+            result = lanes[index].advance(task, steps)
+            if result is not None:
                 del busy[index]
-                yield position, end.value
+                yield position, result
 
 
 def _next(waiting: list[tuple[int, TrainTask]], lane: int | None, lanes: int) -> int | None:

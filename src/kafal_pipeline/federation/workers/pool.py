@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import signal
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,9 +24,13 @@ from kafal_pipeline.common.processes import (
     start_context,
     starting_processes,
 )
+from kafal_pipeline.common.users_code import own_classes
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.federation.workers.worker import Worker
+from kafal_pipeline.models.factory import network_class
+from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.training.devices import choose_device, single_thread
+from kafal_pipeline.update.factory import make_update
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
@@ -38,7 +44,12 @@ WATCH = 1.0
 """Seconds without a result after which it is looked whether a process has died."""
 
 _worker: Worker | None = None
-"""The worker of a child process."""
+_new_worker: Callable[[], Worker] | None = None
+"""The worker of a child process, and what makes it."""
+
+
+class Late(Exception):
+    """No result came in the time that there was for it."""
 
 
 class Workers:
@@ -53,18 +64,25 @@ class Workers:
         Must be mapped from a store (`ImageData.folder`) for more than one process, so that its pages are shared.
     config
         The run's configuration; ``training.processes`` says how many.
+    apart
+        Have one process do all, but not this one.
+    patience
+        Seconds without a result after which `run` raises `Late`.
     """
 
-    def __init__(self, data: ImageData, config: Config) -> None:
-        self.count = _processes(data, config)
+    def __init__(self, data: ImageData, config: Config, *, apart: bool = False, patience: float | None = None) -> None:
+        self.device = choose_device(config.training.device)
+        self.count = 1 if apart else _processes(data, config)
+        self._config, self._apart, self._patience = config, apart, patience
         self._local: Worker | None = None
         self._executor: ProcessPoolExecutor | None = None
-        if self.count == 1:
+        if self.count == 1 and not (apart and data.folder is not None):
             self._local = Worker(data, config)
         else:
+            # One that works apart ends soon: there is none to fork it off that would stay.
             self._executor = ProcessPoolExecutor(
                 self.count,
-                mp_context=start_context(TRAINING),
+                mp_context=get_context("spawn") if apart else start_context(TRAINING),
                 initializer=_start_child,
                 initargs=(str(data.folder), config.model_dump()),
             )
@@ -92,21 +110,38 @@ class Workers:
                     futures[self._submit(method, task)] = position
                 if not futures:
                     return
-                done = wait(futures, timeout=WATCH, return_when=FIRST_COMPLETED).done
-                if not done and any(not process.is_alive() for process in self._processes()):
-                    # The pool itself does not notice where a process dies while it sends a result.
-                    raise BrokenProcessPool
+                done = self._wait(futures)
                 for future in done:
                     yield futures.pop(future), future.result()
         except BrokenProcessPool:
-            raise UserError(
-                "A training process ended unexpectedly: killed, or out of memory. The same command goes on after the "
-                f"last finished round; fewer processes need less memory: --params training.processes="
-                f"{max(1, self.count // 2)} (found {self.count}), as do a smaller model and training.batch_size."
-            ) from None
+            futures.clear()  # the pool's thread sets each one's error, and would fail at one that is cancelled
+            raise UserError(self._ended()) from None
         finally:
             for future in futures:
                 future.cancel()
+
+    def _wait(self, futures: Iterable[Future[Any]]) -> set[Future[Any]]:
+        """Return those that are done, once there are any."""
+        begin = time.monotonic()
+        while not (done := wait(futures, timeout=WATCH, return_when=FIRST_COMPLETED).done):
+            # The pool itself does not notice where a process dies while it sends a result.
+            if any(not process.is_alive() for process in self._processes()):
+                raise BrokenProcessPool
+            if self._patience is not None and time.monotonic() - begin > self._patience:
+                raise Late
+        return done
+
+    def _ended(self) -> str:
+        """Return what to say where a process has died."""
+        own = " or ".join(own_classes_in(self._config))
+        if self._apart:
+            return f"{own}: it ended the process that it ran in (os._exit, or a crash in compiled code)."
+        causes = ["killed", "out of memory", *([f"ended by {own} (os._exit, or a crash)"] if own else [])]
+        return (
+            f"A training process ended unexpectedly: {', '.join(causes[:-1])}, or {causes[-1]}. The same command goes "
+            "on after the last finished round; fewer processes need less memory: --params training.processes="
+            f"{max(1, self.count // 2)} (found {self.count}), as do a smaller model and training.batch_size."
+        )
 
     def _submit(self, method: Method, task: Any) -> Future[Any]:
         assert self._executor is not None
@@ -122,7 +157,7 @@ class Workers:
         """End the processes at once."""
         if self._executor is None:
             return
-        processes = self._processes()
+        processes, manager = self._processes(), getattr(self._executor, "_executor_manager_thread", None)
         # The pool's threads wait at pipes for a process that has ended in the middle of a message, and Python's exit
         # waits for them: the ends that the processes had are closed here, too.
         ends = [
@@ -133,10 +168,12 @@ class Workers:
         for process in processes:
             process.terminate()
         for process in processes:
-            process.join(5)
+            process.join(1)
             if process.is_alive():
                 process.kill()
                 process.join(5)
+        if manager is not None:
+            manager.join(0.5)  # closes them itself, unless it waits; a second one to do so would break it
         for end in ends:
             with contextlib.suppress(OSError):
                 if end is not None:
@@ -155,6 +192,17 @@ class Workers:
         self.close()
 
 
+def own_classes_in(config: Config) -> list[str]:
+    """Return how messages call the classes of a user's own that a configuration names."""
+    return own_classes(
+        {
+            "query": make_query(config.query),
+            "update": make_update(config.update),
+            "model": network_class(config.model),
+        }
+    )
+
+
 def _processes(data: ImageData, config: Config) -> int:
     if choose_device(config.training.device).type != "cpu" or data.folder is None:
         return 1
@@ -166,16 +214,19 @@ def _start_child(folder: str, config: dict[str, Any]) -> None:
     from kafal_pipeline.config import resolve
     from kafal_pipeline.data.store.read import read_store  # nor this
 
-    global _worker  # noqa: PLW0603 - a process pool has no other place for what a child keeps
+    global _new_worker  # noqa: PLW0603 - a process pool has no other place for what a child keeps
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent()
     torch.set_num_threads(1)
     with contextlib.suppress(RuntimeError):
         torch.set_num_interop_threads(1)
-    _worker = Worker(read_store(Path(folder), trusted=True), resolve(config))
+    _new_worker = lambda: Worker(read_store(Path(folder), trusted=True), resolve(config))  # noqa: E731
 
 
 def _call(method: Method, task: Any) -> Any:
-    assert _worker is not None
+    global _worker  # noqa: PLW0603 - as above
+    if _worker is None:  # made here, so that what goes wrong in it comes back like any result
+        assert _new_worker is not None
+        _worker = _new_worker()
     return getattr(_worker, method)(task)

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from kafal_pipeline.common.randomness import Purpose, numpy_generator
-from kafal_pipeline.common.users_code import blamed
+from kafal_pipeline.common.randomness import Purpose, numpy_generator, seed_global_generators
+from kafal_pipeline.common.users_code import blamed, own_classes
 from kafal_pipeline.federation.workers.query_models import TRAINED, QueryModelTrainer
-from kafal_pipeline.models.state import Arrays, to_arrays, to_state
-from kafal_pipeline.query.base import Query, Selection, Summarises, check_selection
+from kafal_pipeline.models.state import Arrays, read_only, to_arrays, to_state
+from kafal_pipeline.query.base import Query, Selection, Summarises, checked_arrays, checked_selection
 from kafal_pipeline.query.pool import Head, Outputs, PoolView, QueryModel
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.inference import outputs
@@ -131,16 +131,17 @@ def _pool(task: QueryTask, num_classes: int, models: ClientModels) -> PoolView:
         num_classes,
         models.forward,
         models.head,
-        task.summaries,
-        task.memory,
-        task.watched,
+        {client: read_only(summary) for client, summary in task.summaries.items()},
+        read_only(task.memory),
+        read_only(task.watched),
     )
 
 
-def summarise(query: Summarises, task: QueryTask, num_classes: int, models: ClientModels) -> SummaryResult:
+def summarise(query: Summarises, task: QueryTask, num_classes: int, models: ClientModels, seed: int) -> SummaryResult:
     """Do the first phase of one client's query."""
-    with blamed("query", query, _where(task)):
-        summary = dict(query.summary(_pool(task, num_classes, models)))
+    _seed_for_own(query, task, seed)
+    with blamed(_where(task), query=query, model=models.network):
+        summary = checked_arrays(query.summary(_pool(task, num_classes, models)), "summary")
     return SummaryResult(summary, frozenset(models.used), models.trained)
 
 
@@ -152,10 +153,17 @@ def select(query: Query, task: QueryTask, num_classes: int, models: ClientModels
     if not task.budget:
         return QueryResult(Selection(task.unlabelled[:0], np.empty(0), task.memory), frozenset())
     rng = numpy_generator(seed, Purpose.QUERY, task.cycle, 0, task.client)
-    with blamed("query", query, _where(task)):
+    _seed_for_own(query, task, seed)
+    with blamed(_where(task), query=query, model=models.network):
         selection = query.select(_pool(task, num_classes, models), task.budget, rng)
-    selection = check_selection(query, selection, task.unlabelled, task.budget, _where(task))
+        selection = checked_selection(selection, task.unlabelled, task.budget)
     return QueryResult(selection, frozenset(models.used))
+
+
+def _seed_for_own(query: object, task: QueryTask, seed: int) -> None:
+    """Let what a user's own query draws from the global generators be the same in however many processes."""
+    if own_classes({"query": query}):
+        seed_global_generators(seed, Purpose.QUERY, task.cycle, 0, task.client)
 
 
 def _where(task: QueryTask) -> str:

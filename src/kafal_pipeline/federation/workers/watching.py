@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from kafal_pipeline.common.errors import NotAllowed
 from kafal_pipeline.common.randomness import Purpose, numpy_generator
-from kafal_pipeline.common.registry import create
+from kafal_pipeline.common.users_code import blamed
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.models.state import Arrays
-from kafal_pipeline.query import QUERIES
+from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.inference import predictions
 
@@ -30,8 +31,11 @@ def begin_watching(config: Config, pools: Mapping[int, ClientPool], cycle: int) 
         By client: ``samples`` (ascending), their ``changes`` so far, 0, and the classes last ``predicted``, -1 for
         none.
     """
-    query = create("query", config.query.name, config.query.options, QUERIES)
-    size = int(getattr(query, "watched_samples", 0))
+    query = make_query(config.query)
+    with blamed(f"cycle {cycle}, all clients", query=query):
+        size = getattr(query, "watched_samples", 0)
+        if not isinstance(size, int) or size < 0:
+            raise NotAllowed(f"`watched_samples` is {size!r}; allowed: a whole number from 0 on.")
     if not size:
         return {}
     watched: dict[int, Arrays] = {}

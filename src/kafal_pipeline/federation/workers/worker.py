@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.common.registry import create
 from kafal_pipeline.common.users_code import blamed
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.federation.workers import query_worker
@@ -22,8 +21,8 @@ from kafal_pipeline.federation.workers.query_worker import ClientModels, QueryRe
 from kafal_pipeline.federation.workers.tasks import PredictTask, TrainResult, TrainTask
 from kafal_pipeline.models import build
 from kafal_pipeline.models.state import to_state
-from kafal_pipeline.query import QUERIES
-from kafal_pipeline.query.base import Query, Summarises
+from kafal_pipeline.query.base import Summarises
+from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.devices import choose_device
 from kafal_pipeline.training.inference import logits
@@ -65,7 +64,7 @@ class Worker:
         self.train_pixels = Pixels(data.train_images, mean, std, self.device)
         self.test_pixels = Pixels(data.test_images, mean, std, self.device)
         self.num_classes = data.num_classes
-        self.query: Query = create("query", config.query.name, config.query.options, QUERIES)
+        self.query = make_query(config.query)
         self._new_network = partial(
             build,
             config.model,
@@ -81,8 +80,7 @@ class Worker:
 
     def train(self, task: TrainTask) -> TrainResult:
         """Train one client from the global model of its round."""
-        with blamed("update", self.update, f"client {task.client}, cycle {task.cycle}, round {task.round}"):
-            _, result = next(side_by_side(self._lanes[:1], [task]))
+        _, result = next(side_by_side(self._lanes[:1], [task]))
         return result
 
     def train_side_by_side(self, tasks: Iterable[TrainTask]) -> Iterator[tuple[int, TrainResult]]:
@@ -95,7 +93,8 @@ class Worker:
 
     def summarise(self, task: QueryTask) -> SummaryResult:
         """Do the first phase of a query that has two."""
-        return query_worker.summarise(cast(Summarises, self.query), task, self.num_classes, self._models(task))
+        query = cast(Summarises, self.query)
+        return query_worker.summarise(query, task, self.num_classes, self._models(task), self.config.seed)
 
     def select(self, task: QueryTask) -> QueryResult:
         """Let the query choose among one client's unlabelled samples."""
@@ -112,5 +111,6 @@ class Worker:
     def predict(self, task: PredictTask) -> NDArray[np.float32]:
         """Return the logits of a range of test images, float32 ``(stop - start, C)``."""
         lane = self._lanes[0]
-        lane.student.load_state_dict(to_state(task.state))
-        return logits(lane.in_use, self.test_pixels, np.arange(task.start, task.stop))
+        with blamed(f"test images {task.start} to {task.stop}", model=lane.student):
+            lane.student.load_state_dict(to_state(task.state))
+            return logits(lane.in_use, self.test_pixels, np.arange(task.start, task.stop))

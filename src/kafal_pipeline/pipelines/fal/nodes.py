@@ -50,7 +50,9 @@ def query(
     trained = _trained(cycle - 1, check(global_model, "global_model"), local_models, rounds, check)
     before = {_client_of(key): to_arrays(state) for key, state in (memory or {}).items()}
     workers = resources.workers(images, config)
-    chosen = query_cycle(config, client_pools(pool), trained, cycle, workers, before, images.folder)
+    chosen = query_cycle(
+        config, client_pools(pool), trained, cycle, workers, before, images.folder, resources.on_wait(config, cycle)
+    )
     queried = queried_table(chosen.selections, images, images.clients_of(config.partition.method))
     cost = {"seconds": time.perf_counter() - start, "bytes": chosen.bytes_down + chosen.bytes_up}
     kept = {_client_key(client): to_state(s.memory) for client, s in chosen.selections.items() if s.memory}

@@ -95,6 +95,7 @@ def main(task: Task, connection: Connection) -> None:
     except run_lock.Taken:
         say("taken", None)
     except UserError as error:
+        print(f"Error: {masked(str(error))}", flush=True)  # for the log
         say("failed", masked(str(error)))
     except Exception as error:  # noqa: BLE001 - whatever it is, the other runs go on, and the log has all of it
         traceback.print_exc()

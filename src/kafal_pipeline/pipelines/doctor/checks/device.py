@@ -51,7 +51,10 @@ def _gpu(device: torch.device) -> Finding:
 
 
 def _cpu(config: Config) -> Finding:
+    import torch
+
     from kafal_pipeline.common.machine import cores
+    from kafal_pipeline.training.precision import fast_bf16
 
     hardware, training = hardware_tags(), config.training
     found = f"{hardware['hardware.cpu']}, {cores()} cores, {hardware['hardware.memory_gb']} GB of memory"
@@ -69,6 +72,13 @@ def _cpu(config: Config) -> Finding:
             WARNING,
             f"{found}; training.processes is {training.processes}",
             f"More processes than cores make training slower: training.processes=auto, or at most {cores()}.",
+        )
+    if training.precision == "bf16" and not fast_bf16(torch.device("cpu")):
+        return Finding(
+            CHECK,
+            WARNING,
+            f"{found}; training.precision is bf16",
+            "It is slower than fp32 on this processor: use fp32.",
         )
     if training.precision == "tf32":
         return Finding(CHECK, WARNING, f"{found}; training.precision is tf32", "It changes nothing without a GPU.")
