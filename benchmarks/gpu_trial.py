@@ -33,12 +33,15 @@ import cifar_parts
 import measure
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import write_json
+from kafal_pipeline.common.registry import create
 from kafal_pipeline.config import Config, Strategy, resolve
 from kafal_pipeline.data import ImageData, client_pools, initial_pool, make_partition, split_table
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.federation.workers.tasks import TrainTask
 from kafal_pipeline.models.state import initial_state, to_arrays
+from kafal_pipeline.query import QUERIES
 from kafal_pipeline.training.devices import choose_device
+from kafal_pipeline.update import UPDATES
 from protocol import parameters, plain
 from trial import Trial, samples_of
 
@@ -140,7 +143,10 @@ def configuration(options: argparse.Namespace) -> Config:
     }
     if options.split:
         values["partition"]["path"] = str(options.split.absolute())
-    return resolve(values)
+    config = resolve(values)
+    create("query", config.query.name, config.query.options, QUERIES)  # wrong names are errors before hours of training
+    create("update", config.update.name, config.update.options, UPDATES)
+    return config
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

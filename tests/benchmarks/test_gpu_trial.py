@@ -75,9 +75,12 @@ def test_the_configuration_is_that_of_the_environment(gpu_trial):
     assert config.dataset.name == "cifar10_gpu_trial"
 
 
-def test_an_option_that_is_not_allowed_is_an_error_for_the_user(gpu_trial, tmp_path, capsys):
-    assert gpu_trial.main(["--data", "x.npz", "--rounds", "0", "--out", str(tmp_path)]) == 1
-    assert "federation.rounds: found 0" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("option", "part"), [("--rounds=0", "federation.rounds: found 0"), ("--query=ksass", "Did you mean 'ksas'")]
+)
+def test_an_option_that_is_not_allowed_is_an_error_before_anything_is_read(gpu_trial, tmp_path, capsys, option, part):
+    assert gpu_trial.main(["--data", "nowhere.npz", option, "--out", str(tmp_path)]) == 1
+    assert part in capsys.readouterr().err
 
 
 def test_a_killed_trial_on_a_bare_machine_goes_on_to_the_same_curve(gpu_trial, files, tmp_path):
