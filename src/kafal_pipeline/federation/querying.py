@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from kafal_pipeline.config import Config
 from kafal_pipeline.data.pools import ClientPool, cycle_budget
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, TrainedCycle
 from kafal_pipeline.federation.between_rounds.spill import Spill
@@ -18,9 +19,6 @@ from kafal_pipeline.models.state import Arrays, size_in_bytes, to_arrays
 from kafal_pipeline.query.base import Selection, summarises
 from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.query.pool import QueryModel
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
 
 logger = logging.getLogger(__name__)
 
