@@ -53,13 +53,12 @@ def create(kind: str, name: str, options: Mapping[str, Any], entries: Mapping[st
     UserError
         If the name or an option is unknown, or an option's value is not allowed.
     """
-    cls: Any = load(kind, name, entries)
+    cls = load(kind, name, entries)
     preset = entries[name].options if name in entries else {}
     values = {**preset, **options}
     if not is_dataclass(cls):
         raise UserError(f"{kind}: found {name!r}, which is not a dataclass; its fields are its options.")
-    missing = sorted(getattr(cls, "__abstractmethods__", ()))
-    if missing and isinstance(cls, type):
+    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
         raise UserError(lacking(kind, name, cls, missing[0]))
     try:
         return cls(**check_options(kind, name, _fields(cls), values))
