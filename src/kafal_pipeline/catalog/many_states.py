@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kedro.io import AbstractDataset
 
 from kafal_pipeline.catalog.states import read_state
-from kafal_pipeline.common.files import replacing_folder
+from kafal_pipeline.common.files import replacing_folder, sync_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,24 +17,50 @@ if TYPE_CHECKING:
 SUFFIX = ".safetensors"
 
 
-class _Files(Mapping[str, Mapping[str, "Tensor"]]):
-    """The states in a folder, each read anew whenever it is asked for."""
+K = TypeVar("K")
+V = TypeVar("V")
 
-    def __init__(self, folder: Path, groups: list[str]) -> None:
-        self._folder, self._groups = folder, groups
 
-    def __getitem__(self, group: str) -> Mapping[str, Tensor]:
-        """Read a state; UserError with the file's name if it is not there or damaged."""
-        return read_state(self._folder / f"{group}{SUFFIX}")
+class Lazy(Mapping[K, V], Generic[K, V]):
+    """A mapping that makes a value each time it is asked for, and keeps none.
 
-    def __contains__(self, group: object) -> bool:
-        return group in self._groups
+    Parameters
+    ----------
+    keys
+        The keys.
+    make
+        Returns a key's value.
+    export
+        Writes the safetensors file of a key's value, where that is quicker than to make the value and write it.
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._groups)
+    Examples
+    --------
+    >>> dict(Lazy([1, 2], lambda key: 2 * key))
+    {1: 2, 2: 4}
+    """
+
+    def __init__(
+        self, keys: Iterable[K], make: Callable[[K], V], export: Callable[[K, Path], None] | None = None
+    ) -> None:
+        self._keys, self._make, self.export = dict.fromkeys(keys), make, export
+
+    def __getitem__(self, key: K) -> V:
+        """Make a value."""
+        if key not in self._keys:
+            raise KeyError(key)
+        return self._make(key)
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether a key is there, without making its value."""
+        return key in self._keys
+
+    def __iter__(self) -> Iterator[K]:
+        """Return the keys."""
+        return iter(self._keys)
 
     def __len__(self) -> int:
-        return len(self._groups)
+        """Return their number."""
+        return len(self._keys)
 
 
 class ManyStates(AbstractDataset[Mapping[str, Any], Mapping[str, Any]]):
@@ -60,8 +85,8 @@ class ManyStates(AbstractDataset[Mapping[str, Any], Mapping[str, Any]]):
 
     def load(self) -> Mapping[str, Mapping[str, Tensor]]:
         """Return a mapping that reads a state, on the CPU, each time it is asked for it."""
-        files = sorted(self._folder.glob(f"*{SUFFIX}"))
-        return _Files(self._folder, [file.name.removesuffix(SUFFIX) for file in files])
+        files = {file.name.removesuffix(SUFFIX): file for file in sorted(self._folder.glob(f"*{SUFFIX}"))}
+        return Lazy(files, lambda group: read_state(files[group]))
 
     def save(self, data: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Write all states, or nothing."""
@@ -70,9 +95,11 @@ class ManyStates(AbstractDataset[Mapping[str, Any], Mapping[str, Any]]):
         with replacing_folder(self._folder) as temporary:
             for group in data:
                 file = temporary / f"{group}{SUFFIX}"
-                save_file({name: tensor.contiguous() for name, tensor in data[group].items()}, file)
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
+                if isinstance(data, Lazy) and data.export is not None:
+                    data.export(group, file)
+                else:
+                    save_file({name: tensor.contiguous() for name, tensor in data[group].items()}, file)
+                sync_file(file)
 
     def _exists(self) -> bool:
         return self._folder.is_dir()
