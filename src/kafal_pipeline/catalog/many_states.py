@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from kedro.io import AbstractDataset
-
-from kafal_pipeline.catalog.states import read_state
+from kafal_pipeline.catalog.states import States, read_state
 from kafal_pipeline.common.files import replacing_folder, sync_file
 
 if TYPE_CHECKING:
@@ -63,7 +61,7 @@ class Lazy(Mapping[K, V], Generic[K, V]):
         return len(self._keys)
 
 
-class ManyStates(AbstractDataset[Mapping[str, Any], Mapping[str, Any]]):
+class ManyStates(States):
     """Named model states, a file each, of which one is in memory at a time: ``{group: {name: tensor}}``.
 
     Parameters
@@ -74,25 +72,16 @@ class ManyStates(AbstractDataset[Mapping[str, Any], Mapping[str, Any]]):
         Free-form, for plugins.
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._folder = Path(filepath)
-        self.metadata = metadata
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-        return self._folder
-
-    def load(self) -> Mapping[str, Mapping[str, Tensor]]:
+    def load(self) -> Mapping[str, Mapping[str, Tensor]]:  # type: ignore[override]
         """Return a mapping that reads a state, on the CPU, each time it is asked for it."""
-        files = {file.name.removesuffix(SUFFIX): file for file in sorted(self._folder.glob(f"*{SUFFIX}"))}
+        files = {file.name.removesuffix(SUFFIX): file for file in sorted(self._filepath.glob(f"*{SUFFIX}"))}
         return Lazy(files, lambda group: read_state(files[group]))
 
-    def save(self, data: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def save(self, data: Mapping[str, Mapping[str, Tensor]]) -> None:  # type: ignore[override]
         """Write all states, or nothing."""
         from safetensors.torch import save_file
 
-        with replacing_folder(self._folder) as temporary:
+        with replacing_folder(self._filepath) as temporary:
             for group in data:
                 file = temporary / f"{group}{SUFFIX}"
                 if isinstance(data, Lazy) and data.export is not None:
@@ -102,7 +91,4 @@ class ManyStates(AbstractDataset[Mapping[str, Any], Mapping[str, Any]]):
                 sync_file(file)
 
     def _exists(self) -> bool:
-        return self._folder.is_dir()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._folder.as_posix()}
+        return self._filepath.is_dir()

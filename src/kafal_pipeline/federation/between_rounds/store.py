@@ -45,41 +45,28 @@ def key_of(kind: str, number: int) -> str:
 class Store(MutableMapping[str, Arrays]):
     """Named arrays by key, which must not change once they are stored.
 
-    A value is a safetensors file, written when memory is full or at a commit, and read when it is asked for. A commit is
-    a JSON file that lists the values' files. The names of all files end with a digest of their content.
+    A value is a safetensors file, written when memory is full or at a commit, and read when it is asked for. A commit
+    is a JSON file that lists the values' files. The names of all files end with a digest of their content. Whatever
+    writes may raise `CannotWrite`, whatever reads `Damaged`.
 
     Parameters
     ----------
     folder
         Where the files lie; the system's folder for temporary files if None.
     owner
-        What the values depend on, such as a digest of configuration, data and code. The store then opens with the last
-        whole commit of this owner; all else in the folder is removed. Without an owner nothing is durable: the files
-        lie in a temporary folder within `folder`, which goes with this object.
+        What the values depend on, such as a digest of configuration, data and code. The store opens with the last whole
+        commit of this owner, whose description is then `resumed`; all else in the folder is removed. Without an owner
+        nothing is durable: the files lie in a temporary folder within `folder`, which goes with this object.
     every
         Seconds between two commits, at least.
     limit
         Bytes of arrays in memory, at most.
-
-    Attributes
-    ----------
-    resumed
-        The description of the commit that the store opened with; None if there is none.
-    in_memory
-        Bytes of arrays in memory now.
-
-    Raises
-    ------
-    CannotWrite
-        By whatever writes: if there is no room, or writing there is not allowed.
-    Damaged
-        By whatever reads.
     """
 
     def __init__(
         self, folder: Path | None = None, owner: str | None = None, every: float = 0.0, limit: int = IN_MEMORY
     ) -> None:
-        self.limit, self.in_memory = limit, 0
+        self.limit, self.in_memory = limit, 0  # bytes
         self.resumed: dict[str, Any] | None = None
         self._place, self._owner, self._every = Path(folder or tempfile.gettempdir()), owner, every
         self._held: dict[str, Arrays] = {}  # the first stored first
@@ -146,10 +133,9 @@ class Store(MutableMapping[str, Arrays]):
 
     def export(self, key: str, path: Path) -> None:
         """Put a value into a new file of its own: a link to the file that has it already, where there is one."""
-        with contextlib.suppress(OSError):  # of file systems without links
-            if key in self._files:
-                os.link(self.folder / self._files[key], path)
-                return
+        if key in self._files:
+            with contextlib.suppress(OSError):  # of file systems without links
+                return os.link(self.folder / self._files[key], path)
         path.write_bytes(_serialised(self[key]))
 
     @property
