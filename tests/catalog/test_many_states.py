@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from kafal_pipeline.catalog import ManyStates
 from kafal_pipeline.catalog.many_states import Lazy
@@ -54,3 +55,19 @@ def test_an_interrupted_save_leaves_what_was_there(tmp_path):
         dataset.save(Lazy(["new", "other"], broken))
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
     assert list(dataset.load()) == ["old"]
+
+
+def test_what_can_be_exported_is_not_read(tmp_path):
+    def broken(_):
+        raise AssertionError
+
+    dataset = ManyStates(filepath=str(tmp_path / "models"))
+    (tmp_path / "ready").write_bytes(save({"weight": torch.ones(2)}))
+    dataset.save(Lazy(["a", "b"], broken, lambda _, path: path.hardlink_to(tmp_path / "ready")))
+    loaded = dataset.load()
+    assert list(loaded) == ["a", "b"]
+    assert torch.equal(loaded["b"]["weight"], torch.ones(2))
+    assert (tmp_path / "ready").stat().st_nlink == 3
+    assert "c" not in loaded
+    with pytest.raises(KeyError):
+        loaded["c"]
