@@ -23,8 +23,9 @@ from typing import Any
 import measure
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import client_pools, initial_pool, make_partition, open_store
-from kafal_pipeline.federation.between_rounds.checkpoints import Checkpoints, Snapshot
+from kafal_pipeline.federation.between_rounds import cycle_state
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
+from kafal_pipeline.federation.between_rounds.store import Store
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.models.state import initial_state
@@ -33,32 +34,43 @@ from protocol import parameters
 RESULTS = Path(__file__).parent / "results" / "checkpoints.json"
 
 
-class InTurns(Checkpoints):
-    """Checkpoints of some rounds: the first turn has none, the next two have, then two have none, and so on."""
+class InTurns(Store):
+    """A store that saves some rounds: of the first turn none, of the next two all, then of two none, and so on."""
 
     def __init__(self, folder: Path, every: float, rounds: int) -> None:
         super().__init__(folder, "benchmark", every)
-        self.rounds, self.seconds = rounds, 0.0
+        self.rounds, self.round, self.seconds = rounds, 0, 0.0
 
     def on(self, round_: int) -> bool:
         return (round_ // self.rounds + 1) // 2 % 2 == 1
 
-    def save(self, state: CycleState) -> None:
-        begin = time.perf_counter()
-        if self.on(state.round - 1):
-            super().save(state)
-        if state.round % self.rounds == 0:
-            self.wait()  # what a turn writes is that turn's cost
-        self.seconds += time.perf_counter() - begin
+    @property
+    def due(self) -> bool:
+        return self.on(self.round - 1) and super().due
 
-    def _write(self, snapshot: Snapshot) -> None:
+    def _commit(self, *arguments: Any) -> Any:
         begin = time.thread_time()
-        super()._write(snapshot)
-        self.seconds += time.thread_time() - begin
+        try:
+            return super()._commit(*arguments)
+        finally:
+            self.seconds += time.thread_time() - begin
+
+
+def save(state: CycleState, store: InTurns) -> None:
+    """Save a round in the place of `cycle_state.save`, and measure what that takes."""
+    begin = time.perf_counter()
+    store.round = state.round
+    original_save(state, store)
+    if state.round % store.rounds == 0:
+        store.wait()  # what a turn writes is that turn's cost
+    store.seconds += time.perf_counter() - begin
+
+
+original_save = cycle_state.save
 
 
 def figures(values: dict[str, Any], folder: Path, rounds: int, turns: int) -> dict[str, list[float]]:
-    """Return the share of checkpoints, the ratio with by without, seconds of a round, and megabytes of a file."""
+    """Return the share of checkpoints, the ratio with by without, seconds of a round, and megabytes of all files."""
     federation = {**values["federation"], "rounds": 2 * turns * rounds, "participation": 1.0}
     values = {**values, "tracking": False, "federation": federation}
     config = resolve(values)
@@ -71,21 +83,23 @@ def figures(values: dict[str, Any], folder: Path, rounds: int, turns: int) -> di
     with Workers(data, config) as workers:
         train_cycle(resolve({**values, "federation": {**values["federation"], "rounds": 1}}), pools, start, 0, workers)
         ends.append(time.perf_counter())
+        cycle_state.save = save
 
         def on_round(state: CycleState) -> None:
             if state.round % rounds == 0:
                 ends.append(time.perf_counter())
                 costs.append(kept.seconds)
 
-        train_cycle(config, pools, start, 0, workers, on_round, checkpoints=kept)
+        train_cycle(config, pools, start, 0, workers, on_round, kept)
+        cycle_state.save = original_save
     seconds = [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
-    found: dict[str, list[float]] = {"share": [], "ratio": [], "seconds_a_round": [], "megabytes_a_file": []}
+    found: dict[str, list[float]] = {"share": [], "ratio": [], "seconds_a_round": []}
     for first in range(0, len(seconds), 2):
         with_, without = (first, first + 1) if kept.on(first * rounds) else (first + 1, first)
         found["share"].append((costs[with_ + 1] - costs[with_]) / seconds[with_])
         found["ratio"].append(seconds[with_] / seconds[without])
         found["seconds_a_round"].append(seconds[without] / rounds)
-    found["megabytes_a_file"] = [path.stat().st_size / 1e6 for path in kept.folder.iterdir()]
+    found["megabytes"] = [sum(path.stat().st_size for path in kept.folder.iterdir()) / 1e6]
     return found
 
 

@@ -27,6 +27,7 @@ from kafal_pipeline.config import Config, resolve
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.data.store.read import read_store
+from kafal_pipeline.federation.between_rounds.store import Store
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.querying import query_cycle
 from kafal_pipeline.federation.workers.pool import Workers
@@ -84,7 +85,7 @@ class Federation:
             0,
             self.workers,
             lambda _: ends.append(time.perf_counter()),
-            self.data.folder,
+            Store(self.data.folder),
         )
         steps = sum(row["steps"] for row in state.rows if row["round"])
         return (ends[-1] - ends[0]) / steps
@@ -112,9 +113,9 @@ def remember(store: Path, clients: int) -> None:
     data, config = read_store(store), configuration(clients, 3, all_at_last=True)
     pools = pools_of(data, clients)
     with Workers(data, config) as workers:
-        state = train_cycle(config, pools, start_of(data), 0, workers, folder=data.folder)
+        state = train_cycle(config, pools, start_of(data), 0, workers, Store(data.folder))
         assert len(state.local_states) == clients
-        query_cycle(config, pools, state, 1, workers, folder=data.folder)
+        query_cycle(config, pools, state, 1, workers, store=Store(data.folder))
 
 
 def main() -> None:

@@ -6,9 +6,10 @@ import weakref
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from kafal_pipeline.catalog import ManyStates
-from kafal_pipeline.federation.between_rounds.lazy import Lazy
+from kafal_pipeline.catalog.many_states import Lazy
 
 
 class Tracked(dict):
@@ -33,13 +34,13 @@ def test_what_is_saved_is_loaded(tmp_path):
 def test_states_are_written_one_at_a_time(tmp_path):
     alive = weakref.WeakSet()
 
-    def make():
+    def make(_):
         assert not alive
         state = Tracked(weight=torch.ones(2))
         alive.add(state)
         return state
 
-    ManyStates(filepath=str(tmp_path / "models")).save(Lazy(dict.fromkeys(map(str, range(5)), make)))
+    ManyStates(filepath=str(tmp_path / "models")).save(Lazy(map(str, range(5)), make))
     assert len(list((tmp_path / "models").iterdir())) == 5
 
 
@@ -47,10 +48,26 @@ def test_an_interrupted_save_leaves_what_was_there(tmp_path):
     dataset = ManyStates(filepath=str(tmp_path / "models"))
     dataset.save({"old": {"weight": torch.ones(2)}})
 
-    def broken():
+    def broken(_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        dataset.save(Lazy({"new": lambda: {"weight": torch.ones(1)}, "other": broken}))
+        dataset.save(Lazy(["new", "other"], broken))
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
     assert list(dataset.load()) == ["old"]
+
+
+def test_what_can_be_exported_is_not_read(tmp_path):
+    def broken(_):
+        raise AssertionError
+
+    dataset = ManyStates(filepath=str(tmp_path / "models"))
+    (tmp_path / "ready").write_bytes(save({"weight": torch.ones(2)}))
+    dataset.save(Lazy(["a", "b"], broken, lambda _, path: path.hardlink_to(tmp_path / "ready")))
+    loaded = dataset.load()
+    assert list(loaded) == ["a", "b"]
+    assert torch.equal(loaded["b"]["weight"], torch.ones(2))
+    assert (tmp_path / "ready").stat().st_nlink == 3
+    assert "c" not in loaded
+    with pytest.raises(KeyError):
+        loaded["c"]

@@ -26,9 +26,7 @@ from kafal_pipeline.comparison.runs import load_runs
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData, open_store, read_split, read_store
 from kafal_pipeline.data.sources import NAMED, find_source
-from kafal_pipeline.federation.between_rounds.checkpoint_files import DIGEST
-from kafal_pipeline.federation.between_rounds.checkpoints import Checkpoints
-from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
+from kafal_pipeline.federation.between_rounds.store import Store
 from kafal_pipeline.models import build
 from kafal_pipeline.models.pretrained import load_pretrained
 from kafal_pipeline.runs import provenance, resume, saved_run
@@ -240,11 +238,10 @@ def test_a_split(planted, project, marker):
 
 def test_checkpoints(planted, project, marker):
     """With the right digest in the name, so that it is not that which refuses the file."""
-    name = f"00000-{hashlib.sha256(planted).hexdigest()[:DIGEST]}.safetensors"
-    plant(project / "checkpoints" / name, planted)
-    state = CycleState(0, 0, {})
-    Checkpoints(project / "checkpoints", "owner").load(state)
-    assert state.round == 0
+    digest = hashlib.sha256(planted).hexdigest()[:16]
+    for name in (f"00000-{digest}.json", f"global-{digest}.safetensors"):
+        plant(project / "checkpoints" / name, planted)
+    assert Store(project / "checkpoints", "owner").resumed is None
 
 
 def test_the_tracker_s_files(planted, project, marker):

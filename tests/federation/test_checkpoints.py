@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 
 import numpy as np
@@ -11,10 +12,9 @@ import pytest
 import torch
 
 from kafal_pipeline.common.files import CannotWrite
-from kafal_pipeline.federation.between_rounds.checkpoints import Checkpoints
-from kafal_pipeline.federation.between_rounds.client_states import ClientStates, StoredStates, to_record
-from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
-from kafal_pipeline.federation.between_rounds.spill import Spill
+from kafal_pipeline.federation.between_rounds.client_states import to_record
+from kafal_pipeline.federation.between_rounds.cycle_state import begin, save
+from kafal_pipeline.federation.between_rounds.store import Store
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.workers.pool import Workers
 
@@ -29,20 +29,21 @@ class Killed(BaseException):
 def train(images, make_config, pools, start, tmp_path):
     """Train in `tmp_path`, with checkpoints unless ``keep=False``, and stop after a round if asked."""
 
-    def train(until=ROUNDS, keep=True, owner="me", every=0.0, **changes):
+    def train(until=ROUNDS, keep=True, owner="me", every=0.0, on_round=lambda _: None, **changes):
         config = make_config(**{"federation": {"rounds": ROUNDS}, **changes})
-        checkpoints = Checkpoints(tmp_path / "checkpoint", owner, every) if keep else None
+        store = Store(tmp_path / "checkpoint", owner, every) if keep else None
         begun = []
 
-        def on_round(state):
+        def after(state):
+            on_round(state)
             begun.append(state.round)
             if state.round == until < ROUNDS:
-                checkpoints.wait()
+                store.wait()
                 raise Killed
 
         with Workers(images, config) as workers:
             try:
-                done = train_cycle(config, pools, start, 0, workers, on_round, checkpoints=checkpoints)
+                done = train_cycle(config, pools, start, 0, workers, after, store)
             except Killed:
                 return None, begun
         return done, begun
@@ -50,16 +51,9 @@ def train(images, make_config, pools, start, tmp_path):
     return train
 
 
-@pytest.fixture
-def fresh(pools, start):
-    """Return states that stand before the first round."""
-
-    def fresh():
-        store = Spill()
-        clients = ClientStates(pools, store)
-        return CycleState(0, 0, start, clients, {}, StoredStates("local", store), {}, StoredStates("broadcast", store))
-
-    return fresh
+def resumed(folder):
+    """Return the state that a run would train on with."""
+    return begin(Store(folder, "me"), range(9), {}, 0)
 
 
 def everything(state):
@@ -80,8 +74,13 @@ def everything(state):
     }
 
 
-def files(tmp_path):
-    return sorted((tmp_path / "checkpoint").glob("*"))
+def files(tmp_path, kind="*"):
+    return sorted((tmp_path / "checkpoint").glob(kind))
+
+
+def rounds(tmp_path):
+    """Return the rounds that are saved."""
+    return [int(path.name[:5]) for path in files(tmp_path, "[0-9]*")]
 
 
 CASES = [
@@ -120,20 +119,32 @@ def test_interrupted_again_and_again(train):
     assert everything(done) == everything(train(keep=False)[0])
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(train, tmp_path, damage, caplog):
-    train(4)
-    last = files(tmp_path)[-1]
+@pytest.mark.parametrize(
+    ("damage", "kind"),
+    [
+        ("flip", "[0-9]*"),
+        ("remove", "[0-9]*"),
+        ("flip", "global-*"),
+        ("cut", "client_00000-*"),
+        ("empty", "kept_00003-*"),
+        ("remove", "kept_00003-*"),
+    ],
+)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(train, tmp_path, damage, kind, caplog):
+    all_train = {"federation": {"rounds": ROUNDS, "participation": 1.0}}
+    train(4, **all_train)
+    content = files(tmp_path, "[0-9]*")[-1].read_text()
+    last = [path for path in files(tmp_path, kind) if path.name in content or path.name.startswith("00004")][-1]
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
     if damage == "remove":
         last.unlink()
     else:
         last.write_bytes({"flip": bytes(content), "cut": content[:-7], "empty": b""}[damage])
-    done, begun = train()
+    done, begun = train(**all_train)
     assert begun == [4, 5]
-    assert ("damaged" in caplog.text) == (damage != "remove")
-    assert everything(done) == everything(train(keep=False)[0])
+    assert (last.name in caplog.text) == ((damage, kind) != ("remove", "[0-9]*"))
+    assert everything(done) == everything(train(keep=False, **all_train)[0])
 
 
 def test_training_begins_anew_where_no_checkpoint_is_whole(train, tmp_path):
@@ -148,8 +159,8 @@ def test_training_begins_anew_where_no_checkpoint_is_whole(train, tmp_path):
 def test_an_older_file_that_a_checkpoint_needs_is_checked_too(train, tmp_path):
     slow = {"federation": {"rounds": ROUNDS, "participation": 0.25}}
     train(4, **slow)
-    first = files(tmp_path)[0]  # one client of four a round: what the first kept lies here
-    first.write_bytes(first.read_bytes()[:-1])
+    first = min(files(tmp_path, "client_*"), key=lambda path: path.stat().st_mtime_ns)
+    first.write_bytes(first.read_bytes()[:-1])  # one client of four a round: both rounds need it
     done, begun = train(**slow)
     assert begun == [1, 2, 3, 4, 5]
     assert everything(done) == everything(train(keep=False, **slow)[0])
@@ -164,14 +175,19 @@ def test_checkpoints_of_another_owner_are_not_used(train, tmp_path):
 
 
 def test_only_files_stay_that_the_last_two_rounds_need(train, tmp_path):
-    train(federation={"rounds": ROUNDS, "participation": 1.0})
-    assert [path.name[:5] for path in files(tmp_path)] == ["00004", "00005"]
+    done, _ = train(federation={"rounds": ROUNDS, "participation": 1.0})
+    assert rounds(tmp_path) == [4, 5]
+    listed = [json.loads(path.read_text())["files"].values() for path in files(tmp_path, "[0-9]*")]
+    assert {path.name for path in files(tmp_path, "*.safetensors")} == {*listed[0], *listed[1]}
+    assert len(files(tmp_path, "client_*")) == 2 * len(done.clients)
 
 
-def test_a_file_holds_the_clients_that_trained_alone(train, tmp_path):
-    train(4, federation={"rounds": ROUNDS, "participation": 0.25})  # all of them train in the last round
-    sizes = [path.stat().st_size for path in files(tmp_path)]
-    assert max(sizes) < 1.2 * min(sizes)
+def test_a_round_writes_the_clients_that_trained_alone(train, tmp_path):
+    train(4, federation={"rounds": ROUNDS, "participation": 0.25})
+    before, last = (json.loads(path.read_text())["files"].items() for path in files(tmp_path, "[0-9]*"))
+    changed = {key.partition("_")[0] for key, _ in last - before}
+    assert changed == {"global", "rows", "client", "kept", "broadcast"}
+    assert len([key for key, _ in last - before if key.startswith("client")]) == 1
 
 
 def test_a_disk_that_is_full_ends_the_run_and_leaves_the_round_before(train, tmp_path, monkeypatch):
@@ -184,65 +200,55 @@ def test_a_disk_that_is_full_ends_the_run_and_leaves_the_round_before(train, tmp
         patch.setattr(os, "fsync", full)
         with pytest.raises(CannotWrite, match=r"checkpoint: cannot be written: No space left .* same command again"):
             train()
-    assert [path.name[:5] for path in files(tmp_path)][-1] == "00002"
+    assert rounds(tmp_path)[-1] == 2
     done, begun = train()
     assert begun == [3, 4, 5]
     assert everything(done) == everything(train(keep=False)[0])
 
 
-def test_arrays_that_do_not_lie_in_order_survive(tmp_path, fresh):
-    state = fresh()
+def test_arrays_that_do_not_lie_in_order_survive(tmp_path):
+    store = Store(tmp_path, "me")
+    state = begin(store, [], {}, 0)
     turned = torch.arange(24.0).reshape(2, 3, 4).permute(2, 0, 1)
     state.round, state.global_state = 1, {"turned": turned}
-    checkpoints = Checkpoints(tmp_path, "me")
-    checkpoints.save(state)
-    checkpoints.wait()
-    again = fresh()
-    Checkpoints(tmp_path, "me").load(again)
-    assert torch.equal(again.global_state["turned"], turned)
+    save(state, store)
+    store.wait()
+    assert torch.equal(resumed(tmp_path).global_state["turned"], turned)
 
 
 def test_rounds_that_follow_soon_are_written_together(train, tmp_path, monkeypatch):
-    seconds = iter([0.0, 0.4, 0.8, 1.2, 1.2, 1.3])  # begin; rounds 1 and 2, too soon; 3, and when it was written; 4
-    monkeypatch.setattr("kafal_pipeline.federation.between_rounds.checkpoints.time.monotonic", lambda: next(seconds))
+    now = [0.0]
+    monkeypatch.setattr("kafal_pipeline.federation.between_rounds.store.time.monotonic", lambda: now[0])
     slow = {"federation": {"rounds": ROUNDS, "participation": 0.25}}
-    train(4, every=1.0, **slow)
+    train(4, every=1.0, on_round=lambda _: now.append(now.pop() + 0.4), **slow)  # 0, 0.4, 0.8, 1.2 when they end
     monkeypatch.undo()
-    assert [path.name[:5] for path in files(tmp_path)] == ["00003"]
+    assert rounds(tmp_path) == [4]
     done, begun = train(**slow)
-    assert begun == [4, 5]
+    assert begun == [5]
     assert everything(done) == everything(train(keep=False, **slow)[0])
 
 
 @pytest.mark.parametrize("which", [-1, -2], ids=["last", "the one before"])
-def test_no_byte_of_a_header_stops_the_run_when_it_is_damaged(train, tmp_path, fresh, which, caplog):
+def test_no_byte_of_a_checkpoint_stops_the_run_when_it_is_damaged(train, tmp_path, which, caplog):
     train(3, federation={"rounds": ROUNDS, "participation": 1.0})
     kept = {path: path.read_bytes() for path in files(tmp_path)}
-    path = files(tmp_path)[which]
-    size = int.from_bytes(kept[path][:8], "little") + 8
-    for position in range(0, size, 37):
+    path = files(tmp_path, "[0-9]*")[which]
+    for position in range(0, len(kept[path]), 37):
         content = bytearray(kept[path])
         content[position] ^= 1
         path.write_bytes(content)
-        state = fresh()
         caplog.clear()
-        Checkpoints(tmp_path / "checkpoint", "me").load(state)
-        assert state.round == (2 if which == -1 else 3)
-        assert ("damaged" in caplog.text) == (which == -1)
+        assert resumed(tmp_path / "checkpoint").round == (2 if which == -1 else 3)
+        assert path.name in caplog.text
         for other, whole in kept.items():
             other.write_bytes(whole)
 
 
-@pytest.mark.parametrize("meta", ["[]", "{}", '{"owner": 1, "at": {"client": 3}}', '{"at": {"client": {"x": "y"}}}'])
-def test_files_of_other_programs_are_damaged(tmp_path, fresh, meta, caplog):
-    from safetensors.numpy import save
-
-    content = save({"a": np.zeros(1)}, {"meta": meta})
+@pytest.mark.parametrize("content", ["[]", "{}", "1", '{"owner": "me"}', '{"owner": "me", "files": {"a": 1}}', "{"])
+def test_files_of_other_programs_are_damaged(tmp_path, content, caplog):
     folder = tmp_path / "checkpoint"
     folder.mkdir()
-    (folder / f"00001-{hashlib.sha256(content).hexdigest()[:16]}.safetensors").write_bytes(content)
-    state = fresh()
-    Checkpoints(folder, "me").load(state)
-    assert state.round == 0
+    (folder / f"00001-{hashlib.sha256(content.encode()).hexdigest()[:16]}.json").write_text(content)
+    assert resumed(folder).round == 0
     assert "damaged" in caplog.text
     assert not files(tmp_path)

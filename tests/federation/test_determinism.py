@@ -10,7 +10,7 @@ import pytest
 
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import annotate, client_pools, initial_pool, make_partition, open_store
-from kafal_pipeline.federation.between_rounds.checkpoints import Checkpoints
+from kafal_pipeline.federation.between_rounds.store import Store
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.prediction import predict_test
 from kafal_pipeline.federation.querying import query_cycle
@@ -73,18 +73,18 @@ def trial(request, digits, tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.syspath_prepend(folder)
             for cycle in range(config.cycles):
-                keeper = None if checkpoints is None else Checkpoints(checkpoints / str(cycle), "test")
+                keeper = None if checkpoints is None else Store(checkpoints / str(cycle), "test")
                 for last in (stop_after, None) if stop_after else (None,):
                     with Workers(digits, config) as workers:  # a run that goes on has processes of its own
                         assert workers.count == processes
                         try:
                             state = train_cycle(
-                                *(config, client_pools(pool), model, cycle, workers, _stop(last)), checkpoints=keeper
+                                *(config, client_pools(pool), model, cycle, workers, _stop(last)), keeper
                             )
                             break
                         except Stopped:
                             keeper.wait()
-                            keeper = Checkpoints(checkpoints / str(cycle), "test")
+                            keeper = Store(checkpoints / str(cycle), "test")
                 with Workers(digits, config) as workers:
                     add(digest, to_arrays(state.global_state))
                     digest.update(predict_test(state.global_state, len(digits.test_labels), workers).tobytes())

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from kafal_pipeline.catalog.many_states import Lazy
 from kafal_pipeline.data.pools import client_pools, initial_pool
 from kafal_pipeline.federation import cycle as cycle_module
 from kafal_pipeline.federation import querying
-from kafal_pipeline.federation.between_rounds import spill
-from kafal_pipeline.federation.between_rounds.lazy import Lazy, RoundUpdates, Sent
+from kafal_pipeline.federation.between_rounds.lazy import RoundUpdates
+from kafal_pipeline.federation.between_rounds.store import IN_MEMORY, Store
 from kafal_pipeline.federation.cycle import memory_limit, train_cycle
 from kafal_pipeline.federation.querying import query_cycle
 from kafal_pipeline.federation.workers.pool import Workers
@@ -20,6 +21,7 @@ from kafal_pipeline.federation.workers.query_worker import QueryResult, SummaryR
 from kafal_pipeline.federation.workers.tasks import TrainResult
 from kafal_pipeline.models.state import initial_state, to_arrays, to_state
 from kafal_pipeline.query.base import Selection
+from kafal_pipeline.update.base import ClientUpdate
 from kafal_pipeline.update.fednova import FedNova
 
 CLIENTS = 30
@@ -38,14 +40,16 @@ def everything_on_disk(monkeypatch):
     """Memory for nothing; returns the stores that were made."""
     made = []
 
-    class Small(spill.Spill):
-        def __init__(self, limit=0, folder=None):
-            super().__init__(0, folder)
+    class Small(Store):
+        limit = property(lambda _: 0, lambda *_: None)
+
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
             made.append(self)
 
     def apply():
-        monkeypatch.setattr(cycle_module, "Spill", Small)
-        monkeypatch.setattr(querying, "Spill", Small)
+        monkeypatch.setattr(cycle_module, "Store", Small)
+        monkeypatch.setattr(querying, "Store", Small)
         return made
 
     return apply
@@ -53,18 +57,18 @@ def everything_on_disk(monkeypatch):
 
 @pytest.mark.parametrize(("update", "query"), [("scaffold", "random"), ("chase_alignment", "qbc"), ("fednova", "ifal")])
 def test_from_disk_come_the_same_bits_as_from_memory(
-    images, make_config, pools, start, everything_on_disk, tmp_path, update, query
+    images, make_config, pools, start, everything_on_disk, update, query
 ):
     config = make_config(update=update, query=query, federation={"rounds": 3, "batch_norm": "local"})
 
     def trial():
         with Workers(images, config) as workers:
-            state = train_cycle(config, pools, start, 0, workers, folder=tmp_path)
-            return state, query_cycle(config, pools, state, 1, workers, folder=tmp_path)
+            state = train_cycle(config, pools, start, 0, workers)
+            return state, query_cycle(config, pools, state, 1, workers)
 
     (inside, chosen), stores = trial(), everything_on_disk()
     outside, chosen_outside = trial()
-    assert stores[0].on_disk > 0
+    assert list(stores[0].folder.iterdir())
     assert stores[0].in_memory == 0
     assert equal(inside.global_state, outside.global_state)
     assert equal(inside.server, outside.server)
@@ -81,7 +85,6 @@ def test_from_disk_come_the_same_bits_as_from_memory(
     for client, selection in chosen.selections.items():
         assert selection.samples.tolist() == chosen_outside.selections[client].samples.tolist()
         assert selection.scores.tolist() == chosen_outside.selections[client].scores.tolist()
-    assert list(tmp_path.iterdir()) == []
 
 
 class Counted:
@@ -174,7 +177,7 @@ def test_queries_are_made_one_by_one_and_models_trained_for_them_come_back(many,
     assert seen == {client: ([client] * 3, list(range(CLIENTS))) for client in range(CLIENTS)}
     assert [client for _, client in workers.order] == 2 * list(range(CLIENTS))
     assert list(result.selections) == list(range(CLIENTS))
-    assert stores[0].on_disk > 0
+    assert list(stores[0].folder.iterdir())
     assert stores[0].in_memory == 0
     assert workers.most <= CLIENTS + 3  # of 60 tasks and as many results; the choices are the results' own
 
@@ -193,8 +196,8 @@ def test_models_are_aggregated_one_at_a_time(start):
         return state
 
     names = frozenset({"stem.weight"})
-    sent = [Sent(client, 1.0 + client, 2.0, names) for client in range(9)]
-    updates = RoundUpdates(sent, Lazy({client: lambda client=client: read(client) for client in range(9)}), {})
+    sent = {client: ClientUpdate({}, 1.0 + client, 2.0, names) for client in range(9)}
+    updates = RoundUpdates(sent, Lazy(sent, read), {})
     model, _ = FedNova().aggregate(start, {}, updates, 9)
     assert reads == 2 * list(range(9))  # once for the average, once for the changes
     shift = sum(client * (1 + client) for client in range(9)) / sum(1 + client for client in range(9))
@@ -210,7 +213,7 @@ def test_all_participants_of_a_round_have_room_in_memory(make_config):
     config = make_config(federation={"participation": 0.5})
     big = {"weight": torch.zeros(10 * 2**20)}
     assert memory_limit(config, big, 4) == 4 * 2 * 40 * 2**20
-    assert memory_limit(config, {"weight": torch.zeros(1)}, 4) == spill.IN_MEMORY
+    assert memory_limit(config, {"weight": torch.zeros(1)}, 4) == IN_MEMORY
 
 
 def test_states_keep_their_bits_on_the_way_to_arrays_and_back():

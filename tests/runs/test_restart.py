@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import resolve
-from kafal_pipeline.federation.between_rounds.checkpoints import Checkpoints
+from kafal_pipeline.federation.between_rounds import cycle_state
 from kafal_pipeline.lifecycle import current_run, resources, result_hooks
 from kafal_pipeline.lifecycle.runner import ResumableSequentialRunner
 from kafal_pipeline.models import build
@@ -81,16 +81,16 @@ def killed(folder, monkeypatch, saves=None, node=None, **params):
     """Run until a number of rounds is written down, or a node begins."""
     with monkeypatch.context() as patch:
         if saves is not None:
-            original = Checkpoints.save
+            original = cycle_state.save
             count = iter(range(1, 100))
 
-            def save(self, state):
-                original(self, state)
+            def save(state, store):
+                original(state, store)
                 if next(count) == saves:
-                    self.wait()
+                    store.wait()
                     raise Killed
 
-            patch.setattr(Checkpoints, "save", save)
+            patch.setattr(cycle_state, "save", save)
         else:
 
             def begin(*_arguments, **_options):
@@ -106,13 +106,13 @@ def killed(folder, monkeypatch, saves=None, node=None, **params):
 def rounds_done(monkeypatch):
     """(cycle, round) of every round that is trained from now on."""
     done = []
-    original = Checkpoints.save
+    original = cycle_state.save
 
-    def save(self, state):
+    def save(state, store):
         done.append((state.cycle, state.round))
-        original(self, state)
+        original(state, store)
 
-    monkeypatch.setattr(Checkpoints, "save", save)
+    monkeypatch.setattr(cycle_state, "save", save)
     return done
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from kedro.io import AbstractDataset
-
-from kafal_pipeline.catalog.states import read_state
-from kafal_pipeline.common.files import replacing_folder
+from kafal_pipeline.catalog.states import States, read_state
+from kafal_pipeline.common.files import replacing_folder, sync_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,27 +15,53 @@ if TYPE_CHECKING:
 SUFFIX = ".safetensors"
 
 
-class _Files(Mapping[str, Mapping[str, "Tensor"]]):
-    """The states in a folder, each read anew whenever it is asked for."""
+K = TypeVar("K")
+V = TypeVar("V")
 
-    def __init__(self, folder: Path, groups: list[str]) -> None:
-        self._folder, self._groups = folder, groups
 
-    def __getitem__(self, group: str) -> Mapping[str, Tensor]:
-        """Read a state; UserError with the file's name if it is not there or damaged."""
-        return read_state(self._folder / f"{group}{SUFFIX}")
+class Lazy(Mapping[K, V], Generic[K, V]):
+    """A mapping that makes a value each time it is asked for, and keeps none.
 
-    def __contains__(self, group: object) -> bool:
-        return group in self._groups
+    Parameters
+    ----------
+    keys
+        The keys.
+    make
+        Returns a key's value.
+    export
+        Writes the safetensors file of a key's value, where that is quicker than to make the value and write it.
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._groups)
+    Examples
+    --------
+    >>> dict(Lazy([1, 2], lambda key: 2 * key))
+    {1: 2, 2: 4}
+    """
+
+    def __init__(
+        self, keys: Iterable[K], make: Callable[[K], V], export: Callable[[K, Path], None] | None = None
+    ) -> None:
+        self._keys, self._make, self.export = dict.fromkeys(keys), make, export
+
+    def __getitem__(self, key: K) -> V:
+        """Make a value."""
+        if key not in self._keys:
+            raise KeyError(key)
+        return self._make(key)
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether a key is there, without making its value."""
+        return key in self._keys
+
+    def __iter__(self) -> Iterator[K]:
+        """Return the keys."""
+        return iter(self._keys)
 
     def __len__(self) -> int:
-        return len(self._groups)
+        """Return their number."""
+        return len(self._keys)
 
 
-class ManyStates(AbstractDataset[Mapping[str, Any], Mapping[str, Any]]):
+class ManyStates(States):
     """Named model states, a file each, of which one is in memory at a time: ``{group: {name: tensor}}``.
 
     Parameters
@@ -49,33 +72,23 @@ class ManyStates(AbstractDataset[Mapping[str, Any], Mapping[str, Any]]):
         Free-form, for plugins.
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._folder = Path(filepath)
-        self.metadata = metadata
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-        return self._folder
-
-    def load(self) -> Mapping[str, Mapping[str, Tensor]]:
+    def load(self) -> Mapping[str, Mapping[str, Tensor]]:  # type: ignore[override]
         """Return a mapping that reads a state, on the CPU, each time it is asked for it."""
-        files = sorted(self._folder.glob(f"*{SUFFIX}"))
-        return _Files(self._folder, [file.name.removesuffix(SUFFIX) for file in files])
+        files = {file.name.removesuffix(SUFFIX): file for file in sorted(self._filepath.glob(f"*{SUFFIX}"))}
+        return Lazy(files, lambda group: read_state(files[group]))
 
-    def save(self, data: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def save(self, data: Mapping[str, Mapping[str, Tensor]]) -> None:  # type: ignore[override]
         """Write all states, or nothing."""
         from safetensors.torch import save_file
 
-        with replacing_folder(self._folder) as temporary:
+        with replacing_folder(self._filepath) as temporary:
             for group in data:
                 file = temporary / f"{group}{SUFFIX}"
-                save_file({name: tensor.contiguous() for name, tensor in data[group].items()}, file)
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
+                if isinstance(data, Lazy) and data.export is not None:
+                    data.export(group, file)
+                else:
+                    save_file({name: tensor.contiguous() for name, tensor in data[group].items()}, file)
+                sync_file(file)
 
     def _exists(self) -> bool:
-        return self._folder.is_dir()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._folder.as_posix()}
+        return self._filepath.is_dir()

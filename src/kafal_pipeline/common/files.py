@@ -91,8 +91,7 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            sync_file(temporary)
             temporary.replace(path)
             sync_folder(path.parent)
         finally:
@@ -140,6 +139,12 @@ def dangling(path: Path) -> str | None:
         if place.is_symlink() and not place.exists():
             return f"{place}: is a link to {os.readlink(place)}, which is not there. Make it, or remove the link."
     return None
+
+
+def sync_file(path: Path) -> None:
+    """Have what a file holds survive a power failure."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from pathlib import Path
 
 from kafal_pipeline.common.errors import NotAllowed, UserError
 from kafal_pipeline.common.files import CannotWrite
 from kafal_pipeline.common.users_code import blamed
 from kafal_pipeline.config import Config
 from kafal_pipeline.data.pools import ClientPool
-from kafal_pipeline.federation.between_rounds.checkpoints import Checkpoints
-from kafal_pipeline.federation.between_rounds.client_states import ClientState, ClientStates, StoredStates
+from kafal_pipeline.federation.between_rounds import cycle_state
+from kafal_pipeline.federation.between_rounds.client_states import ClientState
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
-from kafal_pipeline.federation.between_rounds.lazy import RoundUpdates, Sent
-from kafal_pipeline.federation.between_rounds.spill import IN_MEMORY, Spill
+from kafal_pipeline.federation.between_rounds.lazy import RoundUpdates
+from kafal_pipeline.federation.between_rounds.store import IN_MEMORY, Store
 from kafal_pipeline.federation.failures import check_aggregated, problem_of, settle
 from kafal_pipeline.federation.participants import participants
 from kafal_pipeline.federation.workers.pool import Workers
@@ -24,7 +23,7 @@ from kafal_pipeline.federation.workers.tasks import TrainResult, TrainTask
 from kafal_pipeline.federation.workers.watching import begin_watching
 from kafal_pipeline.models.state import Arrays, State, size_in_bytes, to_arrays, to_state
 from kafal_pipeline.training.local import learning_rate
-from kafal_pipeline.update.base import Update
+from kafal_pipeline.update.base import ClientUpdate, Update
 from kafal_pipeline.update.checks import checked_aggregate
 from kafal_pipeline.update.factory import make_update
 
@@ -42,9 +41,8 @@ def train_cycle(
     cycle: int,
     workers: Workers,
     on_round: OnRound | None = None,
-    folder: Path | None = None,
+    store: Store | None = None,
     resumed: CycleState | None = None,
-    checkpoints: Checkpoints | None = None,
 ) -> CycleState:
     """Train the global model for one cycle.
 
@@ -62,12 +60,11 @@ def train_cycle(
         Where clients train.
     on_round
         Called after every round.
-    folder
-        Where the temporary file lies that holds what does not fit into `memory_limit`; the system's folder if None.
+    store
+        What the clients keep between rounds; by default of this call alone. One that is durable saves the rounds, and
+        training resumes after the last round that it opened with.
     resumed
-        Where an earlier call for the same cycle stood after a round: training goes on from there.
-    checkpoints
-        Where rounds are written down. Training goes on from the last one there, if there is one.
+        Where an earlier call for the same cycle stood after a round: training resumes from there, in memory.
 
     Raises
     ------
@@ -77,35 +74,26 @@ def train_cycle(
     if not any(len(pool.labelled) for pool in pools.values()):
         raise UserError("budget.initial: no client has a labelled sample to train on; raise it.")
     update = make_update(config.update)
-    store = Spill(memory_limit(config, global_state, len(pools)), folder)
-    state = resumed or CycleState(
-        cycle,
-        0,
-        global_state,
-        ClientStates(pools, store),
-        local_states=StoredStates("local", store),
-        broadcasts=StoredStates("broadcast", store),
-        watched=begin_watching(config, pools, cycle),
-    )
-    messages = StoredStates("message", store)
-    if checkpoints is not None:
-        checkpoints.load(state)
+    store = Store() if store is None else store
+    store.limit = memory_limit(config, global_state, len(pools))
+    state = resumed or cycle_state.begin(store, pools, global_state, cycle)
+    for client, watched in begin_watching(config, pools, cycle).items():
+        if client not in state.watched:
+            state.watched[client] = watched
+    messages = cycle_state.states(store, "message")
     begin = time.perf_counter() - state.seconds
     try:
         while state.round < config.federation.rounds:
             _train_round(state, config, pools, update, workers, messages)
             state.seconds = time.perf_counter() - begin
-            if checkpoints is not None:
-                checkpoints.save(state)
+            cycle_state.save(state, store)
             if on_round is not None:
                 on_round(state)
     except BaseException:
-        if checkpoints is not None:
-            with contextlib.suppress(CannotWrite):  # what ended the training is what counts
-                checkpoints.wait()
+        with contextlib.suppress(CannotWrite):  # what ended the training is what counts
+            store.wait()
         raise
-    if checkpoints is not None:
-        checkpoints.wait()
+    store.wait()
     return state
 
 
@@ -133,7 +121,7 @@ def _train_round(
     training = [client for client in chosen if len(pools[client].labelled)]
     broadcast = to_arrays(state.global_state)
     state.broadcasts[state.round] = to_state(broadcast)
-    sent: dict[int, Sent] = {}
+    sent: dict[int, ClientUpdate] = {}
     rows: dict[int, Row] = {}
     failed: dict[int, str] = {}
     for _, result in workers.run("train", _tasks(training, pools, state, update, broadcast)):
@@ -142,14 +130,15 @@ def _train_round(
         if problem is not None:
             failed[result.client] = problem
             continue
-        sent[result.client] = Sent(result.client, float(len(pool.labelled)), result.travel, result.parameters)
+        sent[result.client] = ClientUpdate({}, float(len(pool.labelled)), result.travel, result.parameters)
         _keep(state, result, config)
         if result.message:
             messages[result.client] = to_state(result.message)
     # Results come in any order; what is made of them goes by the clients' numbers.
     settle(failed, training, config, state.cycle, state.round)
     state.rows += [rows[client] for client in training]
-    updates = RoundUpdates([sent[client] for client in training if client in sent], state.local_states, messages)
+    in_order = {client: sent[client] for client in training if client in sent}
+    updates = RoundUpdates(in_order, state.local_states, messages)
     with blamed(f"cycle {state.cycle}, round {state.round}, all clients", update=update):
         aggregated = update.aggregate(state.global_state, state.server, updates, len(pools))
         model, server = checked_aggregate(aggregated, state.global_state)

@@ -6,13 +6,12 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 from kafal_pipeline.config import Config
 from kafal_pipeline.data.pools import ClientPool, cycle_budget
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, TrainedCycle
-from kafal_pipeline.federation.between_rounds.spill import Spill
+from kafal_pipeline.federation.between_rounds.store import Store, key_of
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.federation.workers.query_worker import QueryResult, QueryTask, SummaryResult
 from kafal_pipeline.models.state import Arrays, size_in_bytes, to_arrays
@@ -48,7 +47,7 @@ def query_cycle(
     cycle: int,
     workers: Workers,
     memory: Mapping[int, Arrays] | None = None,
-    folder: Path | None = None,
+    store: Store | None = None,
     on_wait: OnWait | None = None,
 ) -> QueryResults:
     """Let every client choose its budget for `cycle` with the models that the cycle before left behind.
@@ -68,8 +67,8 @@ def query_cycle(
         The cycle that the labels are for.
     memory
         By client, what its query returned as memory at the cycle before.
-    folder
-        Where the temporary file lies that holds models trained for queries if they are many; the system's if None.
+    store
+        Of models trained for queries; by default of this call alone.
     on_wait
         Called with the clients whose queries are being waited for, whenever they are others.
 
@@ -81,9 +80,9 @@ def query_cycle(
     clients = sorted(pools)
     _log_idle([client for client in clients if client not in trained.local_states], trained.cycle)
     make = partial(_task, config, pools, trained, cycle, memory or {}, to_arrays(trained.global_state))
-    told = _Told()
+    told = _Told(Store() if store is None else store)
     if summarises(make_query(config.query)):
-        told = _first_phase(partial(_asked, workers, "summarise", clients, make, on_wait), folder)
+        _first_phase(partial(_asked, workers, "summarise", clients, make, on_wait), told)
     answers: dict[int, QueryResult] = dict(
         _asked(workers, "select", clients, lambda client: told.add_to(make(client)), on_wait)
     )
@@ -98,14 +97,14 @@ def query_cycle(
 class _Told:
     """What the first phase of a query left behind, by client; models trained in it are too large to be in memory."""
 
+    models: Store
     summaries: dict[int, Arrays] = field(default_factory=dict)
     used: dict[int, frozenset[QueryModel]] = field(default_factory=dict)
     trained: dict[int, list[QueryModel]] = field(default_factory=dict)
-    models: Spill = field(default_factory=Spill)
 
     def add_to(self, task: QueryTask) -> QueryTask:
         """Return a client's task of the second phase."""
-        mine = {kind: self.models[task.client, kind] for kind in self.trained.get(task.client, [])}
+        mine = {kind: self.models[key_of(kind, task.client)] for kind in self.trained.get(task.client, [])}
         return replace(task, summaries=self.summaries, models={**task.models, **mine})
 
 
@@ -136,16 +135,15 @@ def _asked(
         yield clients[position], answer
 
 
-def _first_phase(asked: Callable[[], Iterator[tuple[int, SummaryResult]]], folder: Path | None) -> _Told:
+def _first_phase(asked: Callable[[], Iterator[tuple[int, SummaryResult]]], told: _Told) -> None:
     """Let all clients summarise."""
-    told, answers = _Told(models=Spill(folder=folder)), {}
+    answers = {}
     for client, answer in asked():
         for kind, model in answer.trained.items():
-            told.models[client, kind] = model
+            told.models[key_of(kind, client)] = model
         told.trained[client], told.used[client] = list(answer.trained), answer.models
         answers[client] = answer.summary
     told.summaries = dict(sorted(answers.items()))  # a sum over them goes by the clients' numbers
-    return told
 
 
 def _log_idle(idle: list[int], cycle: int) -> None:

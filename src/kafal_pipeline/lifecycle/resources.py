@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from kafal_pipeline.config import Config
     from kafal_pipeline.data import ImageData
-    from kafal_pipeline.federation.between_rounds.checkpoints import Checkpoints
     from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
+    from kafal_pipeline.federation.between_rounds.store import Store
     from kafal_pipeline.federation.workers.pool import Workers
     from kafal_pipeline.tracking.shared import SharedDelivery
 
@@ -51,21 +51,22 @@ class Runtime:
         """Have training write down its rounds, in the data of the project's folder."""
         self._project = project
 
-    def checkpoints(self, config: Config, cycle: int, pool: DataFrame) -> Checkpoints | None:
-        """Return where the rounds of a cycle are written down; None where no project keeps them."""
+    def store(self, config: Config, cycle: int, pool: DataFrame | None = None) -> Store:
+        """Return what keeps the clients' states in a cycle: durable, in a project's run that trains on a pool."""
+        from kafal_pipeline.federation.between_rounds.store import Store
+
         if self._project is None:
-            return None
-        from kafal_pipeline.federation.between_rounds.checkpoints import Checkpoints
+            return Store()
         from kafal_pipeline.runs import provenance  # only projects have runs
         from kafal_pipeline.runs.resume import checkpoint_folder
 
         found = provenance.read(self._project / provenance.OUTPUTS / config.run_path)
-        if found is None:  # what makes the results is not known, and whose a checkpoint would be
-            return None
+        folder = checkpoint_folder(self._project, config, cycle_name(cycle))
+        if found is None or pool is None:  # what makes the results is not known, and whose a checkpoint would be
+            return Store(folder.parent)
         owner = hashlib.sha256(json.dumps(dict(found.fingerprint), sort_keys=True).encode())
         owner.update(pool.to_csv(index=False).encode())
-        folder = checkpoint_folder(self._project, config, cycle_name(cycle))
-        return Checkpoints(folder, owner.hexdigest(), config.training.checkpoint_every)
+        return Store(folder, owner.hexdigest(), config.training.checkpoint_every)
 
     def workers(self, images: ImageData, config: Config) -> Workers:
         """Return the workers for this data and configuration; other ones end first."""
@@ -215,9 +216,9 @@ def keep_checkpoints(project: Path) -> None:
     _current.keep_checkpoints(project)
 
 
-def checkpoints(config: Config, cycle: int, pool: DataFrame) -> Checkpoints | None:
-    """Return where the rounds of a cycle are written down; None where no project keeps them."""
-    return _current.checkpoints(config, cycle, pool)
+def store(config: Config, cycle: int, pool: DataFrame | None = None) -> Store:
+    """Return what keeps the clients' states in a cycle: durable, in a project's run that trains on a pool."""
+    return _current.store(config, cycle, pool)
 
 
 def on_round(config: Config) -> Callable[[CycleState], None]:

@@ -35,8 +35,6 @@ FOLDERS = (
     "update",
 )
 IGNORED = (
-    "federation.between_rounds.checkpoint_files",  # a run is the same with and without checkpoints
-    "federation.between_rounds.checkpoints",
     "models.names",  # of the registries, only the entries that a run uses count
     "query.names",
     "update.names",

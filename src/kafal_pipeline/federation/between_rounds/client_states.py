@@ -1,15 +1,18 @@
-"""State that clients keep between the rounds of a cycle, with views of it in a store of arrays."""
+"""State that a client keeps between the rounds of a cycle, and views of what a store has of one kind."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import dataclass, field, fields
+from operator import index
+from typing import Any, Generic, SupportsIndex, TypeVar
 
 import numpy as np
 
-from kafal_pipeline.models.state import Arrays, State, to_state
+from kafal_pipeline.federation.between_rounds.store import key_of
+from kafal_pipeline.models.state import Arrays
 
-Store = MutableMapping[Hashable, Arrays]
+V = TypeVar("V")
 
 
 @dataclass
@@ -27,106 +30,67 @@ class ClientState:
 
 
 def to_record(state: ClientState) -> Arrays:
-    """Return all that a client keeps as one dictionary of arrays, which share the state's memory."""
-    record: Arrays = {"epochs": np.array(state.epochs), "steps": np.array(state.steps)}
-    groups = {"kept": state.kept, "batch_norm": state.batch_norm}
-    if state.momentum is not None:
-        record["has_momentum"] = np.array(True)  # none yet is not the same as one without entries
-        groups["momentum"] = state.momentum
-    return record | {f"{group}/{name}": array for group, arrays in groups.items() for name, array in arrays.items()}
+    """Return a dataclass of numbers and dictionaries of arrays as one such dictionary, which shares their memory."""
+    record: Arrays = {}
+    for name in (entry.name for entry in fields(state)):
+        value: Any = getattr(state, name)
+        if isinstance(value, dict):
+            record[f"{name}/"] = np.array(True)  # None is not the same as a dictionary without entries
+            record |= {f"{name}/{key}": array for key, array in value.items()}
+        elif value is not None:
+            record[name] = np.array(value)
+    return record
 
 
 def from_record(record: Arrays) -> ClientState:
     """Return what `to_record` was given."""
-    groups: dict[str, Arrays] = {"momentum": {}, "kept": {}, "batch_norm": {}}
+    values: dict[str, Any] = {}
     for key, array in record.items():
-        group, separator, name = key.partition("/")
-        if separator:
-            groups[group][name] = array
-    return ClientState(
-        groups["momentum"] if "has_momentum" in record else None,
-        int(record["epochs"]),
-        int(record["steps"]),
-        groups["kept"],
-        groups["batch_norm"],
-    )
+        name, in_dictionary, entry = key.partition("/")
+        if in_dictionary:
+            values.setdefault(name, {}).update({entry: array} if entry else {})
+        else:
+            values[name] = array.item()
+    return ClientState(**values)
 
 
-class ClientStates(MutableMapping[int, ClientState]):
-    """What each client keeps, in a store that may lie on disk: one record a client.
+class Kind(MutableMapping[int, V], Generic[V]):
+    """The values of one kind in a store, by client or round.
 
     Parameters
     ----------
-    clients
-        All clients; those without a record have the state of one that never trained.
     store
-        Where records lie, with the keys ``("client", number)``.
+        Where they lie, with the keys ``key_of(kind, number)``.
+    pack, unpack
+        Turn a value into the arrays that are stored, and back.
     """
 
-    def __init__(self, clients: Iterable[int], store: Store) -> None:
-        self._clients, self._store = dict.fromkeys(clients), store
+    def __init__(
+        self, store: MutableMapping[str, Arrays], kind: str, pack: Callable[[V], Arrays], unpack: Callable[[Arrays], V]
+    ) -> None:
+        self._store, self._kind, self._pack, self._unpack = store, kind, pack, unpack
 
-    def __getitem__(self, client: int) -> ClientState:
-        """Return what a client keeps; to change it, set it anew."""
-        if client not in self._clients:
-            raise KeyError(client)
-        record = self._store.get(("client", client))
-        return ClientState() if record is None else from_record(record)
+    def __getitem__(self, number: int) -> V:
+        """Return a value; to change it, set it again."""
+        return self._unpack(self._store[key_of(self._kind, number)])
 
-    def __setitem__(self, client: int, state: ClientState) -> None:
-        """Replace what a client keeps."""
-        self._clients[client] = None
-        self._store["client", client] = to_record(state)
-
-    def __delitem__(self, client: int) -> None:
-        """Forget a client."""
-        del self._clients[client]
-        self._store.pop(("client", client), None)
-
-    def __iter__(self) -> Iterator[int]:
-        """Return the clients."""
-        return iter(self._clients)
-
-    def __len__(self) -> int:
-        """Return their number."""
-        return len(self._clients)
-
-
-class StoredStates(MutableMapping[int, State]):
-    """Model states by number, in a store that may lie on disk.
-
-    Parameters
-    ----------
-    kind
-        What they are; their keys in the store are ``(kind, number)``.
-    store
-        Where they lie.
-    """
-
-    def __init__(self, kind: str, store: Store) -> None:
-        self._kind, self._store = kind, store
-        self._numbers: dict[int, None] = {}
-
-    def __getitem__(self, number: int) -> State:
-        """Return a state; its tensors must not be changed."""
-        if number not in self._numbers:
-            raise KeyError(number)
-        return to_state(self._store[self._kind, number])
-
-    def __setitem__(self, number: int, state: State) -> None:
-        """Keep a state on the CPU, without a copy."""
-        self._store[self._kind, number] = {name: tensor.numpy() for name, tensor in state.items()}
-        self._numbers[number] = None
+    def __setitem__(self, number: int, value: V) -> None:
+        """Replace a value."""
+        self._store[key_of(self._kind, number)] = self._pack(value)
 
     def __delitem__(self, number: int) -> None:
-        """Forget a state."""
-        del self._numbers[number]
-        del self._store[self._kind, number]
+        """Forget a value."""
+        del self._store[key_of(self._kind, number)]
 
     def __iter__(self) -> Iterator[int]:
         """Return the numbers."""
-        return iter(self._numbers)
+        names = (key.rpartition("_") for key in list(self._store))
+        return (int(number) for kind, _, number in names if kind == self._kind)
 
     def __len__(self) -> int:
         """Return how many there are."""
-        return len(self._numbers)
+        return sum(1 for _ in self)
+
+    def __contains__(self, number: object) -> bool:
+        """Tell whether there is a value, without reading it."""
+        return isinstance(number, SupportsIndex) and key_of(self._kind, index(number)) in self._store

@@ -1,66 +1,26 @@
-"""Mappings that make each value when it is read, so that a thousand models need not be in memory at once."""
+"""What the participants of a round send, read from where it lies one participant at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Generic, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 
 from torch import Tensor
 
 from kafal_pipeline.models.state import State
 from kafal_pipeline.update.base import ClientUpdate
 
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class Lazy(Mapping[K, V], Generic[K, V]):
-    """A mapping that makes a value each time it is asked for, and keeps none.
-
-    Parameters
-    ----------
-    makers
-        By key, what makes its value.
-
-    Examples
-    --------
-    >>> dict(Lazy({"two": lambda: 1 + 1}))
-    {'two': 2}
-    """
-
-    def __init__(self, makers: Mapping[K, Callable[[], V]]) -> None:
-        self._makers = makers
-
-    def __getitem__(self, key: K) -> V:
-        """Make a value."""
-        return self._makers[key]()
-
-    def __iter__(self) -> Iterator[K]:
-        """Return the keys."""
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        """Return their number."""
-        return len(self._makers)
-
 
 class Deferred(Mapping[str, Tensor]):
-    """A state that is read when it is first looked into, and kept from then on.
+    """A client's state that is read when it is first looked into, and kept from then on."""
 
-    Parameters
-    ----------
-    read
-        Returns it.
-    """
-
-    def __init__(self, read: Callable[[], State]) -> None:
-        self._read = read
+    def __init__(self, states: Mapping[int, State], client: int) -> None:
+        self._states, self._client = states, client
 
     @cached_property
     def _state(self) -> State:
-        return self._read()
+        return self._states[self._client]
 
     def __getitem__(self, name: str) -> Tensor:
         """Return a tensor."""
@@ -75,16 +35,6 @@ class Deferred(Mapping[str, Tensor]):
         return len(self._state)
 
 
-@dataclass(frozen=True)
-class Sent:
-    """What a participant sends, without its tensors; see `kafal_pipeline.update.base.ClientUpdate`."""
-
-    client: int
-    labels: float
-    travel: float
-    parameters: frozenset[str]
-
-
 class RoundUpdates(Sequence[ClientUpdate]):
     """What the participants of a round send, in their order.
 
@@ -94,24 +44,23 @@ class RoundUpdates(Sequence[ClientUpdate]):
     Parameters
     ----------
     sent
-        The participants'.
+        By participant, what it sends without its tensors.
     states, messages
-        Their tensors, by client; a client without a message sends none.
+        The tensors, by client; a client without a message sends none.
     """
 
-    def __init__(self, sent: Sequence[Sent], states: Mapping[int, State], messages: Mapping[int, State]) -> None:
-        self._sent, self._states, self._messages = sent, states, messages
+    def __init__(
+        self, sent: Mapping[int, ClientUpdate], states: Mapping[int, State], messages: Mapping[int, State]
+    ) -> None:
+        self._clients, self._sent, self._states, self._messages = list(sent), sent, states, messages
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         """Return one participant's update, or a list of them for a slice."""
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
-        sent = self._sent[index]
-        message: Mapping[str, Tensor] = {}
-        if sent.client in self._messages:
-            message = Deferred(partial(self._messages.__getitem__, sent.client))
-        state = Deferred(partial(self._states.__getitem__, sent.client))
-        return ClientUpdate(state, sent.labels, sent.travel, sent.parameters, message)
+        client = self._clients[index]
+        message = Deferred(self._messages, client) if client in self._messages else {}
+        return replace(self._sent[client], state=Deferred(self._states, client), message=message)
 
     def __len__(self) -> int:
         """Return the number of participants."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ def query(
     memory: States | None = None,
 ) -> tuple[DataFrame, dict[str, float], States]:
     """Let every client choose: the table of `queried_table`, what it cost, and what queries keep."""
+    from kafal_pipeline.federation.between_rounds.store import key_of
     from kafal_pipeline.federation.querying import query_cycle
     from kafal_pipeline.models.state import to_arrays, to_state
 
@@ -48,14 +49,13 @@ def query(
     checked_pool(pool, config, images, cycle - 1)
     start = time.perf_counter()
     trained = _trained(cycle - 1, check(global_model, "global_model"), local_models, rounds, check)
-    before = {_client_of(key): to_arrays(state) for key, state in (memory or {}).items()}
+    before = {_number(key): to_arrays(state) for key, state in (memory or {}).items()}
     workers = resources.workers(images, config)
-    chosen = query_cycle(
-        config, client_pools(pool), trained, cycle, workers, before, images.folder, resources.on_wait(config, cycle)
-    )
+    store, on_wait = resources.store(config, cycle), resources.on_wait(config, cycle)
+    chosen = query_cycle(config, client_pools(pool), trained, cycle, workers, before, store, on_wait)
     queried = queried_table(chosen.selections, images, images.clients_of(config.partition.method))
     cost = {"seconds": time.perf_counter() - start, "bytes": chosen.bytes_down + chosen.bytes_up}
-    kept = {_client_key(client): to_state(s.memory) for client, s in chosen.selections.items() if s.memory}
+    kept = {key_of("client", client): to_state(s.memory) for client, s in chosen.selections.items() if s.memory}
     return queried, cost, kept
 
 
@@ -104,7 +104,8 @@ def train(
     """Train the federation for one cycle: global model, what queries need of the clients, table of rounds, cost."""
     import pandas as pd
 
-    from kafal_pipeline.federation.between_rounds.lazy import Lazy
+    from kafal_pipeline.catalog.many_states import Lazy
+    from kafal_pipeline.federation.between_rounds.cycle_state import BROADCAST, CLIENT, WATCHED
     from kafal_pipeline.federation.cycle import train_cycle
     from kafal_pipeline.models.state import initial_state, to_state
 
@@ -115,7 +116,7 @@ def train(
         start = initial_state(config.model, **shape, seed=config.seed, cycle=cycle, image_size=size)
     else:
         start = checker(config, images, cycle - 1)(previous_model, "global_model")
-    workers = resources.workers(images, config)
+    workers, store = resources.workers(images, config), resources.store(config, cycle, pool)
     done = train_cycle(
         config,
         client_pools(checked_pool(pool, config, images, cycle)),
@@ -123,14 +124,11 @@ def train(
         cycle,
         workers,
         resources.on_round(config),
-        images.folder,
-        checkpoints=resources.checkpoints(config, cycle, pool),
+        store,
     )
-    kept: dict[str, Callable[[], State]] = {}
-    kept |= {_client_key(client): partial(done.local_states.__getitem__, client) for client in done.local_states}
-    kept |= {_broadcast_key(round_): partial(done.broadcasts.__getitem__, round_) for round_ in done.broadcasts}
-    kept |= {_watched_key(client): partial(to_state, arrays) for client, arrays in done.watched.items()}
-    return done.global_state, Lazy(kept), pd.DataFrame(done.rows), {"seconds": done.seconds}
+    kept = [key for key in store if key.rpartition("_")[0] in (BROADCAST, CLIENT, WATCHED)]
+    local_models = Lazy(kept, lambda key: to_state(store[key]), store.export)
+    return done.global_state, local_models, pd.DataFrame(done.rows), {"seconds": done.seconds}
 
 
 def evaluate(
@@ -177,39 +175,29 @@ def evaluate(
     }
 
 
-def _client_key(client: int) -> str:
-    return f"client_{client:05d}"
-
-
-def _client_of(key: str) -> int:
-    return int(key.rsplit("_", 1)[1])
-
-
-def _watched_key(client: int) -> str:
-    return f"watched_{client:05d}"
-
-
-def _broadcast_key(round_: int) -> str:
-    return f"broadcast_{round_:05d}"
+def _number(key: str) -> int:
+    return int(key.rpartition("_")[2])
 
 
 def _trained(cycle: int, global_model: State, local_models: States, rounds: DataFrame, check: Check) -> Any:
     """Put together what a finished cycle left behind for queries."""
+    from kafal_pipeline.catalog.many_states import Lazy
     from kafal_pipeline.evaluation.rounds import aggregated
-    from kafal_pipeline.federation.between_rounds.cycle_state import TrainedCycle
-    from kafal_pipeline.federation.between_rounds.lazy import Lazy
+    from kafal_pipeline.federation.between_rounds.cycle_state import BROADCAST, CLIENT, WATCHED, TrainedCycle
+    from kafal_pipeline.federation.between_rounds.store import key_of
     from kafal_pipeline.models.state import to_arrays
 
-    def read(key: str) -> Callable[[], State]:
-        return lambda: check(local_models[key], f"local_models/{key}")
+    def read(kind: str, number: int) -> State:
+        key = key_of(kind, number)
+        return check(local_models[key], f"local_models/{key}")
 
     last = aggregated(rounds).groupby("client")["round"].max()  # a client that failed keeps what it had before
     downloaded = {int(client): int(last[client]) for client in last.index}
     return TrainedCycle(
         cycle,
         global_model,
-        local_states=Lazy({client: read(_client_key(client)) for client in downloaded}),
+        local_states=Lazy(downloaded, partial(read, CLIENT)),
         downloaded=downloaded,
-        broadcasts=Lazy({round_: read(_broadcast_key(round_)) for round_ in set(downloaded.values())}),
-        watched={_client_of(key): to_arrays(local_models[key]) for key in local_models if key.startswith("watched_")},
+        broadcasts=Lazy(set(downloaded.values()), partial(read, BROADCAST)),
+        watched={_number(key): to_arrays(local_models[key]) for key in local_models if key.startswith(WATCHED)},
     )
