@@ -12,7 +12,7 @@ import numpy as np
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData, check_origin
 from kafal_pipeline.data.pools import annotate, client_pools, initial_pool, label_counts
-from kafal_pipeline.lifecycle import resources
+from kafal_pipeline.lifecycle.resources import Resources
 from kafal_pipeline.pipelines.annotations import DataFrame, Parameters, State, States
 from kafal_pipeline.pipelines.fal.checks import Check, checked_pool, checker, in_table
 
@@ -30,6 +30,7 @@ def draw_initial_pool(
 
 
 def query(
+    resources: Resources,
     cycle: int,
     pool: DataFrame,
     global_model: State,
@@ -51,7 +52,7 @@ def query(
     trained = _trained(cycle - 1, check(global_model, "global_model"), local_models, rounds, check)
     before = {_number(key): to_arrays(state) for key, state in (memory or {}).items()}
     workers = resources.workers(images, config)
-    store, on_wait = resources.store(config, cycle), resources.on_wait(config, cycle)
+    store, on_wait = resources.store(config, cycle), resources.progress.on_wait(config, cycle)
     chosen = query_cycle(config, client_pools(pool), trained, cycle, workers, before, store, on_wait)
     queried = queried_table(chosen.selections, images, images.clients_of(config.partition.method))
     cost = {"seconds": time.perf_counter() - start, "bytes": chosen.bytes_down + chosen.bytes_up}
@@ -99,7 +100,12 @@ def annotate_queried(
 
 
 def train(
-    cycle: int, pool: DataFrame, images: ImageData, parameters: Parameters, previous_model: State | None = None
+    resources: Resources,
+    cycle: int,
+    pool: DataFrame,
+    images: ImageData,
+    parameters: Parameters,
+    previous_model: State | None = None,
 ) -> tuple[State, States, DataFrame, dict[str, float]]:
     """Train the federation for one cycle: global model, what queries need of the clients, table of rounds, cost."""
     import pandas as pd
@@ -123,7 +129,7 @@ def train(
         start,
         cycle,
         workers,
-        resources.on_round(config),
+        resources.progress.on_round(config),
         store,
     )
     kept = [key for key in store if key.rpartition("_")[0] in (BROADCAST, CLIENT, WATCHED)]
@@ -132,6 +138,7 @@ def train(
 
 
 def evaluate(
+    resources: Resources,
     cycle: int,
     global_model: State,
     pool: DataFrame,
@@ -158,7 +165,7 @@ def evaluate(
     asked = pool.loc[pool["labelled_in_cycle"] == cycle, "label"]
     histogram = np.bincount(asked, minlength=images.num_classes)
     labels = int(label_counts(pool, images.num_classes).sum())
-    resources.on_evaluation(config, cycle, labels, measures["accuracy"])
+    resources.progress.on_evaluation(config, cycle, labels, measures["accuracy"])
     return {
         "cycle": cycle,
         "labels": labels,
