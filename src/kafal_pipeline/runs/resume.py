@@ -149,12 +149,7 @@ def _differences(run: Layout) -> list[str]:
 def check(run: Layout, *, cycles: bool = True) -> None:
     """Check that the results on disk, if there are any, were made with the same parameters.
 
-    Parameters
-    ----------
-    run
-        The run that uses them.
-    cycles
-        Whether its cycles continue: then images, split and code must be the same too.
+    Where `cycles` continue, images, split and code must be the same too.
 
     Raises
     ------
