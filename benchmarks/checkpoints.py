@@ -29,7 +29,7 @@ from kafal_pipeline.federation.between_rounds.store import Store
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.models.state import initial_state
-from matrix import parameters
+from protocol import parameters
 
 RESULTS = Path(__file__).parent / "results" / "checkpoints.json"
 

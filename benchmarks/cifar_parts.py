@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kafal_pipeline.common.files import write_with
+from kafal_pipeline.common.files import replacing
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.data.image_batches import Levels, batches
 
@@ -33,9 +33,15 @@ def pack(source: Path, folder: Path, parts: int = 2) -> list[Path]:
             packed[f"{split}_ends"] = np.cumsum([len(picture) for picture in pictures])
             packed[f"{split}_labels"] = own[f"{split}_labels"].ravel().astype(np.uint8)
         path = folder / f"{source.stem}_{index + 1}_of_{parts}.npz"
-        write_with(path, lambda name, packed=packed: _save(name, packed))
+        save(path, packed)
         paths.append(path)
     return paths
+
+
+def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write an .npz, all of it or nothing."""
+    with replacing(path) as temporary, temporary.open("wb") as file:  # numpy would add .npz to the temporary name
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def load(paths: Sequence[Path]) -> ImageData:
@@ -64,11 +70,6 @@ def load(paths: Sequence[Path]) -> ImageData:
         mean,
         std,
     )
-
-
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:  # numpy would add .npz to the temporary name
-        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _encoded(image: np.ndarray) -> bytes:

@@ -2,9 +2,10 @@
 
     python benchmarks/gpu_trial.py --data cifar10.npz --split kafal_cifar10_alpha0.1_10clients.json --out results
 
-Needs torch, numpy, pandas, scikit-learn, scipy, safetensors and Pillow, not Kedro, MLflow, DVC or pydantic. Writes
-`trial.json` (measures, seconds, samples a second and memory of every cycle) and, after every round, `state.npz`: the
-same command resumes from there after a kill or the end of `--budget-seconds`.
+Needs torch, numpy, pandas, scikit-learn, scipy, safetensors, Pillow, pydantic and PyYAML, not Kedro, MLflow or DVC.
+Writes `trial.json` (measures, seconds, samples a second and memory of every cycle), of which `gpu_report.py` makes a
+report, and, after every round, `state.npz`: the same command resumes from there after a kill or the end of
+`--budget-seconds`.
 
 `--pack` writes the images of --data in two parts small enough to carry, and ends: `--data part_1 part_2` reads them.
 """
@@ -32,20 +33,24 @@ import cifar_parts
 import measure
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import write_json
+from kafal_pipeline.common.registry import create
+from kafal_pipeline.config import Config, Strategy, resolve
 from kafal_pipeline.data import ImageData, client_pools, initial_pool, make_partition, split_table
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.federation.workers.tasks import TrainTask
 from kafal_pipeline.models.state import initial_state, to_arrays
+from kafal_pipeline.query import QUERIES
 from kafal_pipeline.training.devices import choose_device
-from protocol import CIFAR10, Section, configuration, merged
+from kafal_pipeline.update import UPDATES
+from protocol import parameters, plain
 from trial import Trial, samples_of
 
-LABEL = "cifar10_gpu_trial"
-"""A data set's name of its own, so that a trial is never taken for a run of the machine that reports on it."""
+PRESET, LABEL = "cifar10", "cifar10_gpu_trial"
+"""The folder of conf/ that has the published protocol, and what a report calls the data set, as no run does."""
 
 
 def window(
-    values: dict[str, Any], data: ImageData, split: list[np.ndarray], *, cudnn_benchmark: bool = True, turns: int = 3
+    config: Config, data: ImageData, split: list[np.ndarray], *, cudnn_benchmark: bool = True, turns: int = 3
 ) -> dict[str, Any]:
     """Samples a second of the engine and of the published way of working, on clients of the first cycle, in turns.
 
@@ -56,7 +61,7 @@ def window(
     """
     import published
 
-    config = configuration({**values, "update": CIFAR10["update"]})
+    config = config.model_copy(update={"update": Strategy.model_validate("kcfu")})
     pools = client_pools(initial_pool(split, data.train_labels, config.budget, config.cycles, config.seed))
     shape = {"in_channels": data.channels, "num_classes": data.num_classes}
     state = to_arrays(initial_state(config.model, **shape, seed=config.seed, cycle=0))
@@ -89,16 +94,15 @@ def window(
         work = {"engine": engine, "published": as_published}
         for warm in work.values():
             warm()
-        rates: dict[str, list[float]] = {name: [] for name in work}
-        for turn in range(turns):
-            for name in list(work)[:: -1 if turn % 2 else 1]:
-                rates[name].append(measure.rate(work[name]))
-    ratios = [one / other for one, other in zip(rates["engine"], rates["published"], strict=True)]
-    return {
-        **{f"{name}_samples_per_second": measure.spread(found) for name, found in rates.items()},
-        "ratio": measure.spread(ratios),
-        "turns": turns,
-    }
+        rates = [measure.in_turn(work, turn) for turn in range(turns)]
+    rows = [
+        {
+            **{f"{name}_samples_per_second": found[name] for name in work},
+            "ratio": found["engine"] / found["published"],
+        }
+        for found in rates
+    ]
+    return {**measure.spreads(rows), "turns": turns}
 
 
 def forget(device: torch.device) -> None:
@@ -120,27 +124,36 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def trial_values(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the protocol's values with what the command line changes."""
-    training = {"precision": options.precision, "device": options.device, "local_epochs": options.epochs}
-    training |= {"processes": options.lanes, "cuda_graphs": options.cuda_graphs}
-    changes: dict[str, Any] = {
+def configuration(options: argparse.Namespace) -> Config:
+    """Return the published protocol's configuration with what the command line changes."""
+    values = parameters(PRESET) | {
         "seed": options.seed,
         "cycles": options.cycles,
-        "query": {"name": options.query, "label": options.query},
-        "update": {"name": options.update, "label": options.update},
-        "federation": {"rounds": options.rounds},
-        "training": training,
+        "query": options.query,
+        "update": options.update,
+        "dataset": {"name": options.label},
+    }
+    values["federation"]["rounds"] = options.rounds
+    values["training"] |= {
+        "precision": options.precision,
+        "device": options.device,
+        "local_epochs": options.epochs,
+        "processes": options.lanes or "auto",
+        "cuda_graphs": options.cuda_graphs,
     }
     if options.split:
-        changes["partition"] = {"path": str(options.split.absolute())}
-    return merged(CIFAR10, changes)
+        values["partition"]["path"] = str(options.split.absolute())
+    config = resolve(values)
+    create("query", config.query.name, config.query.options, QUERIES)  # wrong names are errors before hours of training
+    create("update", config.update.name, config.update.options, UPDATES)
+    return config
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; its defaults are the published protocol."""
+    preset = resolve(parameters(PRESET))
+    training = preset.training
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    federation, training = CIFAR10["federation"], CIFAR10["training"]
     parser.add_argument(
         "--data", type=Path, nargs="+", required=True, help="one .npz with MedMNIST's keys, or its parts"
     )
@@ -148,16 +161,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".")))
     parser.add_argument("--label", default=LABEL, help="what the report calls the data set")
     parser.add_argument("--pack", action="store_true", help="write --data in parts into --out, and end")
-    parser.add_argument("--query", default=CIFAR10["query"]["name"])
-    parser.add_argument("--update", default=CIFAR10["update"]["name"])
-    parser.add_argument("--seed", type=int, default=CIFAR10["seed"])
-    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default=training["precision"])
-    parser.add_argument("--device", default=training["device"])
+    parser.add_argument("--query", default=preset.query.name)
+    parser.add_argument("--update", default=preset.update.name)
+    parser.add_argument("--seed", type=int, default=preset.seed)
+    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default=training.precision)
+    parser.add_argument("--device", default=training.device)
     parser.add_argument("--lanes", type=int, help="clients side by side on a GPU; default: ten")
-    parser.add_argument("--cycles", type=int, default=CIFAR10["cycles"])
-    parser.add_argument("--rounds", type=int, default=federation["rounds"])
-    parser.add_argument("--epochs", type=int, default=training["local_epochs"])
-    parser.add_argument("--cuda-graphs", action=argparse.BooleanOptionalAction, default=training["cuda_graphs"])
+    parser.add_argument("--cycles", type=int, default=preset.cycles)
+    parser.add_argument("--rounds", type=int, default=preset.federation.rounds)
+    parser.add_argument("--epochs", type=int, default=training.local_epochs)
+    parser.add_argument("--cuda-graphs", action=argparse.BooleanOptionalAction, default=training.cuda_graphs)
     parser.add_argument(
         "--cudnn-benchmark",
         action=argparse.BooleanOptionalAction,
@@ -167,13 +180,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--window", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--trial", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--budget-seconds", type=float, default=float("inf"))
-    options = parser.parse_args(arguments)
-    options.lanes = options.lanes or training["processes"]
-    return options
+    return parser.parse_args(arguments)
 
 
 @contextlib.contextmanager
-def workers_for(data: ImageData, config: Section, cudnn_benchmark: bool) -> Iterator[Workers]:
+def workers_for(data: ImageData, config: Config, cudnn_benchmark: bool) -> Iterator[Workers]:
     """Make the engine's workers, and set whether cuDNN searches for the fastest algorithms, which they turn on."""
     with Workers(data, config) as workers:
         torch.backends.cudnn.benchmark = cudnn_benchmark
@@ -190,18 +201,17 @@ def main(arguments: list[str] | None = None) -> int:
     results_path = options.out / "trial.json"
     results: dict[str, Any] = json.loads(results_path.read_text()) if results_path.is_file() else {}
     try:
-        values = trial_values(options)
-        data, config = cifar_parts.load(options.data), configuration(values)
+        config, data = configuration(options), cifar_parts.load(options.data)
         split = make_partition(data.train_labels, config.partition, config.seed)
         table = split_table(split, data.train_labels, data.num_classes).to_dict("records")
-        results |= {"dataset": options.label, "values": values, "split_table": table, "finished": False}
+        results |= {"dataset": options.label, "values": plain(config), "split_table": table, "finished": False}
         if options.window and "window" not in results:
-            results["window"] = window(values, data, split, cudnn_benchmark=options.cudnn_benchmark)
+            results["window"] = window(config, data, split, cudnn_benchmark=options.cudnn_benchmark)
             print(results["window"], flush=True)
             write_json(results_path, results, indent=2)
         if options.trial:
             forget(choose_device(options.device))
-            trial = Trial(values, data, split, options.out, start + options.budget_seconds)
+            trial = Trial(config, data, split, options.out, start + options.budget_seconds)
             with workers_for(data, config, options.cudnn_benchmark) as workers:
                 results["finished"] = trial.run(workers)
             results["cycles"] = trial.state.curve

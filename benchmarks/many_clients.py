@@ -23,8 +23,8 @@ import torch
 
 import measure
 from kafal_pipeline.common.machine import cores
-from kafal_pipeline.config import Config, DatasetConfig, resolve
-from kafal_pipeline.data import ImageData, open_store
+from kafal_pipeline.config import Config, resolve
+from kafal_pipeline.data import ImageData
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.data.store.read import read_store
 from kafal_pipeline.federation.between_rounds.store import Store
@@ -36,15 +36,6 @@ from kafal_pipeline.models.state import initial_state
 IMAGES, LABELLED, ACTIVE, ROUNDS = 50, 32, 10, 20
 FEW, MANY = 10, 1000
 RESULTS = Path(__file__).parent / "results" / "many_clients.json"
-
-
-def noise(folder: Path) -> ImageData:
-    """Return as many noise images as the most clients have."""
-    rng, size = np.random.default_rng(0), IMAGES * MANY
-    images, labels = rng.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8), np.arange(size) % 10
-    path = folder / "noise.npz"
-    np.savez(path, train_images=images, train_labels=labels, test_images=images[:10], test_labels=labels[:10])
-    return open_store(DatasetConfig(name="benchmark", path=str(path)), folder, folder / "images")
 
 
 def configuration(clients: int, rounds: int, *, all_at_last: bool) -> Config:
@@ -136,7 +127,7 @@ def main() -> None:
         remember(Path(options.remember[0]), int(options.remember[1]))
         return
     with tempfile.TemporaryDirectory() as name:
-        data = noise(Path(name))
+        data = measure.noise(Path(name))
         memory = {
             f"peak_memory_mb_{clients}": measure.peak_memory(
                 [sys.argv[0], "--remember", str(data.folder), str(clients)],
@@ -144,9 +135,7 @@ def main() -> None:
             for clients in (FEW, 100, MANY)
         }
         rows = turns(data, options.turns)
-    results: dict[str, object] = {
-        key: measure.spread(values) for key in rows[0] if (values := [row[key] for row in rows])
-    }
+    results = measure.spreads(rows)
     ratios = [row["ratio_step_time"] for row in rows]
     results["ratio_step_time_mean"] = statistics.mean(ratios)
     if len(ratios) > 1:

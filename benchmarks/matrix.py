@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from kafal_pipeline.common.machine import cores
 from kafal_pipeline.config import resolve
@@ -34,18 +33,9 @@ from kafal_pipeline.pipelines.fal import nodes
 from kafal_pipeline.pipelines.partition import nodes as partition
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.update import UPDATES
+from protocol import parameters
 
-CONF = Path(__file__).parents[1] / "conf"
 FIELDS = ("query", "update", "seed", "aulc", "final_accuracy", "final_balanced_accuracy", "cpu_seconds", "error")
-
-
-def parameters(env: str) -> dict[str, Any]:
-    """The parameters of an environment, an environment's sections on top of the base's."""
-    values = yaml.safe_load((CONF / "base" / "parameters.yml").read_text())
-    if env != "base":
-        for key, value in yaml.safe_load((CONF / env / "parameters.yml").read_text()).items():
-            values[key] = {**values[key], **value} if isinstance(value, dict) else value
-    return values
 
 
 def trial(env: str, query: str, update: str, seed: int) -> dict[str, Any]:
@@ -69,11 +59,11 @@ def _measured(values: dict[str, Any]) -> dict[str, Any]:
         images = open_store(config.dataset, Path(folder), Path(folder) / "images")
         splits, _, origin = partition.split_clients(images, values)
         pool = nodes.draw_initial_pool(splits, origin, images, values)
-        metrics, trained, memory = [], None, None
+        metrics, trained, memory = [], None, ()
         for cycle in range(config.cycles):
             queried = cost = None
             if trained is not None:
-                queried, cost, memory = nodes.query(cycle, pool, *trained, images, values, *memory_of(memory))
+                queried, cost, *memory = nodes.query(cycle, pool, *trained, images, values, *memory)
                 pool = nodes.annotate_queried(cycle, pool, queried, images, values)
             model, local, rounds, seconds = nodes.train(
                 cycle, pool, images, values, None if trained is None else trained[0]
@@ -82,11 +72,6 @@ def _measured(values: dict[str, Any]) -> dict[str, Any]:
             trained = (model, local, rounds)
     found = summary(learning_curve(metrics), config)
     return {key: found[key] for key in FIELDS if key in found}
-
-
-def memory_of(memory: Any) -> tuple[Any, ...]:
-    """What a query keeps from one cycle to the next, if there is a cycle before."""
-    return () if memory is None else (memory,)
 
 
 def main() -> int:

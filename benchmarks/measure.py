@@ -10,7 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
+
+from kafal_pipeline.config import DatasetConfig
+from kafal_pipeline.data import ImageData, open_store
 
 
 def rate(work: Callable[[], int]) -> float:
@@ -18,6 +22,20 @@ def rate(work: Callable[[], int]) -> float:
     start = time.perf_counter()
     samples = work()
     return samples / (time.perf_counter() - start)
+
+
+def in_turn(works: Mapping[str, Callable[[], int]], turn: int) -> dict[str, float]:
+    """Samples a second of each piece of work, backwards in odd turns."""
+    return {name: rate(works[name]) for name in list(works)[:: -1 if turn % 2 else 1]}
+
+
+def noise(folder: Path) -> ImageData:
+    """Return 50,000 noise images of CIFAR-10's size, in a store in `folder`."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (50_000, 32, 32, 3), dtype=np.uint8), np.arange(50_000) % 10
+    path = folder / "noise.npz"
+    np.savez(path, train_images=images, train_labels=labels, test_images=images[:10], test_labels=labels[:10])
+    return open_store(DatasetConfig(name="benchmark", path=str(path)), folder, folder / "images")
 
 
 def product_peak(dtype: torch.dtype, threads: int, size: int = 1024, seconds: float = 2.0) -> float:
@@ -66,6 +84,11 @@ def peak_memory(arguments: list[str]) -> float:
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median, smallest and largest of the turns."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def spreads(rows: Sequence[Mapping[str, float]]) -> dict[str, object]:
+    """Spread of each figure over the turns, a row each."""
+    return {key: spread([row[key] for row in rows]) for key in rows[0]}
 
 
 def write(file: Path, results: Mapping[str, object]) -> None:

@@ -46,10 +46,7 @@ RESULTS = Path(__file__).parent / "results" / "training.json"
 def load(path: str | None, folder: Path) -> ImageData:
     """Return CIFAR-10, or noise of its size."""
     if path is None:
-        rng = np.random.default_rng(0)
-        path = str(folder / "noise.npz")
-        images, labels = rng.integers(0, 256, (50_000, 32, 32, 3), dtype=np.uint8), np.arange(50_000) % 10
-        np.savez(path, train_images=images, train_labels=labels, test_images=images[:10], test_labels=labels[:10])
+        return measure.noise(folder)
     return open_store(DatasetConfig(name="benchmark", path=path), folder, folder / "images")
 
 
@@ -163,7 +160,7 @@ def digits_turns(folder: Path, turns: int) -> Iterator[dict[str, float]]:
             "digits": lambda: engine.train(10 * clients),
         }
         for turn in range(turns):
-            rates = {name: measure.rate(works[name]) for name in list(works)[:: -1 if turn % 2 else 1]}
+            rates = measure.in_turn(works, turn)
             yield {
                 **{f"{name}_samples_per_second": rates[name] for name in works},
                 "ratio_digits_published": rates["digits"] / rates["digits_published"],
@@ -188,10 +185,7 @@ def main() -> None:
                 cifar_turns(data, options.turns, lacking), digits_turns(folder, options.turns), strict=True
             )
         ]
-    results: dict[str, object] = {
-        key: measure.spread(values) for key in turns[0] if (values := [item[key] for item in turns])
-    }
-    results |= {
+    results = measure.spreads(turns) | {
         **lacking,
         "peak_memory_mb": measure.spread(memory),
         "processor": processor(),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 import trial_state
+from kafal_pipeline.config import Config
 from kafal_pipeline.data import ImageData, annotate, client_pools, initial_pool, label_counts
 from kafal_pipeline.evaluation.measures import entropy
 from kafal_pipeline.evaluation.model_measures import evaluate
@@ -20,7 +20,7 @@ from kafal_pipeline.federation.prediction import predict_test
 from kafal_pipeline.federation.querying import query_cycle
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.models.state import initial_state
-from protocol import Section, configuration
+from protocol import plain
 from trial_state import TrialState
 
 
@@ -33,8 +33,8 @@ class Trial:
 
     Parameters
     ----------
-    values
-        Its configuration as plain values.
+    config
+        Its configuration.
     data, split
         The images, and each client's training indices.
     out
@@ -43,21 +43,12 @@ class Trial:
         When to stop, on `time.monotonic`'s clock.
     """
 
-    def __init__(
-        self, values: dict[str, Any], data: ImageData, split: list[np.ndarray], out: Path, deadline: float
-    ) -> None:
-        self.values, self.config, self.data, self.out, self.deadline = (
-            values,
-            configuration(values),
-            data,
-            out,
-            deadline,
-        )
+    def __init__(self, config: Config, data: ImageData, split: list[np.ndarray], out: Path, deadline: float) -> None:
+        self.config, self.data, self.deadline = config, data, deadline
         self.path = out / "state.npz"
         if self.path.is_file():
-            self.state = trial_state.load(self.path, values)
+            self.state = trial_state.load(self.path, plain(config))
         else:
-            config = self.config
             self.state = TrialState(initial_pool(split, data.train_labels, config.budget, config.cycles, config.seed))
 
     def run(self, workers: Workers) -> bool:
@@ -84,7 +75,7 @@ class Trial:
             nonlocal last
             now = time.monotonic()
             state.training, state.seconds = training, spent + now - before
-            trial_state.save(self.path, self.values, state)
+            trial_state.save(self.path, plain(config), state)
             print(f"cycle {cycle}, round {training.round}: {now - last:.2f} s", flush=True)
             if time.monotonic() + 1.5 * (now - last) > self.deadline:
                 raise OutOfTime
@@ -145,7 +136,7 @@ class Trial:
         state.queried_bytes = answer.bytes_down + answer.bytes_up
 
 
-def samples_of(steps: float, labels: float, config: Section) -> int:
+def samples_of(steps: float, labels: float, config: Config) -> int:
     """Training samples, labelled and unlabelled, of one client's round."""
     training = config.training
     return int(steps * training.batch_size + training.local_epochs * labels)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+import cifar_parts
 from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.common.files import write_with
 from kafal_pipeline.data.pools import COLUMNS
 from kafal_pipeline.federation.cycle import ClientState, CycleState
 from kafal_pipeline.models.state import Arrays, to_arrays, to_state
@@ -70,7 +70,7 @@ def save(path: Path, values: dict[str, Any], state: TrialState) -> None:
         ],
     }
     arrays[META] = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
-    write_with(path, lambda name: _write(name, arrays))
+    cifar_parts.save(path, arrays)
 
 
 def load(path: Path, values: dict[str, Any]) -> TrialState:
@@ -123,8 +123,3 @@ def _clients(rows: list[dict[str, Any]], parts: dict[str, Arrays]) -> Iterator[t
         momentum, kept, batch_norm = (parts[f"clients/{client}/{name}"] for name in CLIENT_ARRAYS)
         own = momentum if row["momentum"] else None
         yield client, ClientState(own, row["epochs"], row["steps"], kept, batch_norm)
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:  # numpy would add .npz to the temporary name
-        np.savez(file, **arrays)  # type: ignore[arg-type]

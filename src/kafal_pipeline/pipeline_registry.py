@@ -8,7 +8,6 @@ from kedro.pipeline import Pipeline
 
 from kafal_pipeline.lifecycle import current_run
 from kafal_pipeline.pipelines import compare, data, doctor, fal, partition, report
-from kafal_pipeline.runs import gpu_trial
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -19,7 +18,6 @@ def register_pipelines() -> dict[str, Pipeline]:
     root = current_run.root()
     data_pipeline, partition_pipeline = data.create_pipeline(root), partition.create_pipeline(root)
     trial = fal.create_pipeline(cycles) + report.create_pipeline(cycles)
-    carried = current_run.session().runtime_params.get(gpu_trial.KEY)
     whole = data_pipeline + partition_pipeline + trial
     return {
         "__default__": whole,
@@ -28,6 +26,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "partition": partition_pipeline,
         "trial": trial,
         "compare": data_pipeline + compare.create_pipeline(current_run.session()),
-        "report": report.create_pipeline(cycles) if carried is None else report.create_trial_pipeline(str(carried)),
+        "report": report.create_pipeline(cycles),
         "doctor": doctor.create_pipeline(root),
     }

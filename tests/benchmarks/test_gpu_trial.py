@@ -10,15 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 
-from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.evaluation import CycleMetrics
 
 ROOT = Path(__file__).parents[2]
-ABSENT = ("pydantic", "pydantic_core", "kedro", "kedro_datasets", "mlflow", "dvc", "filelock", "omegaconf", "rich")
-ABSENT += ("matplotlib", "torchvision", "psutil", "yaml")
+ABSENT = ("kedro", "kedro_datasets", "mlflow", "dvc", "filelock", "omegaconf", "rich")
+ABSENT += ("matplotlib", "torchvision", "psutil")
 BARE = f"""
 import runpy, sys
 class Absent:
@@ -65,21 +62,29 @@ def bare(*arguments):
     return [sys.executable, "-c", BARE, *arguments]
 
 
-def test_values_are_those_of_the_environment(gpu_trial):
+def test_the_configuration_is_that_of_the_environment(gpu_trial):
     from omegaconf import OmegaConf
 
     from kafal_pipeline.config import resolve
-    from protocol import CIFAR10
+    from protocol import plain
 
     written = [OmegaConf.load(ROOT / "conf" / name / "parameters.yml") for name in ("base", "cifar10")]
-    resolved = resolve(OmegaConf.to_container(OmegaConf.merge(*written))).model_dump()
-    assert {key: resolved[key] for key in CIFAR10} == CIFAR10
-    assert set(resolved) - set(CIFAR10) == {"preset", "dataset", "tracking", "restart"}
-    assert gpu_trial.trial_values(gpu_trial.parse(["--data", "x.npz"])) == CIFAR10
+    expected = resolve(OmegaConf.to_container(OmegaConf.merge(*written)))
+    config = gpu_trial.configuration(gpu_trial.parse(["--data", "x.npz"]))
+    assert plain(config) == plain(expected)
+    assert config.dataset.name == "cifar10_gpu_trial"
+
+
+@pytest.mark.parametrize(
+    ("option", "part"), [("--rounds=0", "federation.rounds: found 0"), ("--query=ksass", "Did you mean 'ksas'")]
+)
+def test_an_option_that_is_not_allowed_is_an_error_before_anything_is_read(gpu_trial, tmp_path, capsys, option, part):
+    assert gpu_trial.main(["--data", "nowhere.npz", option, "--out", str(tmp_path)]) == 1
+    assert part in capsys.readouterr().err
 
 
 def test_a_killed_trial_on_a_bare_machine_goes_on_to_the_same_curve(gpu_trial, files, tmp_path):
-    """Without pydantic, Kedro and the others; the reference runs in this process, which has them."""
+    """Without Kedro and the others; the reference runs in this process, which has them."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert gpu_trial.main([*files, "--no-window", "--out", str(whole)]) == 0
     command = bare(*files, "--no-window", "--out", str(killed))
@@ -108,24 +113,15 @@ def test_a_trial_out_of_time_says_so_and_ends_later(gpu_trial, files, tmp_path):
     assert curve(parts) == curve(whole)
 
 
-def report(project, pipeline="report", **params):
-    bootstrap_project(project)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        KedroSession.create(project_path=project, runtime_params=params) as session,
-    ):
-        patch.chdir(project)
-        session.run(pipeline_names=[pipeline])
+@pytest.fixture
+def gpu_report(gpu_trial):
+    import gpu_report
+
+    return gpu_report
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory, copy_of_project):
-    """A copy of the project, without images, splits or runs."""
-    return copy_of_project(tmp_path_factory.mktemp("project"))
-
-
-def test_a_trial_is_reported_like_a_run_without_its_images(gpu_trial, files, tmp_path, project, capsys):
-    out = tmp_path / "out"
+def test_a_trial_is_reported_like_a_run_without_its_images(gpu_trial, gpu_report, files, tmp_path, capsys):
+    out, folder = tmp_path / "out", tmp_path / "new/report"
     gpu_trial.main([*files, "--no-window", "--update", "fedavg", "--precision", "bf16", "--out", str(out)])
     written = json.loads((out / "trial.json").read_text())
     rows = written["cycles"]
@@ -134,9 +130,8 @@ def test_a_trial_is_reported_like_a_run_without_its_images(gpu_trial, files, tmp
     assert rows[1]["bytes_sent"] > rows[0]["bytes_sent"] > 0  # KSAS asks for models besides those of the rounds
     capsys.readouterr()
 
-    report(project, trial=str(out / "trial.json"))
+    assert gpu_report.main([str(out / "trial.json"), str(folder)]) == 0
 
-    folder = project / "data/08_reporting/cifar10_gpu_trial/ksas-fedavg/seed_0"
     curve = pd.read_csv(folder / "learning_curve.csv")
     for name in ("cycle", "labels", "labelled_fraction", "accuracy", "balanced_accuracy", "macro_f1", "bytes_sent"):
         assert curve[name].tolist() == [row[name] for row in rows], name
@@ -150,7 +145,10 @@ def test_a_trial_is_reported_like_a_run_without_its_images(gpu_trial, files, tmp
     assert (summary["dataset"], summary["update"]) == ("cifar10_gpu_trial", "fedavg")
     assert summary["cost"]["peak_memory_mb"] == written["peak_memory_mb"]
     assert summary["trial"]["finished"]
-    assert len(list(folder.glob("*.png"))) == 4
+    figures = {f"{name}.png" for name in ("learning_curve", "client_classes", "confusion_matrix", "queried_classes")}
+    tables = {"summary.json", "learning_curve.csv", "classes.csv", "clients.csv"}
+    assert {path.name for path in folder.iterdir()} == figures | tables
+    assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in figures)
     assert summary["final_auroc_macro"] == rows[1]["auroc_macro"]
     assert pd.read_csv(folder / "classes.csv")["auroc"].tolist() == rows[1]["per_class_auroc"]
     shown = capsys.readouterr().out
@@ -169,9 +167,10 @@ ROW |= {"bytes_sent": 8, "skipped_client_rounds": 0, "steps": 4, "samples": 1000
 @pytest.fixture
 def trial_file(gpu_trial, tmp_path):
     """A function that writes the file of an unfinished trial on a GPU, with changes."""
+    from protocol import plain
 
     def write(**changes):
-        values = gpu_trial.trial_values(gpu_trial.parse(["--data", "x.npz", "--device", "cuda:7"]))
+        values = plain(gpu_trial.configuration(gpu_trial.parse(["--data", "x.npz", "--device", "cuda:7"])))
         content = {"dataset": gpu_trial.LABEL, "values": values, "finished": False, "cycles": [ROW]}
         content |= {"split_table": [{"client": 0, "class": 1, "count": 3}], "device": "NVIDIA H200", "torch": "2"}
         content |= {"peak_memory_mb": 4000.0, "peak_gpu_memory_mb": 3000.0, **changes}
@@ -182,8 +181,8 @@ def trial_file(gpu_trial, tmp_path):
     return write
 
 
-def test_an_unfinished_trial_of_a_gpu_is_reported_as_far_as_it_came(trial_file, project, capsys):
-    report(project, trial=trial_file())
+def test_an_unfinished_trial_of_a_gpu_is_reported_as_far_as_it_came(gpu_report, trial_file, tmp_path, capsys):
+    assert gpu_report.main([trial_file(), str(tmp_path / "report")]) == 0
     shown = capsys.readouterr().out
     assert "1 of 6 cycles" in shown
     assert "500 samples/s (NVIDIA H200, fp32)" in shown
@@ -205,28 +204,23 @@ def test_an_unfinished_trial_of_a_gpu_is_reported_as_far_as_it_came(trial_file, 
         ({"dataset": "../up"}, "trial.json: dataset.name"),
     ],
 )
-def test_files_that_are_of_no_trial(trial_file, project, changes, part):
-    with pytest.raises(UserError) as raised:
-        report(project, trial=trial_file(**changes))
-    assert part in str(raised.value)
+def test_files_that_are_of_no_trial(gpu_report, trial_file, tmp_path, capsys, changes, part):
+    assert gpu_report.main([trial_file(**changes), str(tmp_path / "report")]) == 1
+    assert part in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
 
 
-@pytest.mark.parametrize(
-    ("params", "pipeline", "part"),
-    [
-        ({"trial": "nowhere/trial.json"}, "report", "nowhere/trial.json: cannot be read"),
-        ({"trial": "conf"}, "report", "conf: cannot be read"),
-        ({"trial": "pyproject.toml"}, "report", "pyproject.toml: damaged"),
-        ({"seed": 3}, "report", "--params: seed: a trial has its own parameters"),
-        ({"run": "digits/ksas-kcfu/seed_0"}, "report", "--params: run: a trial"),
-        ({}, "fal", "kedro run --pipeline report"),
-        ({}, "doctor", "kedro run --pipeline report"),
-    ],
-)
-def test_mistakes_about_trials(trial_file, project, params, pipeline, part):
-    with pytest.raises(UserError) as raised:
-        report(project, pipeline, **{"trial": trial_file(), **params})
-    assert part in str(raised.value)
+def test_files_that_cannot_be_read_or_written(gpu_report, trial_file, tmp_path, capsys):
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "file").touch()
+    for arguments, part in (
+        ((tmp_path / "nowhere.json", tmp_path / "report"), "nowhere.json: cannot be read"),
+        ((tmp_path, tmp_path / "report"), "cannot be read"),
+        ((tmp_path / "broken.json", tmp_path / "report"), "broken.json: damaged"),
+        ((trial_file(), tmp_path / "file"), f"File exists: '{tmp_path / 'file'}'"),
+    ):
+        assert gpu_report.main([*map(str, arguments)]) == 1
+        assert part in capsys.readouterr().err
 
 
 def test_another_trials_state_is_refused(gpu_trial, files, tmp_path, capsys):
@@ -281,9 +275,9 @@ def test_both_contestants_are_warm_and_only_the_engines_cudnn_searches(gpu_trial
     monkeypatch.setattr(gpu_trial, "samples_of", lambda *_: 1)
     monkeypatch.setattr(gpu_trial.measure, "rate", lambda work: work() + 1.0)
     options = gpu_trial.parse([*files, *([] if switch else ["--no-cudnn-benchmark"])])
-    values, data = gpu_trial.trial_values(options), cifar_parts.load(options.data)
+    config, data = gpu_trial.configuration(options), cifar_parts.load(options.data)
     split = [np.arange(client, 300, 10) for client in range(10)]
-    gpu_trial.window(values, data, split, cudnn_benchmark=options.cudnn_benchmark)
+    gpu_trial.window(config, data, split, cudnn_benchmark=options.cudnn_benchmark)
     engine, other = ("train", 10, switch), ("published", 2, False)
     assert calls == [engine, other, engine, other, other, engine, engine, other]
     assert torch.backends.cudnn.benchmark is switch

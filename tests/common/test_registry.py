@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 
 import pytest
+import torch
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.registry import check_name, create
@@ -57,6 +59,34 @@ def test_a_users_file_that_fails_is_named_with_its_line(tmp_path, monkeypatch, t
     monkeypatch.delitem(sys.modules, "broken_query", raising=False)
     with pytest.raises(UserError, match=message):
         create("query", "broken_query.Mine", {}, QUERIES)
+
+
+@dataclass(frozen=True)
+class Own:
+    """A user's class with an option that it needs, a type that pydantic does not know, and a rule of its own."""
+
+    low: int
+    high: int = 10
+    _start: torch.Tensor | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        if self.low > self.high:
+            raise ValueError("low is above high")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"query\.low: found {}; field required"),
+        ({"low": "x", "high": "y"}, r"query\.low: found 'x'; input .*; query\.high: found 'y'; input"),
+        ({"low": 11}, "low is above high"),
+    ],
+)
+def test_the_rules_of_a_users_class(options, message):
+    name = f"{Own.__module__}.{Own.__name__}"
+    assert create("query", name, {"low": "3"}, {}) == Own(3)
+    with pytest.raises(UserError, match=message):
+        create("query", name, options, {})
 
 
 def test_every_registered_name_makes_an_instance():

@@ -738,8 +738,6 @@ CONTRADICTIONS = {
     "a saved run that is not there": ("run=digits/ksas-kcfu/seed_9", "run"),
     "a saved run outside": ("run=../../etc", "run"),
     "a saved run with parameters": ("run=digits/ksas-kcfu/seed_9,seed=3", "seed"),
-    "a trial that is not there": ("trial=nowhere/trial.json", "trial"),
-    "a trial that is none": ("trial=short.json", "trial"),
     "a section twice": ("seed.x=1", "seed"),
     "a label that climbs": ("query={name: ksas, label: ../../up}", "query.label"),
 }

@@ -9,11 +9,11 @@ import inspect
 import re
 import traceback
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, get_type_hints
 
 from kafal_pipeline.common.errors import UserError, did_you_mean
-from kafal_pipeline.common.options import InvalidOptions, as_arguments, as_instance
+from kafal_pipeline.common.options import check_options
 
 DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
@@ -53,27 +53,29 @@ def create(kind: str, name: str, options: Mapping[str, Any], entries: Mapping[st
     UserError
         If the name or an option is unknown, or an option's value is not allowed.
     """
-    cls: Any = load(kind, name, entries)
+    cls = load(kind, name, entries)
     preset = entries[name].options if name in entries else {}
     values = {**preset, **options}
     if not is_dataclass(cls):
         raise UserError(f"{kind}: found {name!r}, which is not a dataclass; its fields are its options.")
-    names = [item.name for item in fields(cls) if item.init]
-    unknown = [key for key in values if key not in names]
-    if unknown:
-        hint = did_you_mean(unknown[0], names) if names else f"{name} has no options."
-        raise UserError(f"{kind}.{unknown[0]}: unknown option. {hint}")
-    missing = sorted(getattr(cls, "__abstractmethods__", ()))
-    if missing and isinstance(cls, type):
+    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
         raise UserError(lacking(kind, name, cls, missing[0]))
     try:
-        return as_instance(cls, values)
-    except InvalidOptions as error:
-        raise UserError("; ".join(_explain(kind, *problem) for problem in error.problems)) from None
-    except (Exception, SystemExit) as error:  # in a user's `__post_init__`
+        return cls(**check_options(kind, name, _fields(cls), values))
+    except (Exception, SystemExit) as error:  # in a user's annotations, or in `__post_init__`
         if isinstance(error, UserError) or name in entries:
             raise
         raise UserError(f"{kind}: making {name!r} with its options failed: {error!r}") from error
+
+
+def _fields(cls: Any) -> dict[str, tuple[Any, Any]]:
+    """Return the annotation of each option of a dataclass, and ``...`` where there is no default."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {
+        item.name: (hints[item.name], ... if item.default is item.default_factory is MISSING else None)
+        for item in fields(cls)
+        if item.init
+    }
 
 
 def lacking(kind: str, name: str, cls: type, method: str) -> str:
@@ -122,24 +124,17 @@ def keyword_options(
     options = {
         item.name: item for item in parameters if item.name not in given and item.kind is not item.VAR_POSITIONAL
     }
-    unknown = [key for key in values if key not in options]
-    if unknown:
-        hint = did_you_mean(unknown[0], options) if options else f"{name} has no options."
-        raise UserError(f"{kind}.{unknown[0]}: unknown option. {hint}")
-    kinds: dict[str, tuple[Any, Any]] = {
+    annotations: dict[str, tuple[Any, Any]] = {
         key: (
             Any if item.annotation is item.empty else item.annotation,
             ... if item.default is item.empty else item.default,
         )
         for key, item in options.items()
     }
-    try:
-        return as_arguments(kinds, values)
-    except InvalidOptions as error:
-        raise UserError("; ".join(_explain(kind, *problem) for problem in error.problems)) from None
+    return check_options(kind, name, annotations, values)
 
 
-def load(kind: str, name: str, entries: Mapping[str, Entry]) -> Any:
+def load(kind: str, name: str, entries: Mapping[str, Entry]) -> type[Any]:
     """Import and return the class that `name` stands for; UserError if there is none."""
     check_name(kind, name, entries)
     target = entries[name].target if name in entries else ":".join(name.rsplit(".", 1))
@@ -169,8 +164,3 @@ def load(kind: str, name: str, entries: Mapping[str, Entry]) -> Any:
     if not isinstance(cls, type):
         raise UserError(f"{kind}: found {name!r}, which is no class.")
     return cls
-
-
-def _explain(kind: str, location: tuple[int | str, ...], found: Any, message: str) -> str:
-    key = ".".join([kind, *(str(part) for part in location)])
-    return f"{key}: found {found!r}; {message[0].lower()}{message[1:]}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import TYPE_CHECKING
 
 from kafal_pipeline.common.errors import NotAllowed, UserError
 from kafal_pipeline.common.files import CannotWrite
 from kafal_pipeline.common.users_code import blamed
+from kafal_pipeline.config import Config
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.federation.between_rounds import cycle_state
 from kafal_pipeline.federation.between_rounds.client_states import ClientState
@@ -26,10 +26,6 @@ from kafal_pipeline.training.local import learning_rate
 from kafal_pipeline.update.base import ClientUpdate, Update
 from kafal_pipeline.update.checks import checked_aggregate
 from kafal_pipeline.update.factory import make_update
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
-
 
 Row = dict[str, int | float]
 """Of the table ``rounds``; `failed` says that the client was left out of the round."""

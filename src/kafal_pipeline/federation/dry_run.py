@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from kafal_pipeline.common.errors import NotAllowed, UserError
 from kafal_pipeline.common.users_code import blamed
+from kafal_pipeline.config import Config
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.federation.cycle import train_cycle
@@ -24,9 +25,6 @@ from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.devices import single_thread
 from kafal_pipeline.update.factory import make_update
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
 
 logger = logging.getLogger(__name__)
 

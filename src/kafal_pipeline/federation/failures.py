@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.config import Config
 from kafal_pipeline.federation.workers.tasks import TrainResult
 from kafal_pipeline.models.state import Arrays, State
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
 
 logger = logging.getLogger(__name__)
 

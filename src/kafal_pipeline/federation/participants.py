@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from kafal_pipeline.common.randomness import Purpose, numpy_generator
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import FederationConfig
+from kafal_pipeline.config import FederationConfig
 
 
 def participants(

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from kafal_pipeline.config import Config
 from kafal_pipeline.data.pools import ClientPool, cycle_budget
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, TrainedCycle
 from kafal_pipeline.federation.between_rounds.store import Store, key_of
@@ -17,9 +18,6 @@ from kafal_pipeline.models.state import Arrays, size_in_bytes, to_arrays
 from kafal_pipeline.query.base import Selection, summarises
 from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.query.pool import QueryModel
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
 
 logger = logging.getLogger(__name__)
 

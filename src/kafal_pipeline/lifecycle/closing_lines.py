@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kafal_pipeline.common.errors import masked
 from kafal_pipeline.tracking.addresses import SERVERS, kind_of, served_by_ui
@@ -43,28 +43,6 @@ def aligned(lines: Sequence[tuple[str, str]]) -> str:
     """Return names and what is said of them, in two columns."""
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name.ljust(width)}  {line}" for name, line in lines)
-
-
-def format_trial(summary: Mapping[str, Any], folder: Path | str) -> str:
-    """Return the lines about a trial that another machine has done: its speed and memory, and where the report lies.
-
-    Parameters
-    ----------
-    summary
-        The report's summary: `cost` and `trial` are read.
-    folder
-        Its folder.
-    """
-    cost, trial = summary["cost"], summary["trial"]
-    gpu = f", {cost['peak_gpu_memory_mb']:,.0f} MB on the GPU" if "peak_gpu_memory_mb" in cost else ""
-    lines = [
-        ("Training", f"{cost['samples_per_second']:,.0f} samples/s ({trial['device']}, {trial['precision']})"),
-        ("Most memory", f"{cost['peak_memory_mb']:,.0f} MB{gpu}"),
-        ("Summary, tables, figures", str(folder)),
-    ]
-    if not trial["finished"]:
-        lines.insert(0, ("Not finished", f"{summary['cycles']} of {trial['cycles']} cycles; its command resumes it"))
-    return aligned(lines)
 
 
 def side_by_side(config: Config, page: str | None) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from kafal_pipeline.config.compare import CompareConfig, instead_of, resolve_com
 from kafal_pipeline.config.resolve import ConfigError
 from kafal_pipeline.models import MODELS
 from kafal_pipeline.query import QUERIES
-from kafal_pipeline.runs import gpu_trial, saved_run
+from kafal_pipeline.runs import saved_run
 from kafal_pipeline.update import UPDATES
 
 T = TypeVar("T")
@@ -62,13 +62,9 @@ def activate(config_loader: Any, root: Path = Path()) -> Config:
     """
     global _active, _session, _going_on, _running, _doing  # noqa: PLW0603 - see above
     _going_on, _running, _doing = False, False, None
-    given, place = config_loader.runtime_params or {}, None
+    given = config_loader.runtime_params or {}
     if _given is not None:
         config_loader["parameters"] = dict(_given)
-    elif gpu_trial.KEY in given:
-        gpu_trial.check_alone(given)
-        config_loader["parameters"] = gpu_trial.read(given[gpu_trial.KEY]).parameters
-        place = f"--params: {gpu_trial.KEY}: {given[gpu_trial.KEY]}"
     elif saved_run.KEY in given:
         saved_run.check_alone(given)
         config_loader["parameters"] = saved_run.parameters_of(root, given[saved_run.KEY])
@@ -78,7 +74,7 @@ def activate(config_loader: Any, root: Path = Path()) -> Config:
         check_strategies(config)
         return config
 
-    config = _located(config_loader, checked, place)
+    config = _located(config_loader, checked)
     conf = None if config_loader.conf_source is None else str(config_loader.conf_source)
     _active, _session = config, Session(root, config_loader.env, conf, given)
     return config
@@ -125,15 +121,12 @@ def broken_file() -> str | None:
     return parameter_files.broken(conf, [_session.env or "local", "base"])
 
 
-def _located(config_loader: Any, check: Callable[[], T], place: str | None = None) -> T:
-    """Do a check whose problems are led by `place`; None: by where each key was read."""
+def _located(config_loader: Any, check: Callable[[], T]) -> T:
+    """Do a check whose problems are led by where each key was read."""
     try:
         return check()
     except ConfigError as error:
-        lines = [
-            f"{place or parameter_files.source(config_loader, key)}: {key}: {sentence}"
-            for key, sentence in error.problems
-        ]
+        lines = [f"{parameter_files.source(config_loader, key)}: {key}: {sentence}" for key, sentence in error.problems]
         raise UserError("\n".join(lines)) from None
 
 

@@ -15,8 +15,8 @@ from kedro.pipeline.node import Node
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.lifecycle import current_run, resources
 from kafal_pipeline.lifecycle.result_hooks import check_named, check_there
-from kafal_pipeline.runs import gpu_trial, provenance, resume, saved_run
 from kafal_pipeline.runs import lock as run_lock
+from kafal_pipeline.runs import provenance, resume, saved_run
 from kafal_pipeline.runs.layout import FIRST_NODE
 from kafal_pipeline.tracking.journal import COMPARISONS
 from kafal_pipeline.tracking.progress import Progress
@@ -51,10 +51,10 @@ class ProjectHooks:
                 "Clients train side by side as it is: training.processes."
             )
         names = {node.name for node in pipeline.nodes}
-        given = [key for key in (saved_run.KEY, gpu_trial.KEY) if key in current_run.session().runtime_params]
-        if given and any(not name.startswith("report.") for name in names):
+        saved = saved_run.KEY in current_run.session().runtime_params
+        if saved and any(not name.startswith("report.") for name in names):
             raise UserError(
-                f"--params: {given[0]}: only the report can be made of a saved run: kedro run --pipeline report."
+                f"--params: {saved_run.KEY}: only the report can be made of a saved run: kedro run --pipeline report."
             )
         current_run.note_training(any(name.endswith(".train") for name in names))
         if any(name.startswith("compare.") for name in names):
@@ -103,17 +103,14 @@ class ProjectHooks:
             resources.close_workers()  # nothing trains or predicts any more
         if node.name == "report.summarise":
             from kafal_pipeline.evaluation.table import format_table
-            from kafal_pipeline.lifecycle.closing_lines import format_trial, next_steps
+            from kafal_pipeline.lifecycle.closing_lines import next_steps
 
             config, here = current_run.active(), "trial" not in outputs["summary"]
             made_on = provenance.processor_of(current_run.root(), config) if here else None
             table = format_table(outputs["learning_curve"], made_on)
             folder = REPORTING / config.run_path
-            summary = outputs["summary"]
             self._journals = JOURNALS / config.run_path
-            self._closing_lines = lambda page: "\n\n".join(
-                [table, format_trial(summary, folder) if "trial" in summary else next_steps(config, folder, page)]
-            )
+            self._closing_lines = lambda page: f"{table}\n\n{next_steps(config, folder, page)}"
         if node.name == "compare.plan":
             from kafal_pipeline.lifecycle.closing_lines import aligned, side_by_side
 

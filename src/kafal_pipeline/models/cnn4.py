@@ -6,10 +6,9 @@ import math
 from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
-
-from kafal_pipeline.common.options import Field
 
 
 class CNN4(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,11 @@ from torch import Tensor, nn
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.registry import keyword_options, lacking, load
 from kafal_pipeline.common.users_code import blamed
+from kafal_pipeline.config import ModelConfig
 from kafal_pipeline.models.names import MODELS
 from kafal_pipeline.models.network import Network
 from kafal_pipeline.models.normalisation import replace_batch_norm, take_any_batch
 from kafal_pipeline.models.pretrained import load_pretrained
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import ModelConfig
 
 SHAPE = ("in_channels", "num_classes")
 """What a network's constructor is given by position."""
@@ -53,8 +51,6 @@ def build(
         If the name is unknown, the class is no `Network`, an option is not allowed, or the file is not of its weights.
     """
     if isinstance(model, str):
-        from kafal_pipeline.config import ModelConfig  # absent where the models run without a configuration
-
         model = ModelConfig(name=model)
     config = model
     cls = network_class(config)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,10 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kafal_pipeline.common.randomness import Purpose, torch_generator
+from kafal_pipeline.config import ModelConfig
 from kafal_pipeline.models import build
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import ModelConfig
 
 State = dict[str, Tensor]
 Arrays = dict[str, NDArray[np.generic]]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import Selection
 from kafal_pipeline.query.compose import compose
 from kafal_pipeline.query.margin import Margin

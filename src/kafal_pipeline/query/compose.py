@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field, JsonValue
 
 from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.common.options import Field, JsonValue
 from kafal_pipeline.common.registry import create
 from kafal_pipeline.query.base import NOTHING, ScoreQuery, Scores, Selection, by_score, check_scores, chosen
 from kafal_pipeline.query.geometry.points import Space

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.registry import create, lacking
+from kafal_pipeline.config import Strategy
 from kafal_pipeline.query.base import Query
 from kafal_pipeline.query.names import QUERIES
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Strategy
 
 
 def make_query(strategy: Strategy) -> Query:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
-from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import Selection
 from kafal_pipeline.query.compose import compose
 from kafal_pipeline.query.entropy import Entropy

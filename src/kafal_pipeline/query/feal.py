@@ -8,9 +8,9 @@ from typing import Annotated
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
-from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import ScoreQuery, Scores, Selection, by_score, chosen, filled
 from kafal_pipeline.query.geometry.points import blocks, points_of
 from kafal_pipeline.query.pool import PoolView

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import Scores, Selection, by_score, chosen, filled
 from kafal_pipeline.query.geometry.k_means import k_means, nearest_to_centres
 from kafal_pipeline.query.geometry.points import blocks, points_of

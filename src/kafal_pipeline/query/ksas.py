@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import ScoreQuery, Scores
 from kafal_pipeline.query.pool import PoolView
 

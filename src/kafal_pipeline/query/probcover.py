@@ -7,9 +7,9 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import Selection
 from kafal_pipeline.query.geometry.k_means import k_means
 from kafal_pipeline.query.geometry.points import Points, points_of

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import ScoreQuery, Scores
 from kafal_pipeline.query.parts.disagreement import mutual_information
 from kafal_pipeline.query.pool import PoolView, QueryModel

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import ScoreQuery, Scores
 from kafal_pipeline.query.entropy import Entropy
 from kafal_pipeline.query.ksas import KSAS

@@ -8,8 +8,8 @@ from typing import Annotated
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
-from kafal_pipeline.common.options import Field
 from kafal_pipeline.query.base import Scores, Selection, by_score, chosen, filled
 from kafal_pipeline.query.geometry.k_means import k_means
 from kafal_pipeline.query.geometry.points import Points, blocks, points_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-if TYPE_CHECKING:
-    from kafal_pipeline.config import AugmentationConfig
+from kafal_pipeline.config import AugmentationConfig
 
 
 class Pixels:

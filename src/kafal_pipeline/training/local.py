@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from kafal_pipeline.config import TrainingConfig
 from kafal_pipeline.training.batches import labelled_batches, unlabelled_batches
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
@@ -15,9 +15,6 @@ from kafal_pipeline.training.precision import in_precision
 from kafal_pipeline.training.recording import Recordings
 from kafal_pipeline.training.step import Step, Workspace
 from kafal_pipeline.update.base import Correction, Update
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import TrainingConfig
 
 
 @dataclass(frozen=True)

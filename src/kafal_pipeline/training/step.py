@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
 from kafal_pipeline.common.errors import NotAllowed, kind_of
+from kafal_pipeline.config import TrainingConfig
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
 from kafal_pipeline.update.base import Correction, StepView, Update
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import TrainingConfig
 
 
 @dataclass

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from kafal_pipeline.common.options import Field
 from kafal_pipeline.update.base import StepView
 from kafal_pipeline.update.fedavg import FedAvg
 

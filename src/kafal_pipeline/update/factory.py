@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.registry import create
+from kafal_pipeline.config import Strategy
 from kafal_pipeline.update.base import Update
 from kafal_pipeline.update.names import UPDATES
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Strategy
 
 
 def make_update(strategy: Strategy) -> Update:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from kafal_pipeline.common.options import Field
+from pydantic import Field
+
 from kafal_pipeline.update.base import Correction, State
 from kafal_pipeline.update.fedavg import FedAvg
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from kafal_pipeline.common.options import Field
 from kafal_pipeline.update.base import StepView, Update
 from kafal_pipeline.update.losses import CROSS_ENTROPY, LabelledLoss, Loss
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import torch
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from kafal_pipeline.common.errors import UserError, did_you_mean
-from kafal_pipeline.common.options import BeforeValidator, Field
 from kafal_pipeline.common.registry import keyword_options
 
 Weight = Annotated[float, Field(ge=0, le=100)]

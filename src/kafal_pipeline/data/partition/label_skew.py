@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.config import PartitionConfig
 from kafal_pipeline.data.partition.quantity import apportioned, draw_until_large_enough
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import PartitionConfig
 
 
 def dirichlet(labels: NDArray[np.int64], config: PartitionConfig, rng: np.random.Generator) -> list[NDArray[np.int64]]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from kafal_pipeline.config import LongTailConfig
+from kafal_pipeline.config import LongTailConfig
 
 
 def long_tail_sizes(largest: int, classes: int, config: LongTailConfig) -> list[int]:

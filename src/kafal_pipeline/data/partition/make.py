@@ -5,20 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.randomness import Purpose, numpy_generator
+from kafal_pipeline.config import PartitionConfig
 from kafal_pipeline.data.partition.label_skew import dirichlet, dirichlet_balanced, shards
 from kafal_pipeline.data.partition.long_tail import long_tail_indices
 from kafal_pipeline.data.partition.quantity import iid, quantity_skew
 from kafal_pipeline.data.partition.split import check_split, read_split
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import PartitionConfig
 
 METHODS = {
     "iid": iid,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.config import Config
 from kafal_pipeline.data.images import ImageData
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
 
 
 def split_origin(config: Config, images: ImageData) -> dict[str, Any]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kafal_pipeline.common.errors import UserError
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import PartitionConfig
+from kafal_pipeline.config import PartitionConfig
 
 MAX_DRAWS = 1000
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from kafal_pipeline.common.errors import UserError, did_you_mean
+from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.sources import digits, folder, npz, published
 from kafal_pipeline.data.sources.base import RawData, Source, reading
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import DatasetConfig
 
 NAMED = {"digits": digits.source, **dict.fromkeys(published.SETS, published.source)}
 """Data sets that need no file of the user's."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.sources.base import RawData, Source
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import DatasetConfig
 
 TEST_EVERY = 5
 

@@ -8,18 +8,15 @@ import os
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.sources.base import RawData, Source, reading
 from kafal_pipeline.data.sources.checks import as_name, number_clients
 from kafal_pipeline.data.sources.image_files import ImageFiles, common_shape
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import DatasetConfig
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 CLIENTS = {split: f"{split}_clients.csv" for split in ("train", "test")}

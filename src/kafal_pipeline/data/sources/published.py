@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.sources.base import RawData, Source
 from kafal_pipeline.data.sources.checks import as_images, as_integers, check_classes
 from kafal_pipeline.data.sources.download import download
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import DatasetConfig
 
 IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 EMNIST = tuple(

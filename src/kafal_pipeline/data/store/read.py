@@ -9,19 +9,17 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.locks import alone
+from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.images import ImageData
 from kafal_pipeline.data.sources import Source, find_source
 from kafal_pipeline.data.store import write as store_writer
 from kafal_pipeline.data.store.fingerprint import as_written, content_digest, stat_digest, unchanged, write_note
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import DatasetConfig
 
 logger = logging.getLogger(__name__)
 

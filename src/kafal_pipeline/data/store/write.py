@@ -8,18 +8,16 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import replacing_folder, write_json
+from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.image_batches import Levels, Pixels, batches, resized
 from kafal_pipeline.data.sources import RawData
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import DatasetConfig
 
 FORMAT = 1
 META = "meta.json"

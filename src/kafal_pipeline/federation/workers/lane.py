@@ -11,7 +11,6 @@ import itertools
 import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import nn
 from kafal_pipeline.common.errors import NotAllowed, kind_of
 from kafal_pipeline.common.randomness import Purpose, seed_global_generators
 from kafal_pipeline.common.users_code import blamed, own_classes
+from kafal_pipeline.config import Config
 from kafal_pipeline.federation.workers.tasks import TrainResult, TrainTask
 from kafal_pipeline.federation.workers.watching import Watch
 from kafal_pipeline.models.normalisation import batch_norm_names
@@ -33,10 +33,6 @@ from kafal_pipeline.training.recording import Recordings, cuda_recorder
 from kafal_pipeline.training.step import Workspace
 from kafal_pipeline.update.base import Correction, LocalOutcome, Update
 from kafal_pipeline.update.checks import check_state, checked_pair
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
-
 
 AHEAD = 2
 """Tasks for each lane that are looked at ahead, to find one that the lane has recorded steps for."""

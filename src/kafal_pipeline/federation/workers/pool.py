@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
@@ -25,15 +25,13 @@ from kafal_pipeline.common.processes import (
     starting_processes,
 )
 from kafal_pipeline.common.users_code import own_classes
+from kafal_pipeline.config import Config
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.federation.workers.worker import Worker
 from kafal_pipeline.models.factory import network_class
 from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.training.devices import choose_device, single_thread
 from kafal_pipeline.update.factory import make_update
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
 
 Method = Literal["train", "summarise", "select", "predict"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,15 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from kafal_pipeline.common.randomness import Purpose, torch_generator
+from kafal_pipeline.config import Config
 from kafal_pipeline.query.pool import QueryModel
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
 from kafal_pipeline.training.local import ClientSamples, Networks, train_locally
 from kafal_pipeline.update.base import StepView
 from kafal_pipeline.update.fedavg import FedAvg
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
 
 TRAINED: tuple[QueryModel, ...] = ("local_only", "finetuned", "distilled")
 """What can be trained; the position tells its generator apart."""

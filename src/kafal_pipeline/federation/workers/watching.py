@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +11,12 @@ from torch import nn
 from kafal_pipeline.common.errors import NotAllowed
 from kafal_pipeline.common.randomness import Purpose, numpy_generator
 from kafal_pipeline.common.users_code import blamed
+from kafal_pipeline.config import Config
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.models.state import Arrays
 from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.inference import predictions
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
 
 
 def begin_watching(config: Config, pools: Mapping[int, ClientPool], cycle: int) -> dict[int, Arrays]:

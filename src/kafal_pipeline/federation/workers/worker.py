@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import nn
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.users_code import blamed
+from kafal_pipeline.config import Config
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.federation.workers import query_worker
 from kafal_pipeline.federation.workers.lane import Lane, side_by_side
@@ -28,9 +29,6 @@ from kafal_pipeline.training.devices import choose_device
 from kafal_pipeline.training.inference import logits
 from kafal_pipeline.training.precision import prepare
 from kafal_pipeline.update.factory import make_update
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
 
 SMALLEST_IMAGE = 5
 """Pixels a side: smaller ones shrink to a single pixel, and batch norm has no variance in a batch of one."""
