@@ -7,13 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from simulated import train_cycle
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import make_partition, open_store
 from kafal_pipeline.data.pools import ClientPool, client_pools, initial_pool
-from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.participants import participants
+from kafal_pipeline.federation.site import Site
 from kafal_pipeline.federation.workers import lane as lane_module
 from kafal_pipeline.federation.workers import query_worker
 from kafal_pipeline.federation.workers.pool import Workers
@@ -161,10 +162,9 @@ def test_every_client_queries_with_its_own_draws_in_every_cycle(images, make_con
     monkeypatch.setattr(query_worker, "numpy_generator", numpy_generator)
     config = make_config(query="random")
     nothing = np.empty(0, dtype=np.int64)
+    pool = ClientPool(nothing, nothing, np.arange(9), np.arange(9))
     with Workers(images, config) as workers:
-        tasks = [
-            QueryTask(client, cycle, 3, nothing, nothing, np.arange(9), {}) for client in (0, 1) for cycle in (1, 2)
-        ]
+        tasks = [QueryTask(Site(client, pool), cycle, 3, {}) for client in (0, 1) for cycle in (1, 2)]
         workers.map("select", tasks)
     assert len(set(seen)) == len(seen) == 4
 
@@ -252,9 +252,9 @@ def test_scaffolds_control_stays_the_mean_of_the_clients(images, make_config, po
 
     def check(state):
         for name, control in state.server.items():
-            mean = sum(torch.as_tensor(c.kept[name]) for c in state.clients.values() if c.kept) / len(pools)
+            mean = sum(torch.as_tensor(c.kept[name]) for c in state.states.values() if c.kept) / len(pools)
             torch.testing.assert_close(control, mean, rtol=1e-4, atol=1e-6)
-        seen.append(len([c for c in state.clients.values() if c.kept]))
+        seen.append(len([c for c in state.states.values() if c.kept]))
 
     config = make_config(
         update="scaffold", federation={"rounds": 5, "participation": 0.5, "all_clients_last_round": False}
@@ -308,7 +308,7 @@ def test_scaffold_has_no_controls_of_batch_norms_that_stay_local(images, make_co
     state = run(images, config, pools, start, on_round=lambda state: states.append(dict(state.server)))
     own, parameters = private(start), spy[0]["result"].momentum.keys()
     assert own
-    for control in (*states, *(client.kept for client in state.clients.values())):
+    for control in (*states, *(client.kept for client in state.states.values())):
         assert set(control) == parameters - own
     assert any(control.any() for control in state.server.values())
     for call in spy:
@@ -347,7 +347,7 @@ def test_no_update_shifts_batch_norms_that_stay_local(images, make_config, pools
 
 def test_averaged_batch_norms_are_not_kept(images, make_config, pools, start):
     state = run(images, make_config(), pools, start)
-    assert not any(client.batch_norm for client in state.clients.values())
+    assert not any(client.batch_norm for client in state.states.values())
 
 
 def test_momentum_can_restart_every_round(images, make_config, pools, start, spy):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -57,8 +58,8 @@ def test_clients_are_measured_where_they_are_the_federation_s(monkeypatch, metho
         *(clients, clients, ("Aachen", "Bonn")),
     )
     logits = np.array([[1, 0], [0, 1], [0, 1], [1, 0]], dtype=np.float32)
-    monkeypatch.setattr("kafal_pipeline.federation.prediction.predict_test", lambda *_: logits)
-    monkeypatch.setattr(nodes.resources, "workers", lambda *_: None)
+    monkeypatch.setattr("kafal_pipeline.federation.simulation.predict_test", lambda *_: logits)
+    monkeypatch.setattr(nodes.resources, "workers", lambda *_: SimpleNamespace(data=images))
     monkeypatch.setattr(nodes.resources, "on_evaluation", lambda *_: None)
     pool = pd.DataFrame(
         {"client": clients, "sample": range(4), "label": [0, 1, 0, -1], "labelled_in_cycle": [0, 0, 0, -1]}

@@ -169,14 +169,15 @@ def test_skipped_clients_are_counted_and_do_not_stand_for_a_model(images, pool, 
 
     def train(self, task):
         result = yield from original(self, task)
-        if task.client == NO_POOL or (task.client == ONE_CLASS and task.round == 1):
-            result.state["head.weight"][:] = np.nan
+        client = task.site.client
+        if client == NO_POOL or (client == ONE_CLASS and task.broadcast.round == 1):
+            result.model["head.weight"][:] = np.nan
         return result
 
     monkeypatch.setattr(Lane, "train", train)
     values = parameters("ksas", federation={"on_client_failure": "skip"})
     _, tables, metrics = run(images, pool, values)
     assert [row["skipped_client_rounds"] for row in metrics] == [3] * CYCLES
-    trained = nodes._trained(0, {}, {}, tables[0], lambda state, _: state)
+    trained = nodes._sites({}, tables[0], lambda state, _: state)
     assert NO_POOL not in trained.downloaded
     assert (trained.downloaded[ONE_CLASS], trained.downloaded[SHORT_POOL]) == (0, 1)
