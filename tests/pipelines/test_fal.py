@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data import ImageData
-from kafal_pipeline.federation import cycle as cycle_module
+from kafal_pipeline.federation import trial as trial_module
 from kafal_pipeline.models import build
 from kafal_pipeline.models.state import initial_state
 from kafal_pipeline.pipelines.fal import nodes
@@ -215,13 +215,13 @@ def test_cycles_given_as_a_parameter_unroll_the_pipeline(project_folder):
 def starts(monkeypatch):
     """The model that each cycle starts with, by cycle."""
     seen = {}
-    original = cycle_module.train_cycle
+    original = trial_module.train_cycle
 
-    def train_cycle(config, pools, global_state, cycle, workers, *rest, **options):
+    def train_cycle(config, clients, global_state, cycle, on_round):
         seen[cycle] = {name: tensor.clone() for name, tensor in global_state.items()}
-        return original(config, pools, global_state, cycle, workers, *rest, **options)
+        return original(config, clients, global_state, cycle, on_round)
 
-    monkeypatch.setattr(cycle_module, "train_cycle", train_cycle)
+    monkeypatch.setattr(trial_module, "train_cycle", train_cycle)
     return seen
 
 
