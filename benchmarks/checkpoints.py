@@ -24,10 +24,11 @@ import measure
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import client_pools, initial_pool, make_partition, open_store
 from kafal_pipeline.federation.between_rounds import cycle_state
-from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, Sites
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
 from kafal_pipeline.federation.between_rounds.store import Store
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.simulation import Simulation
+from kafal_pipeline.federation.site import Sites
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.models.state import initial_state
 from protocol import parameters

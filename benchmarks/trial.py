@@ -22,6 +22,7 @@ from kafal_pipeline.data.pools import COLUMNS
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
 from kafal_pipeline.federation.between_rounds.store import Store
 from kafal_pipeline.federation.simulation import Simulation
+from kafal_pipeline.federation.site import Sites
 from kafal_pipeline.federation.trial import Queried, Trial
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.models.state import Arrays, State, to_arrays, to_state
@@ -85,7 +86,8 @@ class SavedTrial:
     def run(self, workers: Workers) -> bool:
         """Do what is left; return whether that reached the end."""
         state = self.state
-        clients = Simulation(self.config, workers, state.pool, store=self._store, memory=state.memory)
+        sites = Sites(memory=state.memory)
+        clients = Simulation(self.config, workers, state.pool, store=self._store, sites=sites)
         steps = Trial(self.config, self.data, clients).run(state.cycle, state.model, state.queried, self._on_round)
         try:
             for step in steps:
@@ -97,7 +99,7 @@ class SavedTrial:
                     print(f"cycle {step.cycle}: {labels} labels, accuracy {accuracy:.4f}", flush=True)
                 elif step.name == "annotate":
                     state.cycle, state.model, state.queried = step.cycle, trained.global_state, step.result
-                    state.pool, state.memory = pd.DataFrame(clients.pool), clients.memory
+                    state.pool, state.memory = pd.DataFrame(clients.pool), clients.sites.memory
                     save(self.path, plain(self.config), state)
                     shutil.rmtree(self.out / "rounds", ignore_errors=True)
         except OutOfTime:

@@ -14,8 +14,8 @@ from kafal_pipeline.common.randomness import Purpose, torch_generator
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import make_partition, open_store
 from kafal_pipeline.data.pools import client_pools, initial_pool
-from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, Sites
-from kafal_pipeline.federation.site import Site
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
+from kafal_pipeline.federation.site import Site, Sites
 from kafal_pipeline.federation.workers import query_models, query_worker
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.federation.workers.query_models import Distillation, QueryModelTrainer

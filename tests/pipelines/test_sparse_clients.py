@@ -178,6 +178,6 @@ def test_skipped_clients_are_counted_and_do_not_stand_for_a_model(images, pool, 
     values = parameters("ksas", federation={"on_client_failure": "skip"})
     _, tables, metrics = run(images, pool, values)
     assert [row["skipped_client_rounds"] for row in metrics] == [3] * CYCLES
-    trained = nodes._sites({}, tables[0], lambda state, _: state)
+    trained = nodes._sites({}, tables[0], {}, lambda state, _: state)
     assert NO_POOL not in trained.downloaded
     assert (trained.downloaded[ONE_CLASS], trained.downloaded[SHORT_POOL]) == (0, 1)

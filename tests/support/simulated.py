@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from kafal_pipeline.federation import cycle as server
-from kafal_pipeline.federation.between_rounds.cycle_state import Sites
 from kafal_pipeline.federation.simulation import Simulation
+from kafal_pipeline.federation.site import Sites
 from kafal_pipeline.federation.trial import Trial
 
 
@@ -30,6 +30,7 @@ def train_cycle(config, pools, model, cycle, workers, on_round=None, store=None)
 def query_cycle(config, pools, trained, cycle, workers, memory=None, on_wait=None):
     """Let all clients choose; return what they chose and what that took. `trained` is what `train_cycle` returned."""
     sites = Sites(trained.states, trained.local_states, trained.downloaded, trained.broadcasts, trained.watched)
-    clients = Simulation(config, workers, pools, sites=sites, memory=memory, on_wait=on_wait)
+    sites.memory = dict(memory or {})
+    clients = Simulation(config, workers, pools, sites=sites, on_wait=on_wait)
     found = Trial(config, None, clients).query(cycle, trained.global_state)
     return SimpleNamespace(selections=clients.selections, bytes_down=found.bytes_down, bytes_up=found.bytes_up)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,14 @@ from kafal_pipeline.common.users_code import blamed
 from kafal_pipeline.config import Config
 from kafal_pipeline.data.pools import ClientPool, Labels, annotate, client_pools, cycle_budget, labels_of
 from kafal_pipeline.federation.between_rounds import cycle_state
-from kafal_pipeline.federation.between_rounds.client_states import ClientState
-from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, Row, Sites
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, Row
 from kafal_pipeline.federation.between_rounds.lazy import Deferred
 from kafal_pipeline.federation.between_rounds.store import IN_MEMORY, Store, key_of
 from kafal_pipeline.federation.cycle import Reply
 from kafal_pipeline.federation.failures import problem_of
 from kafal_pipeline.federation.prediction import predict_test
-from kafal_pipeline.federation.site import Site
+from kafal_pipeline.federation.querying import OnWait, answers, table_of
+from kafal_pipeline.federation.site import Sites
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.federation.workers.query_worker import QueryTask
 from kafal_pipeline.federation.workers.tasks import Broadcast, TrainResult, TrainTask
@@ -59,8 +59,8 @@ class Simulation:
     store
         Makes the store for what sites keep, of the cycle that trains; of a query alone (None) it is scratch. One that
         is durable saves the rounds, and training resumes after the last round that it opened with.
-    sites, memory
-        What the cycle before left behind. For a client that did not train in it, the global model stands for its own.
+    sites
+        As the cycle before left them. For a client that did not train in it, the global model stands for its own.
     on_wait
         Called with the clients whose queries are being waited for, whenever they are others.
 
@@ -80,10 +80,9 @@ class Simulation:
         *,
         store: Callable[[int | None], Store] = lambda _: Store(),
         sites: Sites | None = None,
-        memory: Mapping[int, Arrays] | None = None,
-        on_wait: Callable[[list[int]], None] | None = None,
+        on_wait: OnWait | None = None,
     ) -> None:
-        self.config, self.workers, self.sites, self.memory = config, workers, sites or Sites(), dict(memory or {})
+        self.config, self.workers, self.sites = config, workers, sites or Sites()
         self.selections: dict[int, Selection] = {}
         self._trained: dict[int, list[QueryModel]] = {}
         self._asked_for: dict[int, frozenset[QueryModel]] = {}
@@ -102,7 +101,9 @@ class Simulation:
         """Begin the rounds of a cycle, or resume them; at the end all that was saved is on disk."""
         self._store = self._new_store(cycle)
         self._store.limit = memory_limit(self.config, model, len(self.pools))
+        memory = self.sites.memory
         state, self.sites = cycle_state.begin(self._store, self.pools, model, cycle)
+        self.sites.memory = memory
         self._messages = cycle_state.states(self._store, "message")
         for client, watched in begin_watching(self.config, self.pools, cycle).items():
             self.sites.watched.setdefault(client, watched)
@@ -124,8 +125,7 @@ class Simulation:
     def save(self, state: CycleState) -> None:
         """Forget what only the round needed, and save all else."""
         self._messages.clear()
-        for round_ in set(self.sites.broadcasts) - set(self.sites.downloaded.values()):
-            del self.sites.broadcasts[round_]
+        self.sites.forget_broadcasts()
         cycle_state.save(state, self.sites, self._store)
 
     def _train_tasks(self, broadcast: Broadcast, clients: Sequence[int]) -> Iterator[TrainTask]:
@@ -134,38 +134,19 @@ class Simulation:
         for client in sorted(clients, key=lambda client: -self.labels[client]):
             where = f"client {client}, cycle {broadcast.cycle}, round {broadcast.round}"
             with blamed(where, update=update):
-                previous = sites.local_states.get(client) if update.uses_previous() else None
-            yield TrainTask(
-                Site(
-                    client,
-                    self.pools[client],
-                    sites.states[client],
-                    None if previous is None else to_arrays(previous),
-                    watched=sites.watched.get(client),
-                ),
-                broadcast,
-            )
+                with_model = update.uses_previous()
+            yield TrainTask(sites.for_training(client, self.pools[client], with_model=with_model), broadcast)
 
     def _reply(self, state: CycleState, result: TrainResult) -> Reply:
         client, problem = result.site.client, problem_of(result)
         row = self._row(state, result, failed=problem is not None)
         if problem is not None:
             return Reply(client, row, None, problem)
-        self._keep(result.site, state.round)
+        self.sites.keep(result.site, state.round, momentum=self.config.federation.client_momentum == "kept")
         if result.message:
             self._messages[client] = to_state(result.message)
         update = partial(self._update, client, result.travel, result.parameters, message=bool(result.message))
         return Reply(client, row, update)
-
-    def _keep(self, site: Site, round_: int) -> None:
-        """Note what a client has after its training."""
-        client, state = site.client, site.state
-        self.sites.local_states[client] = to_state(site.model or {})
-        self.sites.downloaded[client] = round_
-        if site.watched is not None:
-            self.sites.watched[client] = site.watched
-        reset = self.config.federation.client_momentum == "reset"
-        self.sites.states[client] = replace(state, momentum=None, steps=0) if reset else state
 
     def _update(self, client: int, travel: float, parameters: frozenset[str], *, message: bool) -> ClientUpdate:
         """Return what a client has sent; its tensors are read when they are looked into."""
@@ -199,7 +180,8 @@ class Simulation:
         """Return what each client tells the server before it chooses; models trained for that stay with it."""
         self._scratch, self._trained, self._asked_for = self._new_store(None), {}, {}
         summaries: dict[int, Arrays] = {}
-        for client, answer in self._asked("summarise", cycle, partial(self._query_task, cycle, to_arrays(model))):
+        task = partial(self._query_task, cycle, to_arrays(model))
+        for client, answer in answers(self.workers, "summarise", sorted(self.pools), task, self._on_wait):
             for kind, arrays in answer.trained.items():
                 self._scratch[key_of(kind, client)] = arrays
             self._trained[client], self._asked_for[client] = list(answer.trained), answer.models
@@ -215,48 +197,16 @@ class Simulation:
             trained = {kind: self._scratch[key_of(kind, client)] for kind in self._trained.get(client, [])}
             return replace(self._query_task(cycle, global_model, client), summaries=dict(summaries), trained=trained)
 
-        answers = dict(self._asked("select", cycle, task))
-        self.selections = {client: answers[client].selection for client in sorted(self.pools)}
-        self.memory = {client: dict(selection.memory) for client, selection in self.selections.items()}
-        return {client: answers[client].models | self._asked_for.get(client, frozenset()) for client in self.selections}
+        chosen = dict(answers(self.workers, "select", sorted(self.pools), task, self._on_wait))
+        self.selections = {client: chosen[client].selection for client in sorted(self.pools)}
+        self.sites.memory = {client: dict(selection.memory) for client, selection in self.selections.items()}
+        return {client: chosen[client].models | self._asked_for.get(client, frozenset()) for client in self.selections}
 
     def _query_task(self, cycle: int, global_model: Arrays, client: int) -> QueryTask:
-        """Return one client's query; its models are read now."""
-        sites, pool = self.sites, self.pools[client]
-        model = downloaded = None
-        if client in sites.local_states:
-            model = to_arrays(sites.local_states[client])
-            downloaded = to_arrays(sites.broadcasts[sites.downloaded[client]])
-        site = Site(
-            *(client, pool, ClientState(), model, downloaded),
-            watched=sites.watched.get(client, {}),
-            memory=self.memory.get(client, {}),
-        )
+        pool = self.pools[client]
         size = len(pool.labelled) + len(pool.unlabelled)
         budget = min(cycle_budget(size, self.config.budget.per_cycle), len(pool.unlabelled))
-        return QueryTask(site, cycle, budget, global_model)
-
-    def _asked(
-        self, method: Literal["summarise", "select"], cycle: int, make: Callable[[int], QueryTask]
-    ) -> Iterator[tuple[int, Any]]:
-        """Yield each client and its answer, as answers come in."""
-        clients, waiting = sorted(self.pools), list[int]()
-
-        def note() -> None:
-            if self._on_wait is not None:
-                self._on_wait(waiting[: self.workers.count])  # processes have tasks in store
-
-        def tasks() -> Iterator[QueryTask]:
-            for client in clients:
-                task = make(client)
-                waiting.append(client)
-                note()
-                yield task
-
-        for position, answer in self.workers.run(method, tasks()):
-            waiting.remove(clients[position])
-            note()
-            yield clients[position], answer
+        return QueryTask(self.sites.for_query(client, pool), cycle, budget, global_model)
 
     def _log_idle(self, cycle: int) -> None:
         """Say which clients did not train in a cycle."""
@@ -284,21 +234,6 @@ class Simulation:
     def _table(self) -> pd.DataFrame:
         assert not isinstance(self.pool, Mapping), "a trial begins with the table of samples"
         return self.pool
-
-
-def table_of(selections: Mapping[int, Selection]) -> pd.DataFrame:
-    """Return what clients chose: columns ``client``, ``sample``, ``score`` and ``rank``."""
-    import pandas as pd
-
-    sizes = [len(s.samples) for s in selections.values()]
-    return pd.DataFrame(
-        {
-            "client": np.repeat(list(selections), sizes),
-            "sample": np.concatenate([s.samples for s in selections.values()]),
-            "score": np.concatenate([s.scores for s in selections.values()]),
-            "rank": np.concatenate([np.arange(size) for size in sizes]),
-        }
-    )
 
 
 def memory_limit(config: Config, model: State, clients: int) -> int:

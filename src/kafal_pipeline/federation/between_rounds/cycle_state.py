@@ -1,4 +1,4 @@
-"""State of a cycle between its rounds: the server's, and that of the sites in a simulation."""
+"""State of a cycle between its rounds, kept in a store: the server's, and that of a simulation's sites."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kafal_pipeline.federation.between_rounds.client_states import ClientState, Kind, from_record, to_record
 from kafal_pipeline.federation.between_rounds.store import Store
+from kafal_pipeline.federation.site import Sites
 from kafal_pipeline.models.state import Arrays, State, to_state
 
 logger = logging.getLogger(__name__)
@@ -47,34 +48,6 @@ class CycleState:
     server: State = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     seconds: float = 0.0
-
-
-@dataclass
-class Sites:
-    """What all sites of a simulation have of a cycle.
-
-    What grows with the number of clients times the size of a model may lie on disk: a value is read when it is asked
-    for, and changed by setting it again.
-
-    Attributes
-    ----------
-    states
-        What each client keeps between rounds, by client.
-    local_states
-        Each client's model after its last training, by client.
-    downloaded
-        The round whose broadcast each client last downloaded, by client.
-    broadcasts
-        Those broadcasts, by round.
-    watched
-        What queries have watched of each client's training, by client.
-    """
-
-    states: MutableMapping[int, ClientState] = field(default_factory=dict)
-    local_states: MutableMapping[int, State] = field(default_factory=dict)
-    downloaded: dict[int, int] = field(default_factory=dict)
-    broadcasts: MutableMapping[int, State] = field(default_factory=dict)
-    watched: MutableMapping[int, Arrays] = field(default_factory=dict)
 
 
 def begin(store: Store, clients: Iterable[int], global_state: State, cycle: int) -> tuple[CycleState, Sites]:

@@ -40,7 +40,7 @@ def query(
     from kafal_pipeline.federation.between_rounds.store import key_of
     from kafal_pipeline.federation.simulation import Simulation
     from kafal_pipeline.federation.trial import Trial
-    from kafal_pipeline.models.state import to_arrays, to_state
+    from kafal_pipeline.models.state import to_state
 
     config = resolve(parameters)
     check = checker(config, images, cycle - 1)
@@ -49,14 +49,17 @@ def query(
         resources.workers(images, config),
         checked_pool(pool, config, images, cycle - 1),
         store=lambda _: resources.store(config, cycle),
-        sites=_sites(local_models, rounds, check),
-        memory={_number(key): to_arrays(state) for key, state in (memory or {}).items()},
+        sites=_sites(local_models, rounds, memory or {}, check),
         on_wait=resources.on_wait(config, cycle),
     )
     found = Trial(config, images, clients).query(cycle, check(global_model, "global_model"))
     queried = queried_table(clients.selections, images, images.clients_of(config.partition.method))
     cost = {"seconds": found.seconds, "bytes": found.bytes_down + found.bytes_up}
-    return queried, cost, {key_of("client", client): to_state(kept) for client, kept in clients.memory.items() if kept}
+    return (
+        queried,
+        cost,
+        {key_of("client", client): to_state(kept) for client, kept in clients.sites.memory.items() if kept},
+    )
 
 
 def queried_table(
@@ -70,7 +73,7 @@ def queried_table(
         Columns ``client``, ``sample`` (the row of the image among the training images), ``score`` and ``rank``; where
         the data have them, also ``client_name`` and ``file``, the image's path in the dataset folder.
     """
-    from kafal_pipeline.federation.simulation import table_of
+    from kafal_pipeline.federation.querying import table_of
 
     queried = table_of(selections)
     if client_names is not None:
@@ -144,12 +147,13 @@ def _number(key: str) -> int:
     return int(key.rpartition("_")[2])
 
 
-def _sites(local_models: States, rounds: DataFrame, check: Check) -> Any:
+def _sites(local_models: States, rounds: DataFrame, memory: States, check: Check) -> Any:
     """Put together what a finished cycle left behind at the sites."""
     from kafal_pipeline.catalog.many_states import Lazy
     from kafal_pipeline.evaluation.rounds import aggregated
-    from kafal_pipeline.federation.between_rounds.cycle_state import BROADCAST, CLIENT, WATCHED, Sites
+    from kafal_pipeline.federation.between_rounds.cycle_state import BROADCAST, CLIENT, WATCHED
     from kafal_pipeline.federation.between_rounds.store import key_of
+    from kafal_pipeline.federation.site import Sites
     from kafal_pipeline.models.state import to_arrays
 
     def read(kind: str, number: int) -> State:
@@ -161,4 +165,5 @@ def _sites(local_models: States, rounds: DataFrame, check: Check) -> Any:
     local_states: Any = Lazy(downloaded, partial(read, CLIENT))  # nobody sets them
     broadcasts: Any = Lazy(set(downloaded.values()), partial(read, BROADCAST))
     watched = {_number(key): to_arrays(local_models[key]) for key in local_models if key.startswith(WATCHED)}
-    return Sites({}, local_states, downloaded, broadcasts, watched)
+    kept = {_number(key): to_arrays(state) for key, state in memory.items()}
+    return Sites({}, local_states, downloaded, broadcasts, watched, kept)
