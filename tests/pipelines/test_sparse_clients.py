@@ -104,7 +104,7 @@ def run(images, pool, values):
             queried, cost, memory = nodes.query(cycle, pool, *trained, images, values, *kept)
             pool = nodes.annotate_queried(cycle, pool, queried, images, values)
         model, local, rounds, seconds = nodes.train(cycle, pool, images, values, trained[0] if trained else None)
-        metrics.append(nodes.evaluate(cycle, model, pool, rounds, seconds, images, values, queried, cost))
+        metrics.append(nodes.evaluate(cycle, model, pool, rounds, seconds, images, values, cost))
         trained = (model, local, rounds)
         pools.append(pool)
         tables.append(rounds)
@@ -156,7 +156,7 @@ def test_a_query_where_nobody_has_anything_left(images, pool, query):
     after = nodes.annotate_queried(1, pool, queried, images, values)
     pd.testing.assert_frame_equal(after, pool)
     model, _, rounds, seconds = nodes.train(1, after, images, values, trained[0])
-    measures = nodes.evaluate(1, model, after, rounds, seconds, images, values, queried, cost)
+    measures = nodes.evaluate(1, model, after, rounds, seconds, images, values, cost)
     assert sum(measures["queried_histogram"]) == 0
     learning_curve([measures])
 

@@ -29,7 +29,7 @@ from kafal_pipeline.models.normalisation import batch_norm_names
 from kafal_pipeline.models.state import Arrays, State, to_arrays, to_state
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
-from kafal_pipeline.training.local import ClientSamples, Networks, local_steps
+from kafal_pipeline.training.local import ClientSamples, LocalStart, Networks, local_steps
 from kafal_pipeline.training.precision import in_precision
 from kafal_pipeline.training.recording import Recordings, cuda_recorder
 from kafal_pipeline.training.step import Workspace
@@ -122,19 +122,18 @@ class Lane:
         watch = None if site.watched is None else Watch(site.watched, self.student, self.in_use, self.pixels)
         counts = np.bincount(pool.labels, minlength=self.classes)
         samples = (pool.labelled, pool.labels, self._unlabelled(pool), counts)
+        local = LocalStart(
+            to.round,
+            self._draws.seed(self.config.seed, to.cycle, to.round, site.client),
+            before.epochs,
+            None if before.momentum is None else to_state(before.momentum),
+            before.steps,
+            self._correction(kept, server),
+        )
         result = yield from local_steps(
-            networks,
-            self.update,
-            self.pixels,
-            ClientSamples(*map(self._on_device, samples)),
-            self.config.training,
-            round_=to.round,
-            epochs_done=before.epochs,
-            momentum=None if before.momentum is None else to_state(before.momentum),
-            draws=self._draws.seed(self.config.seed, to.cycle, to.round, site.client),
-            correction=self._correction(kept, server),
-            steps_done=before.steps,
-            after_epoch=None if watch is None else watch.after_epoch,
+            *(networks, self.update, self.pixels, ClientSamples(*map(self._on_device, samples)), self.config.training),
+            local,
+            None if watch is None else watch.after_epoch,
         )
         trained = to_arrays(self.student.state_dict())
         end, names = to_state(trained), [name for name in self._workspace.names if name not in self._local]

@@ -17,7 +17,7 @@ from kafal_pipeline.federation.site import Site
 from kafal_pipeline.query.pool import QueryModel
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
-from kafal_pipeline.training.local import ClientSamples, Networks, train_locally
+from kafal_pipeline.training.local import ClientSamples, LocalStart, Networks, train_locally
 from kafal_pipeline.update.base import StepView
 from kafal_pipeline.update.fedavg import FedAvg
 
@@ -96,20 +96,16 @@ class QueryModelTrainer:
             teacher.load_state_dict(global_state)
             teacher.eval()
             update = Distillation()
-        counts = np.bincount(site.pool.labels, minlength=self.num_classes)
-        mine, known, numbers = (
-            torch.as_tensor(array, device=device) for array in (site.pool.labelled, site.pool.labels, counts)
-        )
+        labels = site.pool.labels
+        arrays = (site.pool.labelled, labels, np.bincount(labels, minlength=self.num_classes))
+        mine, known, numbers = (torch.as_tensor(array, device=device) for array in arrays)
+        key = (Purpose.QUERY_MODEL, cycle, 2 * which + 1, site.client)
+        draws = Draws.of(torch_generator(self.seed, *key, device=str(device)))
         train_locally(
             Networks(network, teacher),
             update,
             self.pixels,
             ClientSamples(mine, known, mine[:0], numbers),
             self.training,
-            round_=0,
-            epochs_done=0,
-            momentum=None,
-            draws=Draws.of(
-                torch_generator(self.seed, Purpose.QUERY_MODEL, cycle, 2 * which + 1, site.client, device=str(device))
-            ),
+            LocalStart(0, draws),
         )

@@ -124,7 +124,6 @@ def evaluate(
     train_cost: dict[str, float],
     images: ImageData,
     parameters: Parameters,
-    queried: DataFrame | None = None,
     query_cost: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """Measure the global model on the test set, and say what the cycle asked for and cost."""

@@ -63,7 +63,7 @@ def _cycle(cycle: int) -> list[Node]:
         make(
             _of(cycle, nodes.evaluate),
             "evaluate",
-            [model, pool, rounds, train_cost, "images", "parameters", *queried],
+            [model, pool, rounds, train_cost, "images", "parameters", *queried[1:]],
             f"{here}.metrics",
         ),
     ]
