@@ -28,7 +28,7 @@ from kafal_pipeline.common.machine import cores
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import open_store
 from kafal_pipeline.evaluation import learning_curve, summary
-from kafal_pipeline.lifecycle import resources
+from kafal_pipeline.lifecycle.resources import Resources
 from kafal_pipeline.pipelines.fal import nodes
 from kafal_pipeline.pipelines.partition import nodes as partition
 from kafal_pipeline.query import QUERIES
@@ -42,18 +42,19 @@ def trial(env: str, query: str, update: str, seed: int) -> dict[str, Any]:
     """Do one run and return its row."""
     torch.set_num_threads(1)
     start = time.process_time()
+    resources = Resources()
     row: dict[str, Any] = {"query": query, "update": update, "seed": seed}
     try:
         values = parameters(env) | {"query": query, "update": update, "seed": seed, "tracking": False}
         values["training"] = {**values["training"], "processes": 1}
-        row |= _measured(values)
+        row |= _measured(values, resources)
     except Exception as error:  # the table says which pairs fail
         row["error"] = repr(error)
     resources.close()
     return row | {"cpu_seconds": round(time.process_time() - start, 2)}
 
 
-def _measured(values: dict[str, Any]) -> dict[str, Any]:
+def _measured(values: dict[str, Any], resources: Resources) -> dict[str, Any]:
     config = resolve(values)
     with tempfile.TemporaryDirectory() as folder:
         images = open_store(config.dataset, Path(folder), Path(folder) / "images")
@@ -63,12 +64,12 @@ def _measured(values: dict[str, Any]) -> dict[str, Any]:
         for cycle in range(config.cycles):
             queried = cost = None
             if trained is not None:
-                queried, cost, *memory = nodes.query(cycle, pool, *trained, images, values, *memory)
+                queried, cost, *memory = nodes.query(resources, cycle, pool, *trained, images, values, *memory)
                 pool = nodes.annotate_queried(cycle, pool, queried, images, values)
             model, local, rounds, seconds = nodes.train(
-                cycle, pool, images, values, None if trained is None else trained[0]
+                resources, cycle, pool, images, values, None if trained is None else trained[0]
             )
-            metrics.append(nodes.evaluate(cycle, model, pool, rounds, seconds, images, values, cost))
+            metrics.append(nodes.evaluate(resources, cycle, model, pool, rounds, seconds, images, values, cost))
             trained = (model, local, rounds)
     found = summary(learning_curve(metrics), config)
     return {key: found[key] for key in FIELDS if key in found}

@@ -14,7 +14,8 @@ import click
 import pytest
 
 from kafal_pipeline import cli
-from kafal_pipeline.lifecycle import current_run
+from kafal_pipeline.lifecycle.current_run import Kind
+from kafal_pipeline.settings import current_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -197,8 +198,8 @@ def test_only_what_trains_is_said_to_go_on(trains, capsys, monkeypatch):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(current_run, "_running", True)
-    monkeypatch.setattr(current_run, "_trains", trains)
+    monkeypatch.setattr(current_run, "node", "cycle_00.train")
+    monkeypatch.setattr(current_run, "kind", Kind(trains=trains))
     with pytest.raises(click.exceptions.Exit):
         cli._guarded(interrupted)()
     assert ("resumes from the last saved round" in capsys.readouterr().err) == trains

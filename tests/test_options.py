@@ -8,8 +8,7 @@ from kedro.config import OmegaConfigLoader
 
 from kafal_pipeline import cli
 from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.lifecycle import current_run
-from kafal_pipeline.runs import gpu_trial
+from kafal_pipeline.lifecycle.current_run import CurrentRun
 from kafal_pipeline.settings import CONFIG_LOADER_ARGS
 
 NOT_DECIMAL = ["010", "08", "-010", "1:30", "1:30.5", "0x10", "0b11", "[1,010]", "[{name: ksas, k: 08}]"]
@@ -34,7 +33,7 @@ def test_so_are_those_in_files(tmp_path, text):
     (tmp_path / "conf/base").mkdir()
     (tmp_path / "conf/base/parameters.yml").write_text(f"cycles: 3  # not 010\nseed: {text}\n")
     with pytest.raises(UserError, match=r"^conf/base/parameters\.yml: found .*in decimal digits"):
-        current_run.activate(OmegaConfigLoader(str(tmp_path / "conf"), **CONFIG_LOADER_ARGS))
+        CurrentRun().activate(OmegaConfigLoader(str(tmp_path / "conf"), **CONFIG_LOADER_ARGS))
     file = tmp_path / "run.yml"
     file.write_text(f"run: {{params: {{seed: {text}}}}}")
     with pytest.raises(click.ClickException, match="run.yml: found .*in decimal digits"):
@@ -92,8 +91,3 @@ def test_a_name_that_yaml_takes_for_a_switch_is_told_to_be_quoted(key):
     with pytest.raises(ConfigError, match="found False.*in quotes"):
         resolve(options("--params", f"{key}=no")["params"])
     assert resolve(options("--params", f"{key}='no'")["params"])
-
-
-def test_a_home_directory_that_is_unknown_is_no_traceback():
-    with pytest.raises(UserError, match="trial: ~nobody_there/trial.json: cannot be read"):
-        gpu_trial.read("~nobody_there/trial.json")

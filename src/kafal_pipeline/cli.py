@@ -27,7 +27,8 @@ from yaml import YAMLError
 from kafal_pipeline.common.errors import UserError, did_you_mean
 from kafal_pipeline.common.processes import end_quickly
 from kafal_pipeline.config import parameter_files
-from kafal_pipeline.lifecycle import current_run, failure_messages, resources
+from kafal_pipeline.lifecycle import failure_messages
+from kafal_pipeline.settings import HOOKS, current_run
 
 ASKED_FOR_WRONGLY = (ValueError, OmegaConfBaseException, MissingConfigException, YAMLError, DatasetError)
 """What Kedro raises before the first node, where a pipeline, node or environment is not there or a file is broken."""
@@ -68,14 +69,14 @@ def _message(error: BaseException | None) -> UserError | str | None:
     mistake = failure_messages.users_mistake(error)
     if mistake is not None:
         return mistake
-    found = failure_messages.of_system(error, current_run.doing())
-    return found and ((None if current_run.running() else current_run.broken_file()) or found)
+    found = failure_messages.of_system(error, current_run.node)
+    return found and ((None if current_run.node else current_run.broken_file()) or found)
 
 
 def _asked_for_wrongly(error: Exception, runner: str) -> bool:
     """Tell whether Kedro could not do what the command line or the configuration says, before the first node."""
     if isinstance(error, ASKED_FOR_WRONGLY):
-        return not current_run.running()
+        return current_run.node is None
     # Kedro imports the runner without asking whether it is there.
     name = runner.rpartition(".")[2]
     return isinstance(error, AttributeError | ImportError) and bool(name) and name in str(error)
@@ -93,11 +94,11 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             with _sigterm_raises():
                 return function(*args, **kwargs)
         except (KeyboardInterrupt, Terminated) as interruption:
-            _abort()
+            HOOKS[0].abort()
             terminated = isinstance(interruption, Terminated)
             click.echo("\nTerminated." if terminated else "\nInterrupted.", err=True)
-            if current_run.running() and current_run.trains():
-                without = ", without restart=true," if current_run.active().restart is True else ""
+            if current_run.node and current_run.kind.trains:
+                without = ", without restart=true," if current_run.config.restart is True else ""
                 click.echo(f"The same command{without} resumes from the last saved round.", err=True)
             raise click.exceptions.Exit(143 if terminated else 130) from None
         except Exception as error:
@@ -109,16 +110,6 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             raise click.ClickException(f"{message or current_run.broken_file() or error}") from None
 
     return guarded
-
-
-def _abort() -> None:
-    """End what the run started; the tracker marks the run KILLED."""
-    from kafal_pipeline.settings import HOOKS
-
-    resources.close(patience=0.2)
-    for hooks in HOOKS:
-        if hasattr(hooks, "abort"):
-            hooks.abort()
 
 
 def _split_params(context: click.Context, option: click.Parameter, value: Any) -> Any:

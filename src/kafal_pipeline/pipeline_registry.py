@@ -6,18 +6,18 @@ import warnings
 
 from kedro.pipeline import Pipeline
 
-from kafal_pipeline.lifecycle import current_run
 from kafal_pipeline.pipelines import compare, data, doctor, fal, partition, report
+from kafal_pipeline.settings import current_run
 
 
 def register_pipelines() -> dict[str, Pipeline]:
     """Return all pipelines, unrolled for the number of cycles in the parameters (``--params cycles=4`` included)."""
     # A cycle reads the one before, so that names with a namespace cross namespaces on purpose.
     warnings.filterwarnings("ignore", message="One or more dataset names contain", category=UserWarning)
-    cycles = current_run.active().cycles
-    root = current_run.root()
+    cycles = current_run.config.cycles
+    root = current_run.root
     data_pipeline, partition_pipeline = data.create_pipeline(root), partition.create_pipeline(root)
-    trial = fal.create_pipeline(cycles) + report.create_pipeline(cycles)
+    trial = fal.create_pipeline(cycles, current_run.resources) + report.create_pipeline(cycles)
     whole = data_pipeline + partition_pipeline + trial
     return {
         "__default__": whole,
@@ -25,7 +25,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "data": data_pipeline,
         "partition": partition_pipeline,
         "trial": trial,
-        "compare": data_pipeline + compare.create_pipeline(current_run.session()),
+        "compare": data_pipeline + compare.create_pipeline(current_run.session, current_run.resources),
         "report": report.create_pipeline(cycles),
         "doctor": doctor.create_pipeline(root),
     }

@@ -1,12 +1,12 @@
 """Kedro's settings; see https://docs.kedro.org/en/stable/configure/settings/."""
 
-from kafal_pipeline.lifecycle import current_run
-from kafal_pipeline.lifecycle.result_hooks import SavedFiles
-from kafal_pipeline.lifecycle.run_hooks import ProjectHooks
-from kafal_pipeline.lifecycle.tracking_hooks import TrackingHooks
+from kafal_pipeline.lifecycle.current_run import CurrentRun
+from kafal_pipeline.lifecycle.hooks import ProjectHooks
 
-# Hooks run last in, first out: the project's own check of the parameters comes before the tracker starts.
-HOOKS = (SavedFiles(), TrackingHooks(), ProjectHooks())
+current_run = CurrentRun()
+"""What this process runs: Kedro registers pipelines, and interpolates paths in the catalog, without arguments."""
+
+HOOKS = (ProjectHooks(current_run),)
 
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)
 

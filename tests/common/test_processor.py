@@ -5,13 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from kedro.framework.hooks.manager import _create_hook_manager
 
 from kafal_pipeline.common import machine
 from kafal_pipeline.config import resolve
-from kafal_pipeline.lifecycle import current_run, resources
-from kafal_pipeline.lifecycle.run_hooks import ProjectHooks
+from kafal_pipeline.lifecycle import guard
+from kafal_pipeline.lifecycle.current_run import CurrentRun
 from kafal_pipeline.runs import provenance, resume
+from kafal_pipeline.runs.layout import Layout
 from kafal_pipeline.tracking.describe import hardware_tags
 
 INTEL = """processor\t: 0
@@ -31,12 +31,12 @@ def run(tmp_path, monkeypatch):
     """A run that has begun on one processor, without any setting."""
     for name in machine.ARITHMETIC:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(provenance, "fingerprint", lambda root, config: {})
+    monkeypatch.setattr(provenance, "fingerprint", lambda run: {})
     monkeypatch.setattr(machine, "processor", lambda: "One (avx2)")
-    config = resolve({})
-    (tmp_path / provenance.OUTPUTS / config.run_path).mkdir(parents=True)
-    provenance.begin(tmp_path, config)
-    return tmp_path, config
+    run = Layout(tmp_path, resolve({}))
+    run.outputs.mkdir(parents=True)
+    provenance.begin(run)
+    return run
 
 
 @pytest.mark.parametrize(
@@ -56,37 +56,30 @@ def test_everything_that_names_the_processor_names_the_same():
 
 
 def test_a_run_notes_where_it_was_begun(run, caplog):
-    root, config = run
-    assert provenance.processor_of(root, config) == "One (avx2)"
-    resume.warn_of_another_machine(root, config)
+    assert provenance.processor_of(run) == "One (avx2)"
+    resume.warn_of_another_machine(run)
     assert not caplog.records
 
 
 @pytest.mark.parametrize(("node", "asked"), [("cycle_01.train", True), ("cycle_00.initial_pool", False)])
 def test_every_node_that_goes_on_asks(run, monkeypatch, node, asked):
-    root, config = run
     calls = []
-    monkeypatch.setattr(current_run, "active", lambda: config)
-    monkeypatch.setattr(current_run, "root", lambda: root)
-    monkeypatch.setattr(current_run, "start", lambda name: None)
-    monkeypatch.setattr(resources, "prepare", lambda config: None)
-    monkeypatch.setattr(resume, "warn_of_another_machine", lambda *given: calls.append(given))
-    manager = _create_hook_manager()
-    manager.register(ProjectHooks())
-    manager.hook.before_node_run(node=SimpleNamespace(name=node), catalog=None, inputs={}, is_async=False, run_id="")
-    assert calls == ([(root, config)] if asked else [])
+    monkeypatch.setattr(CurrentRun, "layout", run)
+    monkeypatch.setattr(guard, "prepare", lambda config: None)
+    monkeypatch.setattr(resume, "warn_of_another_machine", calls.append)
+    guard.Guard(CurrentRun()).before_node(SimpleNamespace(name=node), {})
+    assert calls == ([run] if asked else [])
 
 
 def test_going_on_elsewhere_or_under_other_settings_is_told_and_noted(run, monkeypatch, caplog):
-    root, config = run
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     monkeypatch.setattr(machine, "processor", lambda: "Two (avx512f)")
-    resume.warn_of_another_machine(root, config)
+    resume.warn_of_another_machine(run)
     assert "MKL_CBWR: not set then, COMPATIBLE now; processor: One (avx2) then, Two (avx512f) now" in caplog.text
-    assert provenance.processor_of(root, config) == "One (avx2), then Two (avx512f)"
+    assert provenance.processor_of(run) == "One (avx2), then Two (avx512f)"
     caplog.clear()
-    resume.warn_of_another_machine(root, config)  # the next node
+    resume.warn_of_another_machine(run)  # the next node
     assert not caplog.records
     monkeypatch.delenv("MKL_CBWR")
-    resume.warn_of_another_machine(root, config)
+    resume.warn_of_another_machine(run)
     assert "MKL_CBWR: COMPATIBLE then, not set now" in caplog.text

@@ -12,7 +12,7 @@ from kafal_pipeline.config import resolve
 from kafal_pipeline.config import sections as module
 from kafal_pipeline.config.compare import CompareConfig
 from kafal_pipeline.config.resolve import Config, ConfigError
-from kafal_pipeline.lifecycle.current_run import check_strategies
+from kafal_pipeline.lifecycle.strategy_checks import check_strategies
 
 MOST = {"maximum", "exclusiveMaximum", "le", "lt"}
 LEAST = {"minimum", "exclusiveMinimum", "ge", "gt"}

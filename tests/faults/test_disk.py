@@ -23,6 +23,7 @@ from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import CannotWrite, check_writable, replacing_folder, write_json, write_with
 from kafal_pipeline.config import resolve
 from kafal_pipeline.runs import lock as run_lock
+from kafal_pipeline.runs.layout import Layout
 from kafal_pipeline.tracking import Tracker
 from kafal_pipeline.tracking.journal import Journal, read
 
@@ -200,13 +201,14 @@ class TestCheckWritable:
         with pytest.raises(CannotWrite, match=f"{tmp_path}/file is a file where a folder should be"):
             check_writable(tmp_path / "file" / below)
 
-    @pytest.mark.parametrize("layer", run_lock.folders(Path(), resolve({})))
+    @pytest.mark.parametrize("layer", range(6))
     def test_a_run_looks_at_every_folder_before_it_begins(self, layer, tmp_path, closed):
-        place = run_lock.folders(tmp_path, resolve({}))[layer]
+        run = Layout(tmp_path, resolve({}))
+        place = run.written[layer]
         place.mkdir(parents=True)
         closed(place)
         with pytest.raises(CannotWrite, match=str(place)):
-            run_lock.Lock().acquire(tmp_path, resolve({}))
+            run_lock.Lock().acquire(run)
 
 
 class Nearly:

@@ -33,15 +33,16 @@ from kedro.framework.startup import bootstrap_project
 from omegaconf import OmegaConf
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter
 
+import kafal_pipeline
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.registry import load
 from kafal_pipeline.config import Config, DatasetConfig, ModelConfig, PartitionConfig
 from kafal_pipeline.config.strategy import Strategy
 from kafal_pipeline.data.sources import find_source
-from kafal_pipeline.lifecycle import current_run
+from kafal_pipeline.lifecycle.current_run import CurrentRun, comparison
 from kafal_pipeline.models import MODELS
 from kafal_pipeline.query import QUERIES
-from kafal_pipeline.settings import CONFIG_LOADER_ARGS
+from kafal_pipeline.settings import CONFIG_LOADER_ARGS, current_run
 from kafal_pipeline.update import UPDATES
 from kafal_pipeline.update.losses import LOSSES
 
@@ -225,7 +226,7 @@ def with_key(content, key, value):
 def environment():
     """Return the variables that a process gets."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "KEDRO"))}
-    return {**kept, "PYTHONPATH": str(Path(current_run.__file__).parents[1]), "COLUMNS": "200"}
+    return {**kept, "PYTHONPATH": str(Path(kafal_pipeline.__file__).parents[1]), "COLUMNS": "200"}
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,7 @@ class Project:
         before, start = self.files(), time.monotonic()
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.root)
-            patch.setattr(current_run, "_running", False)  # as in a new process
+            patch.setattr(current_run, "node", None)  # as in a new process
             result = CliRunner().invoke(run, ["--pipelines", pipeline, *(["--to-nodes", to] if to else []), *arguments])
         seconds, after = time.monotonic() - start, self.files()
         changed = tuple(sorted(name for name in {*before, *after} if before.get(name) != after.get(name)))
@@ -335,7 +336,7 @@ def folder(tmp_path_factory, copy_of_project):
         assert outcome.code == 0, outcome.output
     made.restore()
     yield made
-    current_run._active = None
+    current_run._config = None
 
 
 def harmful(changed):
@@ -386,13 +387,11 @@ PARAMETERS["dataset"]["label"] = "smoke"
 
 def message(key, value):
     """Return what the check of the parameters says of a value; nothing if it is allowed."""
-    check = current_run.comparison if key.split(".")[0] == "compare" else current_run.activate
+    check = comparison if key.split(".")[0] == "compare" else CurrentRun().activate
     try:
         check(Given(key, value))
     except UserError as error:
         return str(error)
-    finally:
-        current_run._active = None
     return ""
 
 
@@ -536,7 +535,7 @@ def small(tmp_path_factory, copy_of_project):
     made = Project(copy_of_project(tmp_path_factory.mktemp("extremes") / "project"))
     made.base = merged(made.base, SMALL)
     yield made
-    current_run._active = None
+    current_run._config = None
 
 
 @pytest.mark.slow
@@ -603,7 +602,7 @@ def test_keys_of_the_presets(folder, preset):
             file.write_text(with_value(yaml.safe_load(original), key, parsed(value)))
             loader = OmegaConfigLoader(str(folder.root / "conf"), env=preset, **CONFIG_LOADER_ARGS)
             try:
-                current_run.activate(loader, folder.root)
+                CurrentRun().activate(loader, folder.root)
                 wrong.append(f"{key}: {value[:30]}: accepted")
             except UserError as error:
                 section, _, name = key.rpartition(".")

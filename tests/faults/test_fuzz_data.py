@@ -36,7 +36,7 @@ from kafal_pipeline.config import BudgetConfig, DatasetConfig, ModelConfig, Part
 from kafal_pipeline.data import check_origin, initial_pool, make_partition, open_store, read_store
 from kafal_pipeline.data.sources import find_source
 from kafal_pipeline.data.sources.published import SETS
-from kafal_pipeline.lifecycle import current_run
+from kafal_pipeline.settings import current_run
 
 SECONDS = 10
 MEMORY = 1 << 30
@@ -97,7 +97,7 @@ def earlier(tmp_path_factory, copy_of_project):
     result.parent.mkdir(parents=True)
     result.write_text('{"accuracy": 0.5}')
     yield folder
-    current_run._active = None
+    current_run._config = None
 
 
 @pytest.fixture(params=["function", pytest.param("command", marks=pytest.mark.slow)])
@@ -122,7 +122,7 @@ def read_by_command(folder, name, path):
     before = digest_of(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(current_run, "_running", False)
+        patch.setattr(current_run, "node", None)
         arguments = ["--pipelines", "fal", "--to-nodes", "data.load", "--params"]
         result = CliRunner().invoke(run, [*arguments, f"tracking=off,dataset.name={name},dataset.path={path}"])
     if result.exit_code == 0:
@@ -890,7 +890,7 @@ def test_damaged_states(tmp_path, kind, name):
         content = damages(path.read_bytes())[content]
     path.unlink() if content is None else path.write_bytes(content)
     if kind == "pretrained":
-        from kafal_pipeline.lifecycle.current_run import check_strategies
+        from kafal_pipeline.lifecycle.strategy_checks import check_strategies
 
         config = resolve({"model": {"name": "cnn4", "pretrained": str(path)}})
         refusal(lambda: check_strategies(config), "model.pretrained", path.name)

@@ -30,6 +30,7 @@ from kafal_pipeline.federation.between_rounds.store import Store
 from kafal_pipeline.models import build
 from kafal_pipeline.models.pretrained import load_pretrained
 from kafal_pipeline.runs import provenance, resume, saved_run
+from kafal_pipeline.runs.layout import Layout
 from kafal_pipeline.settings import CONFIG_LOADER_ARGS
 from kafal_pipeline.tracking.journal import JOURNAL, read
 from kafal_pipeline.tracking.progress import PROGRESS, Progress
@@ -254,17 +255,16 @@ def test_the_tracker_s_files(planted, project, marker):
 
 
 def test_what_says_how_results_were_made(planted, project, marker):
-    run = config()
-    outputs = project / "data/07_model_output" / run.run_path
-    for name in ("configuration.json", provenance.PROVENANCE):
-        plant(outputs / name, planted)
-    assert provenance.read(outputs) is None
+    run = Layout(project, config())
+    for file in (run.configuration, run.provenance):
+        plant(file, planted)
+    assert provenance.read(run) is None
     with pytest.raises(UserError):
-        resume.check(project, run)
+        resume.check(run)
     with pytest.raises(UserError):
-        saved_run.parameters_of(project, run.run_path)
+        saved_run.parameters_of(project, run.name)
     with pytest.raises(UserError):
-        load_runs([outputs])
+        load_runs([run.outputs])
 
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

@@ -24,7 +24,8 @@ import pytest
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import resolve
-from kafal_pipeline.lifecycle.tracking_hooks import TrackingHooks
+from kafal_pipeline.lifecycle.current_run import CurrentRun, Kind
+from kafal_pipeline.lifecycle.recorder import Recorder
 from kafal_pipeline.tracking import addresses, reachable
 
 REFUSED = "http://me:hunter2@127.0.0.1:9"
@@ -219,12 +220,11 @@ class TestAtTheStart:
     def test_only_who_will_need_it_looks_for_it(self, node, comparison, tracking, looked_for, tmp_path, monkeypatch):
         calls = []
         monkeypatch.setattr(reachable, "check", lambda *arguments: calls.append(arguments))
-        hooks = TrackingHooks()
-        if comparison:
-            hooks.join(comparison, lambda _: None)
-        loader = {"parameters": {"tracking": tracking}}
-        hooks.after_context_created(SimpleNamespace(config_loader=loader, project_path=str(tmp_path)))
-        hooks.before_pipeline_run({}, SimpleNamespace(nodes=[SimpleNamespace(name=node)]))
+        run = CurrentRun()
+        run._config, run.kind = resolve({"tracking": tracking}), Kind.of([node], 2)
+        recorder = Recorder(run)
+        recorder.comparison = comparison
+        recorder.before_pipeline({})
         assert bool(calls) == looked_for
 
     def test_a_run_ends_before_it_has_written_anything(self, project):

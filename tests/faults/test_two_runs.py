@@ -16,14 +16,16 @@ from kafal_pipeline.common import locks
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import resolve
 from kafal_pipeline.runs import lock as run_lock
+from kafal_pipeline.runs.layout import Layout
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from kafal_pipeline.runs.lock import Lock
+from kafal_pipeline.runs.layout import Layout
 from kafal_pipeline.config import resolve
 lock = Lock()
-lock.acquire(Path(sys.argv[1]), resolve({}))
+lock.acquire(Layout(Path(sys.argv[1]), resolve({})))
 print("held", flush=True)
 time.sleep(60)
 """
@@ -45,41 +47,41 @@ class TestLock:
     def test_the_second_is_refused_by_process_and_folder(self, other, tmp_path):
         lock = run_lock.Lock()
         with pytest.raises(UserError) as caught:
-            lock.acquire(tmp_path, resolve({}))
+            lock.acquire(Layout(tmp_path, resolve({})))
         assert f"process {other.pid} " in str(caught.value)
         assert str(tmp_path / "data/07_model_output/digits/ksas-kcfu/seed_0") in str(caught.value)
         lock.release()  # of what it has not got changes nothing
         with pytest.raises(UserError, match=f"process {other.pid} "):
-            lock.acquire(tmp_path, resolve({}))
+            lock.acquire(Layout(tmp_path, resolve({})))
 
     def test_other_runs_go_on_beside_it(self, other, tmp_path):
         for changes in ({"seed": 1}, {"query": "random"}, {"update": "fedavg"}, {"dataset": {"label": "mine"}}):
             lock = run_lock.Lock()
-            lock.acquire(tmp_path, resolve(changes))
+            lock.acquire(Layout(tmp_path, resolve(changes)))
             lock.release()
 
     def test_the_system_lets_go_of_it_with_the_process(self, other, tmp_path):
         other.kill()
         other.wait()
         lock = run_lock.Lock()
-        lock.acquire(tmp_path, resolve({}))
+        lock.acquire(Layout(tmp_path, resolve({})))
         lock.release()
 
     def test_nothing_is_left_behind(self, tmp_path):
         lock = run_lock.Lock()
-        lock.acquire(tmp_path, resolve({}))
-        lock.acquire(tmp_path, resolve({"seed": 1}))  # lets go of the first one
+        lock.acquire(Layout(tmp_path, resolve({})))
+        lock.acquire(Layout(tmp_path, resolve({"seed": 1})))  # lets go of the first one
         lock.release()
         lock.release()
         assert not [path for path in tmp_path.rglob("*") if path.is_file()]
         assert not list(tmp_path.rglob("seed_*"))
 
     def test_a_process_that_says_nothing_of_itself_is_refused_too(self, other, tmp_path):
-        (holder,) = tmp_path.rglob(run_lock.HOLDER)
+        (holder,) = tmp_path.rglob("run.json")
         for content in ("", "[]", "{}"):
             holder.write_text(content)
             with pytest.raises(UserError, match="another process works on this run"):
-                run_lock.Lock().acquire(tmp_path, resolve({}))
+                run_lock.Lock().acquire(Layout(tmp_path, resolve({})))
 
 
 def test_a_lock_whose_file_is_removed_keeps_others_out(tmp_path):

@@ -168,8 +168,9 @@ def test_the_process_that_others_are_forked_off_is_begun_before_it_is_needed(
 @pytest.mark.parametrize(("asked", "count"), [("auto", 1), (2, 2)])
 def test_a_container_has_no_more_processes_than_cores_unless_asked(digits, make_config, monkeypatch, asked, count):
     monkeypatch.setattr(processes, "cores", lambda: 1)  # counts what a container allows
-    assert resources.workers(digits, make_config(training={"processes": asked, "device": "cpu"})).count == count
-    resources.close()
+    held = resources.Resources()
+    assert held.workers(digits, make_config(training={"processes": asked, "device": "cpu"})).count == count
+    held.close()
 
 
 def test_no_process_is_begun_for_a_single_core(make_config, monkeypatch):

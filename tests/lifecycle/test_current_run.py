@@ -9,7 +9,8 @@ import pytest
 from kedro.config import OmegaConfigLoader
 
 from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.lifecycle import current_run
+from kafal_pipeline.lifecycle.current_run import CurrentRun, Kind
+from kafal_pipeline.lifecycle.strategy_checks import names_own_class
 from kafal_pipeline.settings import CONFIG_LOADER_ARGS
 
 
@@ -22,13 +23,12 @@ def loader(tmp_path):
             path.write_text(text)
         return OmegaConfigLoader(str(tmp_path / "conf"), env=use, runtime_params=params, **CONFIG_LOADER_ARGS)
 
-    yield make
-    current_run._active = None
+    return make
 
 
 def message(config_loader):
     with pytest.raises(UserError) as raised:
-        current_run.activate(config_loader)
+        CurrentRun().activate(config_loader)
     return str(raised.value)
 
 
@@ -44,11 +44,10 @@ def test_an_archive_of_the_configuration_is_read_and_its_mistakes_are_told(tmp_p
         (tmp_path / "all/conf" / name).mkdir(parents=True)
         (tmp_path / "all/conf" / name / "parameters.yml").write_text(text)
     archive = shutil.make_archive(str(tmp_path / "conf"), "gztar", tmp_path / "all", "conf")
-    config = current_run.activate(OmegaConfigLoader(archive, env="smoke", **CONFIG_LOADER_ARGS))
+    config = CurrentRun().activate(OmegaConfigLoader(archive, env="smoke", **CONFIG_LOADER_ARGS))
     assert (config.seed, config.training.lr) == (1, 0.3)
     with pytest.raises(Exception, match=r"parameters\.yml"):
-        current_run.activate(OmegaConfigLoader(archive, env="broken", **CONFIG_LOADER_ARGS))
-    current_run._active = None
+        CurrentRun().activate(OmegaConfigLoader(archive, env="broken", **CONFIG_LOADER_ARGS))
 
 
 def test_nested_keys_are_found_where_they_stand(loader):
@@ -58,7 +57,7 @@ def test_nested_keys_are_found_where_they_stand(loader):
 
 
 def test_an_environment_leaves_the_neighbours_of_its_keys_alone(loader):
-    config = current_run.activate(
+    config = CurrentRun().activate(
         loader(base="training: {lr: 0.2, momentum: 0.5}\n", env="training: {momentum: 0.8}\n")
     )
     assert (config.training.lr, config.training.momentum) == (0.2, 0.8)
@@ -80,6 +79,7 @@ def test_unknown_strategies_and_options(loader, params, expected):
 
 
 def test_paths_of_the_active_run(loader):
+    current_run = CurrentRun()
     current_run.activate(loader(params={"query": "random", "update": "fedavg", "seed": 3}))
     assert current_run.path("path") == "digits/random-fedavg/seed_3"
     assert current_run.path("split") == "digits/seed_3"
@@ -91,9 +91,8 @@ def test_every_preset_of_the_project_is_valid():
     names = [folder.name for folder in conf.iterdir() if folder.is_dir()]
     assert {"base", "local", "smoke", "cifar10", "cifar10_small"} <= set(names)
     for name in names:
-        config = current_run.activate(OmegaConfigLoader(str(conf), env=name, **CONFIG_LOADER_ARGS))
+        config = CurrentRun().activate(OmegaConfigLoader(str(conf), env=name, **CONFIG_LOADER_ARGS))
         assert config.cycles >= 2
-    current_run._active = None
 
 
 @pytest.mark.parametrize(
@@ -109,5 +108,21 @@ def test_every_preset_of_the_project_is_valid():
     ],
 )
 def test_a_class_of_ones_own_is_noticed_wherever_it_is_named(loader, params, own):
-    current_run.activate(loader(params=params))
-    assert current_run.names_own_class() == own
+    assert names_own_class(CurrentRun().activate(loader(params=params))) == own
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["data.load", "partition.split"], Kind()),
+        (["report.summarise"], Kind(reports=True)),
+        (["cycle_01.query", "cycle_01.annotate"], Kind(cycles=True)),
+        (["cycle_00.evaluate"], Kind(cycles=True, tracked=True)),
+        (["cycle_01.train", "cycle_01.evaluate"], Kind(cycles=True, tracked=True, trains=True, finishes=True)),
+        (["data.load", "cycle_00.initial_pool"], Kind(begins=True, cycles=True)),
+        (["compare.plan"], Kind(compares=True, trains=True)),
+        (["cycle_0x.train", "cycle.train"], Kind()),
+    ],
+)
+def test_what_a_pipeline_does_is_told_from_its_nodes(names, expected):
+    assert Kind.of(names, 2, lambda: True) == expected

@@ -17,7 +17,8 @@ from kedro.io import DatasetError
 from kafal_pipeline import cli
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import remove, remove_temporary, replacing_folder, write_json
-from kafal_pipeline.lifecycle import current_run, failure_messages
+from kafal_pipeline.lifecycle import failure_messages
+from kafal_pipeline.settings import current_run
 
 
 def raised(function, *arguments):
@@ -81,8 +82,7 @@ def test_the_command_ends_in_one_message(monkeypatch, verbose):
         allocate(1 << 52)
 
     monkeypatch.setattr(cli.run, "callback", cli._guarded(command))
-    monkeypatch.setattr(current_run, "_running", True)
-    monkeypatch.setattr(current_run, "_doing", "cycle_00.train")
+    monkeypatch.setattr(current_run, "node", "cycle_00.train")
     result = CliRunner().invoke(cli.run, ["--verbose"] if verbose else [])
     assert result.exit_code == 1
     assert result.output.splitlines()[-1].startswith("Error: Out of memory in cycle_00.train (DefaultCPUAllocator")

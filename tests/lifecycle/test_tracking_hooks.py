@@ -1,7 +1,7 @@
 """A small pipeline with the project's node and data set names, run by Kedro's own runner."""
 
 import json
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,10 @@ from kedro.runner import SequentialRunner
 from kedro_datasets.json import JSONDataset
 
 from kafal_pipeline.common.files import file_digest
+from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData
-from kafal_pipeline.lifecycle.tracking_hooks import TrackingHooks
+from kafal_pipeline.lifecycle.current_run import CurrentRun, Session
+from kafal_pipeline.lifecycle.hooks import ProjectHooks
 from kafal_pipeline.tracking import NullTracker, Tracker, record
 
 PARAMETERS = {"cycles": 2, "federation": {"rounds": 2}}
@@ -73,10 +75,11 @@ class Project:
     def __init__(self, folder, monkeypatch):
         self.folder, self.recorder, self.restarts = folder, Recorder(), []
         monkeypatch.setattr(Tracker, "start", self._start)
-        self.hooks = TrackingHooks()
-        self.hooks.after_context_created(
-            SimpleNamespace(config_loader={"parameters": PARAMETERS}, project_path=str(folder))
-        )
+        run = CurrentRun()
+        run.session, run._config = Session(folder), resolve(PARAMETERS)
+        self.hooks = ProjectHooks(run)
+        for name in ("_guard", "_saved", "_closing"):
+            setattr(self.hooks, name, Mock())
         self.manager = _create_hook_manager()
         self.manager.register(self.hooks)
         split = folder / "data/03_primary/digits/seed_0/splits.json"
@@ -183,9 +186,9 @@ def test_an_error_ends_the_run_as_failed(project):
 
 def test_an_interrupted_run_is_left_without_an_end(project):
     pipeline = project.pipeline()
-    project.hooks.before_pipeline_run(run_params={}, pipeline=pipeline)
+    project.hooks.before_pipeline_run(run_params={}, pipeline=pipeline, catalog=project.catalog)
     (training,) = [item for item in pipeline.nodes if item.name == "cycle_00.train"]
-    project.hooks.before_node_run(node=training, catalog=project.catalog)
+    project.hooks.before_node_run(node=training, inputs={}, catalog=project.catalog)
     project.hooks.abort()
     project.hooks.abort()
     assert [call for call in project.recorder.calls if call[0] in {"abort", "finish"}] == [("abort",)]
@@ -212,12 +215,6 @@ def test_with_nothing_missing_there_is_no_run(project):
     project.run(pipeline, only_missing_outputs=True)
     assert project.restarts == [False]
     assert project.recorder.calls == []
-
-
-def test_without_a_context_the_hooks_do_nothing():
-    hooks = TrackingHooks()
-    hooks.before_pipeline_run(run_params={}, pipeline=Pipeline([node(lambda: 1, None, "a", name="cycle_00.train")]))
-    hooks.abort()
 
 
 def test_no_number_of_the_run_is_taken_for_one_of_its_last_cycle():

@@ -28,6 +28,7 @@ from kafal_pipeline.pipelines.compare.side_by_side import child, execute
 from kafal_pipeline.runs import lock as run_lock
 from kafal_pipeline.runs import provenance
 from kafal_pipeline.runs.code_digest import code_parts
+from kafal_pipeline.runs.layout import Layout
 from kafal_pipeline.tracking import Tracker
 
 ROOT = Path(__file__).parents[2]
@@ -161,101 +162,104 @@ def test_an_interrupted_run_is_not_finished_and_goes_on(compared):
     here = folder / "data/07_model_output" / config.run_path
     whole = (here / "cycle_01/metrics.json").read_text()
     first = (here / "cycle_00/metrics.json").stat().st_mtime_ns
-    assert provenance.state(folder, config) == "finished"
-    provenance.reopen(folder, config)
+    assert provenance.state(Layout(folder, config)) == "finished"
+    provenance.reopen(Layout(folder, config))
     (here / "cycle_01/metrics.json").unlink()
-    assert provenance.state(folder, config) == "interrupted"
+    assert provenance.state(Layout(folder, config)) == "interrupted"
     compare(folder, ["entropy"], seeds=[1], name="again")
-    assert provenance.state(folder, config) == "finished"
+    assert provenance.state(Layout(folder, config)) == "finished"
     assert (here / "cycle_00/metrics.json").stat().st_mtime_ns == first
     assert json.loads((here / "cycle_01/metrics.json").read_text())["accuracy"] == json.loads(whole)["accuracy"]
 
 
 def test_a_run_that_another_command_has_finished_meanwhile_is_not_done_again(compared, tmp_path, monkeypatch):
     folder, _ = compared
-    monkeypatch.setattr(child, "configure_project", lambda package: None)
-    monkeypatch.setattr(child.current_run, "give", lambda parameters: pytest.fail("begun"))
-    session = child.current_run.Session(folder, "smoke", None, {})
+    hooks = Mock()
+    hooks.join.side_effect = lambda *_, **__: pytest.fail("begun")
+    session = child.Session(folder, "smoke", None, {})
     task = child.Task(session, saved(folder).model_dump(mode="json"), "trial", None, tmp_path / "log")
-    child._run(task, pytest.fail)
+    child._run(task, pytest.fail, hooks)
     lock = run_lock.Lock()
-    lock.acquire(folder, saved(folder))
+    lock.acquire(Layout(folder, saved(folder)))
     with pytest.raises(run_lock.Taken, match="entropy-kcfu/seed_1"):
-        child._run(task, pytest.fail)
+        child._run(task, pytest.fail, hooks)
     lock.release()
-    provenance.reopen(folder, saved(folder))
+    provenance.reopen(Layout(folder, saved(folder)))
     with pytest.raises(pytest.fail.Exception, match="begun"):
-        child._run(task, pytest.fail)
-    provenance.finish(folder, saved(folder))
+        child._run(task, pytest.fail, hooks)
+    provenance.finish(Layout(folder, saved(folder)))
 
 
 def plan_of(folder, *configs, **section):
     section = {"queries": ["entropy"], "jobs": 1, **section}
-    return Plan(CompareConfig.model_validate(section), (), tuple(Planned(config, "absent") for config in configs))
+    return Plan(
+        CompareConfig.model_validate(section),
+        (),
+        tuple(Planned(Layout(folder, config), "absent") for config in configs),
+    )
 
 
 def test_a_run_that_never_came_to_its_end_has_failed(compared, monkeypatch):
     folder, _ = compared
     config = saved(folder)
-    session = child.current_run.Session(folder, "smoke", None, {})
+    session = child.Session(folder, "smoke", None, {})
     monkeypatch.setattr(
         execute, "run_beside_others", lambda launcher, configs, *others: [(path, None) for path in configs]
     )
-    assert execute.execute(plan_of(folder, config), session) == {}
-    provenance.reopen(folder, config)
+    assert execute.execute(plan_of(folder, config), session, Mock()) == {}
+    provenance.reopen(Layout(folder, config))
     try:
-        assert execute.execute(plan_of(folder, config), session) == {config.run_path: execute.CHANGED}
-        found = provenance.read(outputs(folder, "entropy-kcfu/seed_1"))
+        assert execute.execute(plan_of(folder, config), session, Mock()) == {config.run_path: execute.CHANGED}
+        found = provenance.read(Layout(folder, config))
         assert (found.finished, found.error) == (None, execute.CHANGED)
     finally:
-        provenance.finish(folder, config)
+        provenance.finish(Layout(folder, config))
 
 
 def test_finished_runs_that_others_replace_are_counted_first(compared, monkeypatch, caplog):
     folder, _ = compared
     config = saved(folder)
-    session = child.current_run.Session(folder, "smoke", None, {})
+    session = child.Session(folder, "smoke", None, {})
     monkeypatch.setattr(execute, "run_beside_others", lambda *arguments: [])
-    execute.execute(plan_of(folder, config, config.model_copy(update={"seed": 0})), session)
+    execute.execute(plan_of(folder, config, config.model_copy(update={"seed": 0})), session, Mock())
     assert "will be replaced" not in caplog.text
     assert "Memory, " not in caplog.text
-    execute.execute(plan_of(folder, config.model_copy(update={"cycles": 1})), session)
+    execute.execute(plan_of(folder, config.model_copy(update={"cycles": 1})), session, Mock())
     assert "1 of the runs to be made will replace one that was finished with other parameters" in caplog.text
     assert "dataset.label=" in caplog.text
     tight = plan_of(folder, config, config.model_copy(update={"seed": 0}), jobs=2, memory_limit=3)
-    execute.execute(tight, session)
+    execute.execute(tight, session, Mock())
     assert "Memory, 3.0 GB, allows 1 side by side" in caplog.text
 
 
 def test_code_that_is_no_longer_on_disk_is_not_run(compared, tmp_path, monkeypatch):
     folder, _ = compared
-    monkeypatch.setattr(child, "configure_project", lambda package: None)
     monkeypatch.setattr(child, "_done_by_another", lambda task: pytest.fail("begun"))
     config = saved(folder)
-    session = child.current_run.Session(folder, "smoke", None, {})
+    session = child.Session(folder, "smoke", None, {})
     before = tuple(
         f"{line}0" if line.startswith("kafal_pipeline.training.step\0") else line for line in code_parts(config)
     )
-    _, task = execute._task(plan_of(folder, config), config, session, None, before)
+    _, task = execute._task(plan_of(folder, config), Layout(folder, config), session, None, before)
     said = r"edited while the comparison ran: kafal_pipeline\.training\.step\. The same command resumes"
     with pytest.raises(UserError, match=said):
-        child._run(task, pytest.fail)
-    assert provenance.state(folder, config) == "finished"  # by another command, with the new code
-    _, task = execute._task(plan_of(folder, config), config, session, None, code_parts(config))
+        child._run(task, pytest.fail, Mock())
+    assert provenance.state(Layout(folder, config)) == "finished"  # by another command, with the new code
+    _, task = execute._task(plan_of(folder, config), Layout(folder, config), session, None, code_parts(config))
     with pytest.raises(pytest.fail.Exception, match="begun"):
-        child._run(task, pytest.fail)
+        child._run(task, pytest.fail, Mock())
 
 
 def test_a_run_needs_no_project_around_its_configuration(tmp_path, monkeypatch):
     """As where the project is installed as a wheel, and the folder has `conf/` alone."""
-    session = child.current_run.Session(tmp_path, "smoke", "conf.tar.gz", {})
+    session = child.Session(tmp_path, "smoke", "conf.tar.gz", {})
     kedro, config = MagicMock(), resolve({"query": "random"})
     monkeypatch.setattr(child, "KedroSession", kedro)
     monkeypatch.setattr(child, "_done_by_another", lambda task: False)
-    monkeypatch.setattr(child.current_run, "give", lambda parameters: None)
-    monkeypatch.setattr(child.resources, "listen", lambda listener: None)
     try:
-        child._run(child.Task(session, config.model_dump(mode="json"), "trial", None, tmp_path / "log"), pytest.fail)
+        child._run(
+            child.Task(session, config.model_dump(mode="json"), "trial", None, tmp_path / "log"), pytest.fail, Mock()
+        )
     finally:
         logging.captureWarnings(False)
     asked = kedro.create.call_args.kwargs
@@ -265,19 +269,17 @@ def test_a_run_needs_no_project_around_its_configuration(tmp_path, monkeypatch):
 def test_results_of_old_code_filed_under_the_new_are_forgotten(compared, monkeypatch):
     folder, _ = compared
     config = saved(folder)
-    record = outputs(folder, "entropy-kcfu/seed_1") / provenance.PROVENANCE
+    record = Layout(folder, config).provenance
     whole = record.read_bytes()
-    session = child.current_run.Session(folder, "smoke", None, {})
-    _, task = execute._task(plan_of(folder, config), config, session, None, code_parts(config))
+    session = child.Session(folder, "smoke", None, {})
+    _, task = execute._task(plan_of(folder, config), Layout(folder, config), session, None, code_parts(config))
     answers = iter([[], ["kafal_pipeline.training.step"]])
     monkeypatch.setattr(child, "edited", lambda config, before: next(answers))
     monkeypatch.setattr(child, "_done_by_another", lambda task: False)
     monkeypatch.setattr(child, "KedroSession", MagicMock())
-    monkeypatch.setattr(child.current_run, "give", lambda parameters: None)
-    monkeypatch.setattr(child.resources, "listen", lambda listener: None)
     try:
         with pytest.raises(UserError, match="edited while"):
-            child._run(task, pytest.fail)
+            child._run(task, pytest.fail, Mock())
         assert not record.exists()
     finally:
         logging.captureWarnings(False)
@@ -287,8 +289,8 @@ def test_results_of_old_code_filed_under_the_new_are_forgotten(compared, monkeyp
 def test_results_of_other_parameters_are_not_used(compared):
     folder, _ = compared
     config = saved(folder)
-    assert provenance.state(folder, config.model_copy(update={"cycles": 1})) == "absent"
-    assert provenance.state(folder, resolve({**config.model_dump(), "tracking": "off"})) == "finished"
+    assert provenance.state(Layout(folder, config.model_copy(update={"cycles": 1}))) == "absent"
+    assert provenance.state(Layout(folder, resolve({**config.model_dump(), "tracking": "off"}))) == "finished"
 
 
 def test_without_running_what_is_not_there_is_shown(compared):
@@ -313,9 +315,8 @@ def test_a_seed_whose_split_cannot_be_made_ends_no_other(compared, caplog):
     table = pd.read_csv(folder / "data/08_reporting/tight/comparison/split/runs.csv").set_index("seed")
     assert table["status"].to_dict() == {0: "failed", 4: "finished"}
     assert "could not be made" in table["reason"][0]
-    found = provenance.read(folder / "data/07_model_output/tight/random-kcfu/seed_0")
-    assert found is not None
-    assert "could not be made" in str(found.error)
+    found = json.loads((folder / "data/07_model_output/tight/random-kcfu/seed_0/provenance.json").read_text())
+    assert "could not be made" in found["error"]
     with pytest.raises(UserError, match=rf"There is no finished run to compare: {reason}"):
         run(folder, **own, compare={**section, "seeds": [0]})
 
@@ -329,20 +330,19 @@ def test_only_the_runs_that_a_report_shows_get_its_tag(compared, monkeypatch, ca
     ]
     used, other = tracked[0], tracked[1].model_copy(update={"cycles": 1})
     section = CompareConfig.model_validate({"name": "tags", "queries": ["random", "entropy"], "run_missing": False})
-    plan = Plan(section, (), (Planned(used, "finished"), Planned(other, "absent")))
-    session = nodes.current_run.Session(folder)
+    plan = Plan(section, (), (Planned(Layout(folder, used), "finished"), Planned(Layout(folder, other), "absent")))
+    session = nodes.Session(folder)
     given = []
     monkeypatch.setattr(nodes, "record_comparison", lambda *args: given.extend(args[-1]))
-    monkeypatch.setattr(nodes.resources, "delivery", lambda *args: Mock())
-    nodes.report(plan, nodes.load(plan, nodes.run(plan, session), session), session)
-    assert given == [provenance.execution(folder, used)]
-    assert provenance.execution(folder, other)
+    nodes.report(plan, nodes.load(plan, nodes.run(plan, session, Mock())), Mock())
+    assert given == [provenance.execution(Layout(folder, used))]
+    assert provenance.execution(Layout(folder, other))
     said = "1 of 1 runs were made without tracking"
     assert said in caplog.text
     assert "They are smoke/random-kcfu/seed_0" in caplog.text
     caplog.clear()
     Tracker.start(used, folder / "data/09_tracking" / used.run_path, folder, comparison="tags", execution=given[0])
-    nodes.report(plan, nodes.load(plan, nodes.run(plan, session), session), session)
+    nodes.report(plan, nodes.load(plan, nodes.run(plan, session, Mock())), Mock())
     assert said not in caplog.text
 
 

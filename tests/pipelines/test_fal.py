@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -59,15 +59,15 @@ def test_clients_are_measured_where_they_are_the_federation_s(monkeypatch, metho
     )
     logits = np.array([[1, 0], [0, 1], [0, 1], [1, 0]], dtype=np.float32)
     monkeypatch.setattr("kafal_pipeline.federation.simulation.predict_test", lambda *_: logits)
-    monkeypatch.setattr(nodes.resources, "workers", lambda *_: SimpleNamespace(data=images))
-    monkeypatch.setattr(nodes.resources, "on_evaluation", lambda *_: None)
     pool = pd.DataFrame(
         {"client": clients, "sample": range(4), "label": [0, 1, 0, -1], "labelled_in_cycle": [0, 0, 0, -1]}
     )
     rounds = pd.DataFrame({"client": [0], "round": [0], "bytes_down": [1], "bytes_up": [1]})
     model = initial_state("resnet8", in_channels=1, num_classes=2, seed=0, cycle=0)
     parameters = {"partition": {"method": method, "clients": 2}}
-    found = nodes.evaluate(0, model, pool, rounds, {"seconds": 1.0}, images, parameters)["per_client"]
+    resources = Mock()
+    resources.workers.return_value.data = images
+    found = nodes.evaluate(resources, 0, model, pool, rounds, {"seconds": 1.0}, images, parameters)["per_client"]
     natural = [("Aachen", 1.0, 1.0), ("Bonn", 0.0, 0.0)] if method == "natural" else []
     assert [(row["name"], row["accuracy"], row["auroc_macro"]) for row in found] == natural
 

@@ -15,6 +15,7 @@ import pytest
 from kafal_pipeline.config import resolve
 from kafal_pipeline.pipelines.compare.side_by_side import execute, launch, others
 from kafal_pipeline.runs import lock as run_lock
+from kafal_pipeline.runs.layout import Layout
 
 FORKSERVER = "multiprocessing.forkserver"
 
@@ -138,22 +139,22 @@ def test_what_another_command_works_on_is_waited_for_and_run_only_if_it_was_left
 ):
     monkeypatch.setattr(others, "LOOK", 0.05)
     monkeypatch.setattr(run_lock, "PATIENCE", 0.05)
-    configs = {f"seed_{seed}": resolve({"seed": seed}) for seed in range(3)}
+    runs = {f"seed_{seed}": Layout(tmp_path, resolve({"seed": seed})) for seed in range(3)}
     other = run_lock.Lock()
-    other.acquire(tmp_path, configs["seed_1"])
+    other.acquire(runs["seed_1"])
     asked = []
 
     def tasks(paths):
         asked.append(list(paths))
-        return [(path, small("taken" if run_lock.held(tmp_path, configs[path]) else "do", 0.0)) for path in paths]
+        return [(path, small("taken" if run_lock.held(runs[path]) else "do", 0.0)) for path in paths]
 
-    def look(root, config, held=run_lock.held):
-        if found := held(root, config):
+    def look(run, held=run_lock.held):
+        if found := held(run):
             threading.Timer(0.2, other.release).start()
         return found
 
     launcher = launch.Launcher(2, 100.0, lambda key, message: None)
-    ends = others.run_beside_others(launcher, configs, tasks, tmp_path, lambda config: left)
+    ends = others.run_beside_others(launcher, runs, tasks, lambda run: left)
     with caplog.at_level("INFO"):
         first = [next(ends), next(ends)]
         monkeypatch.setattr(others.run_lock, "held", look)

@@ -8,7 +8,7 @@ import pytest
 
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.evaluation import learning_curve
-from kafal_pipeline.lifecycle import resources
+from kafal_pipeline.lifecycle.resources import Resources
 from kafal_pipeline.pipelines.fal import nodes
 from kafal_pipeline.query.names import QUERIES
 from kafal_pipeline.update.names import UPDATES
@@ -74,10 +74,11 @@ def pool(images):
     return pd.DataFrame(rows, columns=["client", "sample", "label", "labelled_in_cycle"])
 
 
-@pytest.fixture(autouse=True)
-def released():
-    yield
-    resources.close()
+@pytest.fixture
+def resources():
+    held = Resources()
+    yield held
+    held.close()
 
 
 def parameters(query="random", update="fedavg", model=SMALL, **changes):
@@ -94,17 +95,19 @@ def parameters(query="random", update="fedavg", model=SMALL, **changes):
     }
 
 
-def run(images, pool, values):
+def run(resources, images, pool, values):
     """Do a trial as the pipeline does; return the pools, tables of rounds and metrics of its cycles."""
     pools, tables, metrics, trained, memory = [], [], [], None, None
     for cycle in range(CYCLES):
         queried = cost = None
         if trained is not None:
             kept = () if memory is None else (memory,)
-            queried, cost, memory = nodes.query(cycle, pool, *trained, images, values, *kept)
+            queried, cost, memory = nodes.query(resources, cycle, pool, *trained, images, values, *kept)
             pool = nodes.annotate_queried(cycle, pool, queried, images, values)
-        model, local, rounds, seconds = nodes.train(cycle, pool, images, values, trained[0] if trained else None)
-        metrics.append(nodes.evaluate(cycle, model, pool, rounds, seconds, images, values, cost))
+        model, local, rounds, seconds = nodes.train(
+            resources, cycle, pool, images, values, trained[0] if trained else None
+        )
+        metrics.append(nodes.evaluate(resources, cycle, model, pool, rounds, seconds, images, values, cost))
         trained = (model, local, rounds)
         pools.append(pool)
         tables.append(rounds)
@@ -128,40 +131,40 @@ def check(pools, tables, metrics):
 
 
 @pytest.mark.parametrize("query", sorted(QUERIES))
-def test_every_query(images, pool, query):
-    check(*run(images, pool, parameters(query, federation={"rounds": 1})))
+def test_every_query(resources, images, pool, query):
+    check(*run(resources, images, pool, parameters(query, federation={"rounds": 1})))
 
 
 @pytest.mark.parametrize("update", sorted(UPDATES))
-def test_every_update_with_a_batch_norm_of_a_single_pixel(images, pool, update, tmp_path, monkeypatch):
+def test_every_update_with_a_batch_norm_of_a_single_pixel(resources, images, pool, update, tmp_path, monkeypatch):
     (tmp_path / "pixel_network.py").write_text(PIXEL)
     monkeypatch.syspath_prepend(tmp_path)
     values = parameters("ksas", update, "pixel_network.Pixel", training={"batches": "published"})
-    check(*run(images, pool, values))
+    check(*run(resources, images, pool, values))
 
 
 @pytest.mark.parametrize("update", sorted(UPDATES))
-def test_every_update_with_local_batch_norms(images, pool, update):
-    check(*run(images, pool, parameters("badge", update, federation={"batch_norm": "local"})))
+def test_every_update_with_local_batch_norms(resources, images, pool, update):
+    check(*run(resources, images, pool, parameters("badge", update, federation={"batch_norm": "local"})))
 
 
 @pytest.mark.parametrize("query", sorted(QUERIES))
-def test_a_query_where_nobody_has_anything_left(images, pool, query):
+def test_a_query_where_nobody_has_anything_left(resources, images, pool, query):
     """The trial goes on without new labels."""
     pool = pool[pool["label"] >= 0].reset_index(drop=True)
     values = parameters(query)
-    trained = nodes.train(0, pool, images, values)[:3]
-    queried, cost, memory = nodes.query(1, pool, *trained, images, values)
+    trained = nodes.train(resources, 0, pool, images, values)[:3]
+    queried, cost, memory = nodes.query(resources, 1, pool, *trained, images, values)
     assert queried.empty
     after = nodes.annotate_queried(1, pool, queried, images, values)
     pd.testing.assert_frame_equal(after, pool)
-    model, _, rounds, seconds = nodes.train(1, after, images, values, trained[0])
-    measures = nodes.evaluate(1, model, after, rounds, seconds, images, values, cost)
+    model, _, rounds, seconds = nodes.train(resources, 1, after, images, values, trained[0])
+    measures = nodes.evaluate(resources, 1, model, after, rounds, seconds, images, values, cost)
     assert sum(measures["queried_histogram"]) == 0
     learning_curve([measures])
 
 
-def test_skipped_clients_are_counted_and_do_not_stand_for_a_model(images, pool, monkeypatch):
+def test_skipped_clients_are_counted_and_do_not_stand_for_a_model(resources, images, pool, monkeypatch):
     """The clients' models that queries see are those before the failure, also when read back from the table."""
     from kafal_pipeline.federation.workers.lane import Lane
 
@@ -176,7 +179,7 @@ def test_skipped_clients_are_counted_and_do_not_stand_for_a_model(images, pool, 
 
     monkeypatch.setattr(Lane, "train", train)
     values = parameters("ksas", federation={"on_client_failure": "skip"})
-    _, tables, metrics = run(images, pool, values)
+    _, tables, metrics = run(resources, images, pool, values)
     assert [row["skipped_client_rounds"] for row in metrics] == [3] * CYCLES
     trained = nodes._sites({}, tables[0], {}, lambda state, _: state)
     assert NO_POOL not in trained.downloaded

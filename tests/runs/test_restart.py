@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from kedro.framework.hooks import hook_impl
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
@@ -19,12 +18,13 @@ from safetensors.torch import load_file, save_file
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import resolve
 from kafal_pipeline.federation.between_rounds import cycle_state
-from kafal_pipeline.lifecycle import current_run, resources, result_hooks
+from kafal_pipeline.lifecycle import saved_files
 from kafal_pipeline.lifecycle.runner import ResumableSequentialRunner
 from kafal_pipeline.models import build
-from kafal_pipeline.pipeline_registry import register_pipelines
 from kafal_pipeline.pipelines.fal import nodes
 from kafal_pipeline.runs import provenance, resume, saved_run
+from kafal_pipeline.runs.layout import Layout
+from kafal_pipeline.settings import current_run
 
 ROOT = Path(__file__).parents[2]
 RUN = "smoke/ksas-kcfu/seed_0"
@@ -99,7 +99,7 @@ def killed(folder, monkeypatch, saves=None, node=None, **params):
             patch.setattr(nodes, node, begin)
         with pytest.raises(Killed):
             run(folder, **params)
-    resources.close()
+    current_run.resources.close()
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_rounds_are_written_as_often_as_the_parameters_say(folder, monkeypatch):
         for every, written in ((1000, 0), (0, 2)):
             with pytest.raises(Killed):
                 run(folder, training={"checkpoint_every": every}, restart=True)
-            resources.close()
+            current_run.resources.close()
             checkpoint = folder / "data/06_models" / RUN / "cycle_00/checkpoint"
             assert len(list(checkpoint.glob("[0-9]*"))) == written
 
@@ -247,7 +247,7 @@ def test_other_pretrained_weights_in_the_same_file_are_others(folder, monkeypatc
     monkeypatch.chdir(folder)
     config = json.loads((folder / "data/07_model_output" / RUN / "configuration.json").read_text())
     with pytest.raises(provenance.Absent, match=r"model\.pretrained: there is no file"):
-        provenance.fingerprint(folder, resolve(config))
+        provenance.fingerprint(Layout(folder, resolve(config)))
 
 
 def test_a_split_that_was_edited_is_refused(folder, monkeypatch, untouched, digests):
@@ -258,7 +258,7 @@ def test_a_split_that_was_edited_is_refused(folder, monkeypatch, untouched, dige
 
 
 def edited(fingerprint):
-    return lambda root, config: {**fingerprint(root, config), "split": "edited"}
+    return lambda run: {**fingerprint(run), "split": "edited"}
 
 
 def test_a_run_without_a_finished_round_stands_in_no_ones_way(folder, monkeypatch, rounds_done):
@@ -399,17 +399,17 @@ def test_what_was_saved_before_a_kill_is_checked_too(folder, monkeypatch):
 def test_what_was_saved_without_a_digest_is_made_again(folder, monkeypatch, untouched, digests):
     """A process may be killed between a file and the note of its digest: it may be another file since."""
     with monkeypatch.context() as patch:
-        original = result_hooks.SavedFiles.before_node_run
+        original = saved_files.SavedFiles.note
 
-        def before_node_run(self, node):
-            if node.name == "cycle_01.train":
+        def note(self, replaced=()):
+            if current_run.node == "cycle_01.train":
                 raise Killed
-            original(self)
+            original(self, replaced)
 
-        patch.setattr(result_hooks.SavedFiles, "before_node_run", hook_impl(before_node_run))
+        patch.setattr(saved_files.SavedFiles, "note", note)
         with pytest.raises(Killed):
             run(folder)
-    resources.close()
+    current_run.resources.close()
     path = folder / "data/05_model_input" / RUN / "cycle_01/pool.parquet"
     assert path.is_file()
     assert (
@@ -444,7 +444,7 @@ def test_images_that_were_changed_are_not_trained_on(tmp_path, copy_of_project, 
         patch.setattr(nodes, "evaluate", lambda *_arguments, **_options: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             run(folder, **here)
-    resources.close()
+    current_run.resources.close()
     np.save(images, 255 - np.load(images))
     if source == "gone":
         (folder / "data/01_raw/mine.npz").unlink()
@@ -476,7 +476,7 @@ def test_what_trains_is_known_when_a_pipeline_begins(finished, monkeypatch, pipe
     monkeypatch.chdir(finished)
     with KedroSession.create(project_path=finished, env="smoke", runtime_params=params) as session:
         session.run(pipeline_names=[pipeline], runner=SequentialRunner(), **(part if "from_nodes" in part else {}))
-    assert current_run.trains() == trains
+    assert current_run.kind.trains == trains
 
 
 def test_the_report_of_an_interrupted_run_says_that_the_same_command_goes_on(folder, monkeypatch):
@@ -502,8 +502,3 @@ def test_a_result_that_was_removed_from_a_finished_run_is_named(finished):
     finally:
         path.write_bytes(before)
         record.write_bytes(noted)
-
-
-def test_the_data_sets_that_must_be_kept_are_all_that_are_not_in_memory():
-    kept = {name for name in register_pipelines()["fal"].datasets() if not name.startswith(result_hooks.OURS)}
-    assert kept == {*result_hooks.SHARED, *result_hooks.REPORTED, "parameters"}

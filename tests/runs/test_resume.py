@@ -10,22 +10,24 @@ from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import write_json
 from kafal_pipeline.config import resolve
 from kafal_pipeline.pipelines.compare import nodes
+from kafal_pipeline.pipelines.compare.plan import Planned
 from kafal_pipeline.runs import provenance, resume
+from kafal_pipeline.runs.layout import Layout
 
 
 @pytest.fixture
 def there(tmp_path, monkeypatch):
     """A run with two cycles; the function says when it finished."""
     before = resolve({"cycles": 2})
-    folder = tmp_path / provenance.OUTPUTS / before.run_path
-    folder.mkdir(parents=True)
-    write_json(folder / provenance.CONFIGURATION, provenance.deciding(before))
+    there = Layout(tmp_path, before)
+    there.outputs.mkdir(parents=True)
+    write_json(there.configuration, provenance.deciding(before))
 
     def make(finished):
         found = SimpleNamespace(
             finished=finished, fingerprint={"configuration": provenance.configuration_digest(before)}
         )
-        monkeypatch.setattr(provenance, "read", lambda path: found if path == folder else None)
+        monkeypatch.setattr(provenance, "read", lambda run: found if run.outputs == there.outputs else None)
         return tmp_path
 
     return make
@@ -46,20 +48,19 @@ def there(tmp_path, monkeypatch):
 def test_a_finished_run_with_other_parameters_is_replaced_only_where_that_is_asked_for(
     there, monkeypatch, changes, finished, refused
 ):
-    root, now = there(finished), resolve({"cycles": 2, **changes})
-    item = SimpleNamespace(config=now, state="absent")
+    now = Layout(there(finished), resolve({"cycles": 2, **changes}))
+    item = Planned(now, "absent")
     plan = SimpleNamespace(runs=(item,), missing=(item,))
     monkeypatch.setattr(nodes, "make_plan", lambda *arguments: plan)
     section = SimpleNamespace(run_missing=True)
-    monkeypatch.setattr(nodes, "resolve_comparison", lambda parameters: (section, [now]))
-    session = nodes.current_run.Session(root)
+    monkeypatch.setattr(nodes, "resolve_comparison", lambda parameters: (section, [now.config]))
     if refused:
         said = "cycles: 2 then, 3 now.*dataset.label=.*restart=true"
         with pytest.raises(UserError, match=said):
-            resume.check_parameters(root, now)
-        with pytest.raises(UserError, match=f"1 of the 1 runs .*{now.run_path} .{said}"):
-            nodes.plan({}, None, session)
+            resume.check_parameters(now)
+        with pytest.raises(UserError, match=f"1 of the 1 runs .*{now.name} .{said}"):
+            nodes.plan({}, None, now.root)
         section.run_missing = False
     else:
-        resume.check_parameters(root, now)
-    assert nodes.plan({}, None, session) is plan
+        resume.check_parameters(now)
+    assert nodes.plan({}, None, now.root) is plan

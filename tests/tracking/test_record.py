@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from mlflow.utils.validation import _validate_metric_name
 
-from kafal_pipeline.config import resolve
-from kafal_pipeline.lifecycle.tracking_hooks import _Run
+from kafal_pipeline.lifecycle.current_run import CurrentRun
+from kafal_pipeline.lifecycle.recorder import Recorder
 from kafal_pipeline.tracking.record import MOST_PARTS, record_parts, record_rounds
 
 
@@ -71,7 +70,8 @@ def test_many_classes_are_left_to_the_table():
 
 
 def test_classes_and_clients_are_recorded_at_the_last_number_of_labels():
-    run = _Run(resolve({}), Path(), Notes(), labels=7)
-    run.record_output("class_table", pd.DataFrame({"class": ["cat"], "images": [3], "auroc": [0.5]}))
-    run.record_output("client_table", pd.DataFrame({"client": [2], "name": ["Bonn"], "images": [3], "accuracy": [1.0]}))
-    assert run.tracker.noted == [(7, {"per_class_cat_auroc": 0.5}), (7, {"per_client_2_accuracy": 1.0})]
+    recorder = Recorder(CurrentRun())
+    recorder._tracker, recorder._labels = Notes(), 7
+    recorder.record("class_table", pd.DataFrame({"class": ["cat"], "images": [3], "auroc": [0.5]}))
+    recorder.record("client_table", pd.DataFrame({"client": [2], "name": ["Bonn"], "images": [3], "accuracy": [1.0]}))
+    assert recorder._tracker.noted == [(7, {"per_class_cat_auroc": 0.5}), (7, {"per_client_2_accuracy": 1.0})]

@@ -321,7 +321,7 @@ class TestWhichJournal:
 def test_off_means_no_journal_no_helper_and_no_mlflow(run_python, tmp_path):
     code = (
         "import sys; from pathlib import Path; from kafal_pipeline.config import resolve;"
-        "import kafal_pipeline.lifecycle.tracking_hooks; from kafal_pipeline.tracking import Tracker;"
+        "import kafal_pipeline.lifecycle.hooks; from kafal_pipeline.tracking import Tracker;"
         "folder = Path(sys.argv[1]); t = Tracker.start(resolve({'tracking': 'off'}), folder, folder);"
         "t.metrics({'accuracy': 1.0}, step=1); t.tags({}); t.artifact(folder); t.model(folder, [], step=1);"
         "t.finish('FINISHED');"

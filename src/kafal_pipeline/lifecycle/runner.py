@@ -10,14 +10,11 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
-from kafal_pipeline.lifecycle import current_run
+from kafal_pipeline.lifecycle.hooks import ProjectHooks
 from kafal_pipeline.runs import provenance, resume
-from kafal_pipeline.runs.layout import FIRST_NODE
+from kafal_pipeline.runs.layout import FIRST_NODE, parsed
 
 logger = logging.getLogger(__name__)
-
-OWN = ("cycle_", "report.")
-"""How the names begin of nodes whose results are a run's own; others prepare data that runs share."""
 
 
 class ResumableSequentialRunner(SequentialRunner):
@@ -27,23 +24,29 @@ class ResumableSequentialRunner(SequentialRunner):
     there. Parts of a pipeline (``--from-nodes``, ``--only-missing-outputs`` ...) run as they are asked for.
     """
 
-    def _run(self, pipeline: Pipeline, catalog: CatalogProtocol, *arguments: Any, **options: Any) -> None:
-        if FIRST_NODE not in {node.name for node in pipeline.nodes}:
-            super()._run(pipeline, catalog, *arguments, **options)
+    def _run(self, pipeline: Pipeline, catalog: CatalogProtocol, hook_manager: Any = None, *rest: Any) -> None:
+        if FIRST_NODE not in {node.name for node in pipeline.nodes} or hook_manager is None:
+            super()._run(pipeline, catalog, hook_manager, *rest)
             return
-        before = [node for node in pipeline.nodes if not node.name.startswith(OWN)]
-        if before:
-            super()._run(Pipeline(before), catalog, *arguments, **options)
-        own = Pipeline([node for node in pipeline.nodes if node.name.startswith(OWN)])
-        if resume.goes_on(current_run.root(), current_run.active()):
-            current_run.go_on()
-            found = provenance.read(current_run.root() / provenance.OUTPUTS / current_run.active().run_path)
+        # Kedro makes the runner, from its name alone: what it needs to know comes with the project's hooks.
+        run = next(plugin.run for plugin in hook_manager.get_plugins() if isinstance(plugin, ProjectHooks))
+        own = pipeline.only_nodes(*(node.name for node in pipeline.nodes if _is_own(node.name)))
+        if (shared := pipeline - own).nodes:
+            super()._run(shared, catalog, hook_manager, *rest)
+        if resume.resumes(run.layout):
+            run.resumes = True
+            found = provenance.read(run.layout)
             own = _left(own, catalog, found.files if found else {})
             if not own.nodes:
                 logger.info("Nothing is left to do; to start again: --params restart=true")
                 return
             logger.info("An interrupted run resumes with %s; to start again: --params restart=true", own.nodes[0].name)
-        super()._run(own, catalog, *arguments, **options)
+        super()._run(own, catalog, hook_manager, *rest)
+
+
+def _is_own(name: str) -> bool:
+    """Tell whether a node's results are a run's own; others prepare data that runs share."""
+    return parsed(name)[0] is not None or name.startswith("report.")
 
 
 def _left(pipeline: Pipeline, catalog: CatalogProtocol, known: Container[str]) -> Pipeline:
@@ -52,10 +55,7 @@ def _left(pipeline: Pipeline, catalog: CatalogProtocol, known: Container[str]) -
     A result whose digest is not `known`, since the run was killed in the instant after it was saved, is made again: it
     cannot be told from one that was changed since.
     """
-    missing = [
-        node.name
-        for node in pipeline.nodes
-        if node.name.startswith("cycle_") and not all(name in known and catalog.exists(name) for name in node.outputs)
-    ]
-    report = Pipeline([node for node in pipeline.nodes if not node.name.startswith("cycle_")])
+    cycles = [node for node in pipeline.nodes if parsed(node.name)[0] is not None]
+    missing = [node.name for node in cycles if not all(name in known and catalog.exists(name) for name in node.outputs)]
+    report = pipeline - Pipeline(cycles)
     return report + pipeline.from_nodes(*missing) if missing else report

@@ -66,13 +66,7 @@ def code_parts(config: Config) -> tuple[str, ...]:
 
 
 def query_digest(name: str, options: Mapping[str, Any]) -> str:
-    """Return a digest of the code that a query chooses by, and of its options; that of the models it asks is not in it.
-
-    Parameters
-    ----------
-    name, options
-        As the configuration's `query` has them.
-    """
+    """Return a digest of a query's options and of the code that it chooses by, without that of the models it asks."""
     parts = _parts(QUERY_ROOTS, _named("query", name, options, QUERIES))
     return _digest([*parts, f"options\0{json.dumps(options, sort_keys=True)}"])
 
@@ -179,13 +173,6 @@ def _code(path: Path, _changed: int) -> str:
         elif isinstance(node, ast.ImportFrom) and _is_ours(node.module or ""):
             node.module = PACKAGE
     # Imports are sorted by the names of modules, so that a module that moves changes their order.
-    lines = ast.unparse(tree).splitlines()
-    return hashlib.sha256(
-        "\n".join(
-            [*sorted(line for line in lines if _is_import(line)), *(line for line in lines if not _is_import(line))]
-        ).encode()
-    ).hexdigest()
-
-
-def _is_import(line: str) -> bool:
-    return line.lstrip().startswith(f"from {PACKAGE} import ")
+    lines = [(line, line.lstrip().startswith(f"from {PACKAGE} import ")) for line in ast.unparse(tree).splitlines()]
+    ordered = [*sorted(line for line, moves in lines if moves), *(line for line, moves in lines if not moves)]
+    return hashlib.sha256("\n".join(ordered).encode()).hexdigest()

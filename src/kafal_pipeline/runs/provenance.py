@@ -21,12 +21,7 @@ from kafal_pipeline.common.machine import arithmetic
 from kafal_pipeline.common.versions import versions
 from kafal_pipeline.config import Config
 from kafal_pipeline.runs.code_digest import sources_digest
-
-PROVENANCE = "provenance.json"
-CONFIGURATION = "configuration.json"
-
-OUTPUTS = Path("data/07_model_output")
-"""Folder of the runs' outputs, in the project's folder."""
+from kafal_pipeline.runs.layout import Layout, cycle_name
 
 THEN, UNSET = ", then ", "not set"
 """What stands between two machines that a run was made on, and for a variable that is not set."""
@@ -73,22 +68,16 @@ def configuration_digest(config: Config) -> str:
     return _digest(json.dumps(deciding(config), sort_keys=True).encode())
 
 
-def fingerprint(root: Path, config: Config) -> dict[str, str]:
+def fingerprint(run: Layout) -> dict[str, str]:
     """Return what decides about the results of a run: digests of configuration, images, split, code and first weights.
-
-    Parameters
-    ----------
-    root
-        The project's folder.
 
     Raises
     ------
     Absent
         If the split, the images or the file of pretrained weights are not there.
     """
-    store = root / "data/02_intermediate" / config.dataset.folder / "images/meta.json"
-    split = root / "data/03_primary" / config.split_path / "splits.json"
-    for path in (store, split):
+    config, store = run.config, run.images / "meta.json"
+    for path in (store, run.splits):
         if not path.is_file():
             raise Absent(f"{path}: there is no such file. Have it made: kedro run --pipeline fal.")
     weights = {}
@@ -103,33 +92,33 @@ def fingerprint(root: Path, config: Config) -> dict[str, str]:
     return {
         "configuration": configuration_digest(config),
         "images": _digest(json.dumps(images, sort_keys=True).encode()),
-        "split": _digest(split.read_bytes()),
+        "split": file_digest(run.splits),
         "sources": sources_digest(config),
         **weights,
     }
 
 
-def begin(root: Path, config: Config) -> None:
+def begin(run: Layout) -> None:
     """Note what makes the results of the run that begins now."""
-    made = Provenance(fingerprint(root, config), None, None, versions(), uuid.uuid4().hex, machine=arithmetic())
-    _write(root, config, made)
+    made = Provenance(fingerprint(run), None, None, versions(), uuid.uuid4().hex, machine=arithmetic())
+    _write(run, made)
 
 
-def forget(root: Path, config: Config) -> None:
+def forget(run: Layout) -> None:
     """Note nothing any more: the results are about to be replaced."""
-    _path(root, config).unlink(missing_ok=True)
+    run.provenance.unlink(missing_ok=True)
 
 
-def reopen(root: Path, config: Config) -> None:
-    """Note that the run goes on, so that it is not finished."""
-    found = read(root / OUTPUTS / config.run_path)
+def reopen(run: Layout) -> None:
+    """Note that the run resumes, so that it is not finished."""
+    found = read(run)
     if found is not None and (found.finished or found.error):
-        _write(root, config, replace(found, finished=None, error=None))
+        _write(run, replace(found, finished=None, error=None))
 
 
-def note_machine(root: Path, config: Config) -> list[str]:
+def note_machine(run: Layout) -> list[str]:
     """Note where the run goes on, and return in what that differs from where it was begun."""
-    found, now = read(root / OUTPUTS / config.run_path), arithmetic()
+    found, now = read(run), arithmetic()
     if found is None or not found.machine:
         return []
     before = {key: value.rpartition(THEN)[2] for key, value in found.machine.items()}
@@ -138,92 +127,83 @@ def note_machine(root: Path, config: Config) -> list[str]:
     }
     if others:
         both = {key: f"{found.machine.get(key, UNSET)}{THEN}{value}" for key, value in others.items()}
-        _write(root, config, replace(found, machine={**found.machine, **both}))
+        _write(run, replace(found, machine={**found.machine, **both}))
     return [f"{key}: {before.get(key, UNSET)} then, {value} now" for key, value in others.items()]
 
 
-def processor_of(root: Path, config: Config) -> str | None:
+def processor_of(run: Layout) -> str | None:
     """Return the processor that the results on disk were made on; None if that is not known."""
-    found = read(root / OUTPUTS / config.run_path)
+    found = read(run)
     return found.machine.get("processor") if found else None
 
 
-def note_files(root: Path, config: Config, saved: Mapping[str, str], replaced: Collection[str]) -> None:
+def note_files(run: Layout, saved: Mapping[str, str], replaced: Collection[str]) -> None:
     """Note the digests of data sets that have been saved, and forget those that are about to be replaced."""
-    found = read(root / OUTPUTS / config.run_path)
+    found = read(run)
     if found is None:
         return
     files = {name: digest for name, digest in {**found.files, **saved}.items() if name not in replaced}
     if files != found.files:
-        _write(root, config, replace(found, files=files))
+        _write(run, replace(found, files=files))
 
 
-def finish(root: Path, config: Config) -> None:
+def finish(run: Layout) -> None:
     """Note that the run has ended; not if something that decides about its results has changed while it ran."""
-    found = read(root / OUTPUTS / config.run_path)
-    if found is not None and found.fingerprint == fingerprint(root, config):
+    found = read(run)
+    if found is not None and found.fingerprint == fingerprint(run):
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        _write(root, config, replace(found, finished=now, error=None))
+        _write(run, replace(found, finished=now, error=None))
 
 
-def fail(root: Path, config: Config, error: str) -> None:
+def fail(run: Layout, error: str) -> None:
     """Note why the run has failed, unless it did so before it replaced finished results of earlier."""
-    found = read(root / OUTPUTS / config.run_path)
+    found = read(run)
     if found is not None and found.finished:
         return
-    _write(root, config, replace(found or Provenance({}, None, None, versions()), finished=None, error=error))
+    _write(run, replace(found or Provenance({}, None, None, versions()), finished=None, error=error))
 
 
-def execution(root: Path, config: Config) -> str:
+def execution(run: Layout) -> str:
     """Return the name of the doing of the run that is under way; empty if there is none."""
-    found = read(root / OUTPUTS / config.run_path)
+    found = read(run)
     return found.execution if found else ""
 
 
-def read(folder: Path) -> Provenance | None:
-    """Return what is noted about the results in a run's folder of outputs; None if nothing is, or nothing legible."""
+def read(run: Layout) -> Provenance | None:
+    """Return what is noted about the results on disk; None if nothing is, or nothing legible."""
     try:
-        return Provenance(**json.loads((folder / PROVENANCE).read_text(encoding="utf-8")))
+        return Provenance(**json.loads(run.provenance.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def state(root: Path, config: Config) -> State:
-    """Tell whether the results on disk are those that `config` would make now, all of them or some."""
-    folder = root / OUTPUTS / config.run_path
-    found = read(folder)
-    if found is None or found.fingerprint != fingerprint(root, config):
+def state(run: Layout) -> State:
+    """Tell whether the results on disk are those that the run's configuration would make now, all of them or some."""
+    found = read(run)
+    if found is None or found.fingerprint != fingerprint(run):
         return "absent"
-    metrics = [folder / f"cycle_{cycle:02d}" / "metrics.json" for cycle in range(config.cycles)]
-    if not found.finished or not all(file.is_file() for file in metrics):
+    if not found.finished or not all(run.metrics(cycle).is_file() for cycle in range(run.config.cycles)):
         return "interrupted"
-    return "changed" if changed(root, config) else "finished"
+    return "changed" if changed(run) else "finished"
 
 
-def changed(root: Path, config: Config) -> list[Path]:
+def changed(run: Layout) -> list[Path]:
     """Return which of the files that a comparison reads of a finished run are not what the run saved."""
-    folder = root / OUTPUTS / config.run_path
-    found, others = read(folder), []
+    found = read(run)
     try:
-        same = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8")) == deciding(config)
+        same = json.loads(run.configuration.read_text(encoding="utf-8")) == deciding(run.config)
     except (OSError, ValueError):
         same = False
-    if not same:
-        others.append(folder / CONFIGURATION)
-    for cycle in range(config.cycles):
-        name = f"cycle_{cycle:02d}"
-        file = folder / name / "metrics.json"
-        if found is None or found.files.get(f"{name}.metrics") != file_digest(file):
-            others.append(file)
+    others = [] if same else [run.configuration]
+    for cycle in range(run.config.cycles):
+        name = f"{cycle_name(cycle)}.metrics"
+        if found is None or found.files.get(name) != file_digest(run.metrics(cycle)):
+            others.append(run.metrics(cycle))
     return others
 
 
-def _path(root: Path, config: Config) -> Path:
-    return root / OUTPUTS / config.run_path / PROVENANCE
-
-
-def _write(root: Path, config: Config, provenance: Provenance) -> None:
-    write_json(_path(root, config), {**vars(provenance), "fingerprint": dict(provenance.fingerprint)}, indent=2)
+def _write(run: Layout, provenance: Provenance) -> None:
+    write_json(run.provenance, {**vars(provenance), "fingerprint": dict(provenance.fingerprint)}, indent=2)
 
 
 def _digest(content: bytes) -> str:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from pathlib import Path
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import read_json, remove, remove_temporary, write_json
-from kafal_pipeline.config import Config
 from kafal_pipeline.config.flat import flat
 from kafal_pipeline.runs import provenance
-
-LAYERS = ("05_model_input", "06_models", "07_model_output")
-"""Folders of ``data/`` that hold a run's cycles."""
+from kafal_pipeline.runs.layout import Layout, cycle_name
 
 logger = logging.getLogger(__name__)
 
@@ -28,59 +24,42 @@ KEEP = (
     "To keep both, give this one a folder of its own: --params dataset.label=...; to replace it: --params restart=true."
 )
 
-CHECKPOINT = "checkpoint"
-"""Folder of a cycle's checkpoints, beside its models until the cycle is trained."""
 
-
-def _record(root: Path, config: Config) -> Path:
-    return root / "data" / "07_model_output" / config.run_path / provenance.CONFIGURATION
-
-
-def begin(root: Path, config: Config) -> None:
+def begin(run: Layout) -> None:
     """Forget the results on disk but the initial pool: they are about to be replaced.
 
-    Were they left, a run that is interrupted and goes on with what is missing would take them for its own.
+    Were they left, a run that is interrupted and resumes with what is missing would take them for its own.
     """
-    provenance.forget(root, config)
-    _record(root, config).unlink(missing_ok=True)
-    for layer in LAYERS:
-        for folder in (root / "data" / layer / config.run_path).glob("cycle_*"):
-            if layer != "05_model_input" or folder.name != "cycle_00":
-                remove(folder)
+    provenance.forget(run)
+    run.configuration.unlink(missing_ok=True)
+    for folder in run.of_cycles:
+        for cycle in folder.glob("cycle_*"):
+            if cycle != run.pools / cycle_name(0):
+                remove(cycle)
 
 
-def tidy(root: Path, config: Config) -> None:
+def tidy(run: Layout) -> None:
     """Remove what a process that was killed has left half-written; no other one may work on the run."""
-    for layer in (*LAYERS, "08_reporting"):
-        remove_temporary(root / "data" / layer / config.run_path)
+    for folder in (*run.of_cycles, run.report):
+        remove_temporary(folder)
 
 
-def note(root: Path, config: Config) -> None:
-    """Write down what makes the results of a run that starts anew."""
-    write_json(_record(root, config), provenance.deciding(config), indent=2)
-    provenance.begin(root, config)
+def note(run: Layout) -> None:
+    """Write down what makes the results of a run that starts again from its first round."""
+    write_json(run.configuration, provenance.deciding(run.config), indent=2)
+    provenance.begin(run)
 
 
-def checkpoint_folder(root: Path, config: Config, cycle: str) -> Path:
-    """Return where the rounds of a cycle, ``cycle_00`` ..., are written down until it is trained."""
-    return root / "data" / "06_models" / config.run_path / cycle / CHECKPOINT
-
-
-def forget_checkpoints(root: Path, config: Config, cycle: str) -> None:
+def forget_checkpoints(run: Layout, cycle: int) -> None:
     """Remove what was written down of a cycle that is trained."""
     with suppress(OSError):
-        remove(checkpoint_folder(root, config, cycle))
+        remove(run.checkpoint(cycle))
 
 
-def goes_on(root: Path, config: Config) -> bool:
-    """Tell whether an interrupted run is there that the run which begins now goes on with.
+def resumes(run: Layout) -> bool:
+    """Tell whether an interrupted run is there that resumes now; its images and its split must be there.
 
-    A finished run is done anew, and one that has not finished its first round has nothing that could be mixed.
-
-    Parameters
-    ----------
-    root
-        The project's folder; the split and the images must be those of the run that begins.
+    A finished run is done again, and one that has not finished its first round has nothing that could be mixed.
 
     Raises
     ------
@@ -88,18 +67,18 @@ def goes_on(root: Path, config: Config) -> bool:
         If parameters, images, split or code are others than those of the interrupted run, and ``restart`` does not say
         what to do then.
     """
-    found = _interrupted(root, config)
+    found = _interrupted(run)
     if found is None:
         return False
-    now = provenance.fingerprint(root, config)
+    now = provenance.fingerprint(run)
     if now == found.fingerprint:
         return True
-    if config.restart is False and _has_rounds(root, config):
-        raise _refused(root, config, _differences(root, config) + _changed(root, config, found))
+    if run.config.restart is False and _has_rounds(run):
+        raise _refused(run, _differences(run) + _changed(run, found))
     return False
 
 
-def check_parameters(root: Path, config: Config) -> None:
+def check_parameters(run: Layout) -> None:
     """Check, before there are images and splits, that no run with other parameters would be lost.
 
     Raises
@@ -107,27 +86,25 @@ def check_parameters(root: Path, config: Config) -> None:
     UserError
         With the parameters that differ from those of a finished or an interrupted run.
     """
-    if changed := finished_otherwise(root, config):
-        raise UserError(
-            f"{_record(root, config).parent}: a finished run with other parameters lies there ({changed}). {KEEP}"
-        )
-    in_danger = config.restart is False and _interrupted(root, config) and _has_rounds(root, config)
-    if in_danger and (differences := _differences(root, config)):
-        raise _refused(root, config, differences)
+    if changed := finished_otherwise(run):
+        raise UserError(f"{run.outputs}: a finished run with other parameters lies there ({changed}). {KEEP}")
+    in_danger = run.config.restart is False and _interrupted(run) and _has_rounds(run)
+    if in_danger and (differences := _differences(run)):
+        raise _refused(run, differences)
 
 
-def finished_otherwise(root: Path, config: Config) -> str:
-    """Return the parameters in which a finished run differs that `config` would replace; nothing if there is none.
+def finished_otherwise(run: Layout) -> str:
+    """Return the parameters in which a finished run differs that this one would replace; nothing if there is none.
 
     Nor where `restart` says that it may be replaced. Other code and data are no obstacle: a run that is done again
     after a change of these is what was asked for.
     """
-    found = provenance.read(root / provenance.OUTPUTS / config.run_path)
-    if config.restart is not False or found is None or not found.finished:
+    found = provenance.read(run)
+    if run.config.restart is not False or found is None or not found.finished:
         return ""
-    if found.fingerprint.get("configuration") == provenance.configuration_digest(config):
+    if found.fingerprint.get("configuration") == provenance.configuration_digest(run.config):
         return ""  # whatever has become of the file that holds them
-    changed = _differences(root, config)
+    changed = _differences(run)
     return "; ".join(changed[:NAMED]) + (f"; and {len(changed) - NAMED} more" if len(changed) > NAMED else "")
 
 
@@ -139,90 +116,86 @@ _CHANGED = {
 }
 
 
-def _interrupted(root: Path, config: Config) -> provenance.Provenance | None:
-    """Return what is known of an interrupted run that may go on; None if there is none."""
-    found = provenance.read(root / provenance.OUTPUTS / config.run_path)
-    return None if config.restart is True or found is None or found.finished else found
+def _interrupted(run: Layout) -> provenance.Provenance | None:
+    """Return what is known of an interrupted run that may resume; None if there is none."""
+    found = provenance.read(run)
+    return None if run.config.restart is True or found is None or found.finished else found
 
 
-def _has_rounds(root: Path, config: Config) -> bool:
+def _has_rounds(run: Layout) -> bool:
     """Tell whether any round of the run on disk is finished."""
-    models, outputs = (root / "data" / layer / config.run_path for layer in LAYERS[1:])
-    return any(models.glob(f"cycle_*/{CHECKPOINT}/[0-9]*")) or any(outputs.glob("cycle_*/rounds.parquet"))
+    return any(run.models.glob("cycle_*/checkpoint/[0-9]*")) or any(run.outputs.glob("cycle_*/rounds.parquet"))
 
 
-def _refused(root: Path, config: Config, changed: list[str]) -> UserError:
+def _refused(run: Layout, changed: list[str]) -> UserError:
     return UserError(
-        f"{_record(root, config).parent}: an interrupted run is here, and what has changed since would mix with its "
+        f"{run.outputs}: an interrupted run is here, and what has changed since would mix with its "
         f"results ({'; '.join(changed)}). Change it back, and the same command resumes after the last round; or start "
         "again: --params restart=true."
     )
 
 
-def _differences(root: Path, config: Config) -> list[str]:
-    """Return the parameters in which the results on disk differ from `config`."""
+def _differences(run: Layout) -> list[str]:
+    """Return the parameters in which the results on disk differ from this run's."""
     try:
-        before = flat(read_json(_record(root, config), ANEW))
+        before = flat(read_json(run.configuration, ANEW))
     except FileNotFoundError:
         return []
-    now = flat(provenance.deciding(config))
+    now = flat(provenance.deciding(run.config))
     keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     return [f"{key}: {before.get(key)!r} then, {now.get(key)!r} now" for key in keys]
 
 
-def check(root: Path, config: Config, *, cycles: bool = True) -> None:
-    """Check that the results on disk, if there are any, were made with the parameters of `config`.
+def check(run: Layout, *, cycles: bool = True) -> None:
+    """Check that the results on disk, if there are any, were made with the same parameters.
 
     Parameters
     ----------
-    root
-        The project's folder.
-    config
-        The run's configuration.
+    run
+        The run that uses them.
     cycles
-        Whether cycles are to be gone on with: then images, split and code must be the same too.
+        Whether its cycles continue: then images, split and code must be the same too.
 
     Raises
     ------
     UserError
         With what differs.
     """
-    record = _record(root, config)
-    if not any((root / "data" / layer / config.run_path).exists() for layer in LAYERS):
+    if not any(folder.exists() for folder in run.of_cycles):
         return
-    if not record.is_file():
+    if not run.configuration.is_file():
         raise UserError(
-            f"{record}: the parameters of the results next to it are not known, so a part of the pipeline cannot "
-            "use them. Run the whole pipeline: kedro run --pipeline fal."
+            f"{run.configuration}: the parameters of the results next to it are not known, so a part of the pipeline "
+            "cannot use them. Run the whole pipeline: kedro run --pipeline fal."
         )
-    if differences := _differences(root, config):
+    if differences := _differences(run):
         raise UserError(
-            f"{record}: the results on disk were made with other parameters ({'; '.join(differences)}). Give the same "
-            "ones, or run the whole pipeline: kedro run --pipeline fal."
+            f"{run.configuration}: the results on disk were made with other parameters ({'; '.join(differences)}). "
+            "Give the same ones, or run the whole pipeline: kedro run --pipeline fal."
         )
-    found = provenance.read(record.parent)
-    if cycles and found is not None and (changed := _changed(root, config, found)):
+    found = provenance.read(run)
+    if cycles and found is not None and (changed := _changed(run, found)):
         raise UserError(
-            f"{record.parent}: the results there were made with something else: {'; '.join(changed)}. Change it back, "
+            f"{run.outputs}: the results there were made with something else: {'; '.join(changed)}. Change it back, "
             "or run the whole pipeline: kedro run --pipeline fal."
         )
 
 
-def warn_of_another_machine(root: Path, config: Config) -> None:
+def warn_of_another_machine(run: Layout) -> None:
     """Say that what follows has other last bits than it would have had where the run was begun."""
-    if others := provenance.note_machine(root, config):
+    if others := provenance.note_machine(run):
         logger.warning(
             "%s: the run was begun on another kind of processor, or with other settings (%s): it goes on, and its "
             "results are others than either would have given (docs/determinism.md)",
-            _record(root, config).parent,
+            run.outputs,
             "; ".join(others),
         )
 
 
-def _changed(root: Path, config: Config, found: provenance.Provenance) -> list[str]:
+def _changed(run: Layout, found: provenance.Provenance) -> list[str]:
     """Return which of images, split and code are others; what is not there is about to be made."""
     try:
-        now = provenance.fingerprint(root, config)
+        now = provenance.fingerprint(run)
     except provenance.Absent:
-        now = {"sources": provenance.sources_digest(config)}
+        now = {"sources": provenance.sources_digest(run.config)}
     return [_CHANGED[key] for key in now if key in _CHANGED and now[key] != found.fingerprint.get(key)]

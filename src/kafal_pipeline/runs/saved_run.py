@@ -9,7 +9,7 @@ from typing import Any
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import read_json
-from kafal_pipeline.runs.provenance import OUTPUTS
+from kafal_pipeline.runs.layout import OUTPUTS, cycle_name
 
 KEY = "run"
 """The parameter that names a saved run."""
@@ -43,7 +43,7 @@ def parameters_of(root: Path, name: object) -> dict[str, Any]:
         raise UserError(f"--params: {KEY}: found {name!r}, but {OUTPUTS.as_posix()} holds no such run. {there}")
     folder = root / OUTPUTS / wanted
     parameters = read_json(folder / "configuration.json", ANEW)
-    missing = [c for c in range(parameters["cycles"]) if not (folder / f"cycle_{c:02d}" / "metrics.json").is_file()]
+    missing = [c for c in range(parameters["cycles"]) if not (folder / cycle_name(c) / "metrics.json").is_file()]
     if missing:
         last = parameters["cycles"] - 1
         raise UserError(

@@ -30,13 +30,8 @@ def write_digests(conf: Path, folder: Path) -> list[Path]:
     return list(digests)
 
 
-def main() -> None:
-    """Write them into the folder that the command line names, for the project in the working directory."""
+if __name__ == "__main__":
     try:
         write_digests(Path("conf"), Path(sys.argv[1]))
     except UserError as error:
         sys.exit(f"Error: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -12,80 +12,77 @@ import click
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config.compare import resolve_comparison
 from kafal_pipeline.data import ImageData
-from kafal_pipeline.lifecycle import current_run, resources
+from kafal_pipeline.lifecycle.current_run import Session
+from kafal_pipeline.lifecycle.resources import Resources
 from kafal_pipeline.pipelines.annotations import Parameters, RunTables
-from kafal_pipeline.pipelines.compare.plan import SPLITS, Plan, Planned, make_plan
+from kafal_pipeline.pipelines.compare.plan import Plan, Planned, make_plan
 from kafal_pipeline.runs import provenance, resume
+from kafal_pipeline.runs.layout import OUTPUTS
 from kafal_pipeline.tracking.comparison import record_comparison, untracked
 
 logger = logging.getLogger(__name__)
-
-REPORTING = Path("data/08_reporting")
 
 NAMED = 5
 """Runs that a warning names; of more it gives the number."""
 
 
-def plan(parameters: Parameters, images: ImageData, session: current_run.Session) -> Plan:
+def plan(parameters: Parameters, images: ImageData, root: Path) -> Plan:
     """Find out which runs are missing."""
     compare, configs = resolve_comparison(parameters)
-    found = make_plan(session.root, compare, configs, images)
+    found = make_plan(root, compare, configs, images)
     for item in found.runs:
         if item.state == "changed":
-            names = ", ".join(
-                str(path.relative_to(session.root)) for path in provenance.changed(session.root, item.config)
-            )
+            names = ", ".join(str(path.relative_to(root)) for path in provenance.changed(item.layout))
             logger.warning("%s: not what the run saved there; the run is not used", names)
     if compare.run_missing:
-        _check_replaced(session.root, found)
+        _check_replaced(found)
     total, missing = len(found.runs), len(found.missing)
     logger.info("%d runs, %d of them there already", total, total - missing)
     return found
 
 
-def run(plan: Plan, session: current_run.Session) -> dict[str, str]:
+def run(plan: Plan, session: Session, resources: Resources) -> dict[str, str]:
     """Run what is missing and return why runs failed, by their paths."""
     if not plan.compare.run_missing:
-        return {item.config.run_path: _why_not_there(session.root, item) for item in plan.missing}
+        return {item.config.run_path: _why_not_there(item) for item in plan.missing}
     if not plan.missing:
         return {}
     from kafal_pipeline.pipelines.compare.side_by_side.execute import execute
 
-    return execute(plan, session)
+    return execute(plan, session, resources)
 
 
-def load(plan: Plan, failures: dict[str, str], session: current_run.Session) -> RunTables:
+def load(plan: Plan, failures: dict[str, str]) -> RunTables:
     """Read the results of all runs."""
     from kafal_pipeline.comparison import load_runs
 
-    folders = {run.config.run_path: run.folder(session.root) for run in plan.runs}
+    folders = {run.config.run_path: run.layout.outputs for run in plan.runs}
     return load_runs(
         folders.values(),
-        splits={
-            run.config.seed: session.root / SPLITS / run.config.split_path / "split_table.csv" for run in plan.runs
-        },
+        splits={run.config.seed: run.layout.split_table for run in plan.runs},
         failures={folders[path]: reason for path, reason in failures.items()},
         keys={
-            run.folder(session.root): {"query": run.config.query.label, "update": run.config.update.label}
+            run.layout.outputs: {"query": run.config.query.label, "update": run.config.update.label}
             for run in plan.runs
         },
     )
 
 
-def report(plan: Plan, tables: RunTables, session: current_run.Session) -> list[str]:
+def report(plan: Plan, tables: RunTables, resources: Resources) -> list[str]:
     """Write the report, hand it to the tracker, and return its files."""
     from kafal_pipeline.comparison import write_report
     from kafal_pipeline.comparison.runs import FINISHED
 
-    compare, config = plan.compare, plan.runs[0].config
+    compare, first = plan.compare, plan.runs[0].layout
+    config, root = first.config, first.root
     files = write_report(
         tables,
-        session.root / report_folder(plan),
+        first.comparison_report(compare.name),
         title=config.dataset.folder if compare.name == "default" else f"{compare.name}, {config.dataset.folder}",
         baseline=compare.baseline,
         alpha=compare.alpha,
         targets=compare.targets,
-        versions=_versions(plan, session.root),
+        versions=_versions(plan),
     )
     if config.tracking.enabled:
         (summary,) = (file for file in files if file.name == "comparison.json")
@@ -94,22 +91,22 @@ def report(plan: Plan, tables: RunTables, session: current_run.Session) -> list[
         used = set(zip(finished["query"], finished["update"], finished["seed"], strict=True))
         # Where a run failed, or is missing, there may lie one of other parameters, which the report does not use.
         members = {
-            item.config.run_path: provenance.execution(session.root, item.config)
+            item.config.run_path: provenance.execution(item.layout)
             for item in plan.runs
             if (item.config.query.label, item.config.update.label, item.config.seed) in used
         }
-        journal = record_comparison(compare, config, session.root, files, scalars, filter(None, members.values()))
-        delivery = resources.delivery(config, session.root)
+        journal = record_comparison(compare, config, root, files, scalars, filter(None, members.values()))
+        delivery = resources.delivery(config, root)
         delivery.follow(journal)
         delivery.over(journal)
-        if paths := untracked(members, config, session.root):
+        if paths := untracked(members, config, root):
             logger.warning(
                 "%d of %d runs were made without tracking, or have no journal for this tracker and experiment, and may "
                 "not be in MLflow. To have them there, delete their folders in %s: the same command does them again. "
                 "They are %s%s",
                 len(paths),
                 len(members),
-                provenance.OUTPUTS,
+                OUTPUTS,
                 ", ".join(paths[:NAMED]),
                 f" and {len(paths) - NAMED} more" if len(paths) > NAMED else "",
             )
@@ -118,7 +115,8 @@ def report(plan: Plan, tables: RunTables, session: current_run.Session) -> list[
 
 def conclude(plan: Plan, failures: dict[str, str], files: list[str]) -> None:
     """Say where the report is; fail if a run has failed."""
-    click.echo(f"\nReport  {report_folder(plan) / Path(files[0]).name}")
+    folder = plan.runs[0].layout.from_root.comparison_report(plan.compare.name)
+    click.echo(f"\nReport  {folder / Path(files[0]).name}")
     if failures and plan.compare.run_missing:
         lines = "\n".join(f"{path}: {reason}" for path, reason in sorted(failures.items()))
         raise UserError(
@@ -127,14 +125,9 @@ def conclude(plan: Plan, failures: dict[str, str], files: list[str]) -> None:
         )
 
 
-def report_folder(plan: Plan) -> Path:
-    """Return the folder of the report, from the project's folder."""
-    return REPORTING / plan.runs[0].config.dataset.folder / "comparison" / plan.compare.name
-
-
-def _check_replaced(root: Path, plan: Plan) -> None:
+def _check_replaced(plan: Plan) -> None:
     """Refuse to replace finished runs of other parameters, before anything is done."""
-    others = {item.config.run_path: resume.finished_otherwise(root, item.config) for item in plan.missing}
+    others = {item.config.run_path: resume.finished_otherwise(item.layout) for item in plan.missing}
     others = {path: differences for path, differences in others.items() if differences}
     if others:
         path, differences = next(iter(others.items()))
@@ -144,10 +137,10 @@ def _check_replaced(root: Path, plan: Plan) -> None:
         )
 
 
-def _why_not_there(root: Path, item: Planned) -> str:
+def _why_not_there(item: Planned) -> str:
     if item.state == "changed":
         return "changed since it was finished"
-    found = provenance.read(item.folder(root))
+    found = provenance.read(item.layout)
     if found is None:
         return "never ran"
     if found.error:
@@ -155,11 +148,11 @@ def _why_not_there(root: Path, item: Planned) -> str:
     return "made by other parameters, data or code" if found.finished else "not finished"
 
 
-def _versions(plan: Plan, root: Path) -> dict[str, str]:
+def _versions(plan: Plan) -> dict[str, str]:
     """Return what the runs were made with; several versions of a package stand side by side."""
     found: dict[str, set[str]] = {}
     for item in plan.runs:
-        made_by: Any = provenance.read(item.folder(root))
+        made_by: Any = provenance.read(item.layout)
         made = {**made_by.versions, **made_by.machine} if made_by and made_by.finished else {}
         for package, version in made.items():
             found.setdefault(package, set()).add(version)

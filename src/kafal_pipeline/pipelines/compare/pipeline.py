@@ -9,28 +9,31 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline, node
 
 from kafal_pipeline.lifecycle.current_run import Session
+from kafal_pipeline.lifecycle.resources import Resources
 from kafal_pipeline.pipelines.compare import nodes
 
 
-def create_pipeline(session: Session) -> Pipeline:
+def create_pipeline(session: Session, resources: Resources) -> Pipeline:
     """Return the pipeline ``parameters, images -> plan -> failures -> tables -> report``.
 
     Parameters
     ----------
     session
         How Kedro was called: the runs are called the same way.
+    resources
+        Of this process: what delivers the runs' journals.
     """
 
-    def make(function: Callable[..., Any], inputs: list[str], outputs: str | None) -> Node:
-        bound = function if function is nodes.conclude else update_wrapper(partial(function, session=session), function)
+    def make(function: Callable[..., Any], inputs: list[str], outputs: str | None, **given: Any) -> Node:
+        bound = update_wrapper(partial(function, **given), function)
         return node(bound, inputs, outputs, name=f"compare.{function.__name__}", tags=["compare"])
 
     return Pipeline(
         [
-            make(nodes.plan, ["parameters", "images"], "comparison_plan"),
-            make(nodes.run, ["comparison_plan"], "comparison_failures"),
+            make(nodes.plan, ["parameters", "images"], "comparison_plan", root=session.root),
+            make(nodes.run, ["comparison_plan"], "comparison_failures", session=session, resources=resources),
             make(nodes.load, ["comparison_plan", "comparison_failures"], "comparison_tables"),
-            make(nodes.report, ["comparison_plan", "comparison_tables"], "comparison_report"),
+            make(nodes.report, ["comparison_plan", "comparison_tables"], "comparison_report", resources=resources),
             make(nodes.conclude, ["comparison_plan", "comparison_failures", "comparison_report"], None),
         ]
     )

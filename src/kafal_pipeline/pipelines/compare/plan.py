@@ -11,20 +11,20 @@ from kafal_pipeline.config import Config
 from kafal_pipeline.config.compare import CompareConfig
 from kafal_pipeline.data import ImageData, format_split, make_partition, split_origin
 from kafal_pipeline.runs import provenance
-
-SPLITS = Path("data/03_primary")
+from kafal_pipeline.runs.layout import Layout
 
 
 @dataclass(frozen=True)
 class Planned:
     """One run of a comparison, and whether its results are there, and as they were saved."""
 
-    config: Config
+    layout: Layout
     state: provenance.State
 
-    def folder(self, root: Path) -> Path:
-        """Return the folder of the run's outputs."""
-        return root / provenance.OUTPUTS / self.config.run_path
+    @property
+    def config(self) -> Config:
+        """The run's configuration."""
+        return self.layout.config
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Plan:
     compare
         Its section.
     splits
-        For each seed whose split is not on disk, or is not what the parameters ask for, the configuration of a run.
+        For each seed whose split is not on disk, or is not what the parameters ask for, a run.
     runs
         All runs, in the order in which they begin: seed by seed, so that an interrupted comparison has whole seeds.
     """
 
     compare: CompareConfig
-    splits: tuple[Config, ...]
+    splits: tuple[Layout, ...]
     runs: tuple[Planned, ...]
 
     @property
@@ -53,22 +53,22 @@ class Plan:
 
 def make_plan(root: Path, compare: CompareConfig, configs: Iterable[Config], images: ImageData) -> Plan:
     """Look at what is on disk, and change nothing."""
-    configs = list(configs)
-    seeds = {config.seed: config for config in configs}
-    stale = {seed: config for seed, config in seeds.items() if not _has_split(root, config, images)}
-    runs = [Planned(config, "absent" if config.seed in stale else provenance.state(root, config)) for config in configs]
-    return Plan(compare, tuple(stale.values()), tuple(runs))
+    runs = [Layout(root, config) for config in configs]
+    seeds = {run.config.seed: run for run in runs}
+    stale = {seed: run for seed, run in seeds.items() if not _has_split(run, images)}
+    planned = [Planned(run, "absent" if run.config.seed in stale else provenance.state(run)) for run in runs]
+    return Plan(compare, tuple(stale.values()), tuple(planned))
 
 
-def _has_split(root: Path, config: Config, images: ImageData) -> bool:
+def _has_split(run: Layout, images: ImageData) -> bool:
     """Tell whether the split on disk is the one that the parameters and the code make, which takes no time."""
-    folder = root / SPLITS / config.split_path
+    config = run.config
     try:
-        origin = json.loads((folder / "split_origin.json").read_text(encoding="utf-8"))
-        found = (folder / "splits.json").read_text(encoding="utf-8")
+        origin = json.loads(run.split_origin.read_text(encoding="utf-8"))
+        found = run.splits.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return False
-    if origin != split_origin(config, images) or not (folder / "split_table.csv").is_file():
+    if origin != split_origin(config, images) or not run.split_table.is_file():
         return False
-    split = make_partition(images.train_labels, config.partition, config.seed, images.train_clients, root)
+    split = make_partition(images.train_labels, config.partition, config.seed, images.train_clients, run.root)
     return found == format_split([items.tolist() for items in split]) + "\n"

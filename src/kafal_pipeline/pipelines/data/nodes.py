@@ -9,9 +9,7 @@ from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData, open_store
 from kafal_pipeline.data.sources.checks import one_sided
 from kafal_pipeline.pipelines.annotations import Parameters
-
-RAW = Path("data/01_raw")
-INTERMEDIATE = Path("data/02_intermediate")
+from kafal_pipeline.runs.layout import RAW, Layout
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +20,7 @@ def load_images(parameters: Parameters, root: Path = Path()) -> ImageData:
     Relative paths start from `root`, the project's folder: Kedro can be run from any folder inside it.
     """
     config = resolve(parameters)
-    images = open_store(config.dataset, root / RAW, root / INTERMEDIATE / config.dataset.folder / "images", root)
+    images = open_store(config.dataset, root / RAW, Layout(root, config).images, root)
     if remark := one_sided(images.classes, images.train_labels, images.test_labels):
         logger.warning("%s: %s", config.dataset.name, remark)
     return images

@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data import check_pool
 from kafal_pipeline.runs.damaged import REPAIR
-from kafal_pipeline.runs.layout import cycle_name
+from kafal_pipeline.runs.layout import Layout, cycle_name
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
     from kafal_pipeline.data import ImageData
     from kafal_pipeline.models.state import State
     from kafal_pipeline.pipelines.annotations import DataFrame
-
-LAYERS = {"pool": "05_model_input", "queried": "07_model_output"}
-"""Where tables lie."""
 
 Check = Callable[["State", str], "State"]
 """Returns a state as it is, or says which file holds another network's; the name is that of the file."""
@@ -31,8 +28,9 @@ def in_table(config: Config, cycle: int, name: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        path = Path("data") / LAYERS[name] / config.run_path / cycle_name(cycle) / f"{name}.parquet"
-        raise UserError(f"{path}: {error}. {REPAIR}") from error
+        run = Layout(Path(), config)
+        folder = (run.pools if name == "pool" else run.outputs) / cycle_name(cycle)
+        raise UserError(f"{folder / name}.parquet: {error}. {REPAIR}") from error
 
 
 def checked_pool(pool: DataFrame, config: Config, images: ImageData, cycle: int) -> DataFrame:
@@ -66,7 +64,7 @@ def checker(config: Config, images: ImageData, cycle: int) -> Check:
         cycle=0,
         image_size=images.train_images.shape[1:3],
     )
-    folder = Path("data") / "06_models" / config.run_path / cycle_name(cycle)
+    folder = Layout(Path(), config).models / cycle_name(cycle)
 
     def check(state: State, name: str) -> State:
         for tensor in sorted(network.keys() | state.keys()):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData, check_origin
 from kafal_pipeline.data.pools import annotate, initial_pool
-from kafal_pipeline.lifecycle import resources
+from kafal_pipeline.lifecycle.resources import Resources
 from kafal_pipeline.pipelines.annotations import DataFrame, Parameters, State, States
 from kafal_pipeline.pipelines.fal.checks import Check, checked_pool, checker, in_table
 
@@ -27,6 +27,7 @@ def draw_initial_pool(
 
 
 def query(
+    resources: Resources,
     cycle: int,
     pool: DataFrame,
     global_model: State,
@@ -50,16 +51,13 @@ def query(
         checked_pool(pool, config, images, cycle - 1),
         store=lambda _: resources.store(config, cycle),
         sites=_sites(local_models, rounds, memory or {}, check),
-        on_wait=resources.on_wait(config, cycle),
+        on_wait=resources.progress.on_wait(config, cycle),
     )
     found = Trial(config, images, clients).query(cycle, check(global_model, "global_model"))
     queried = queried_table(clients.selections, images, images.clients_of(config.partition.method))
     cost = {"seconds": found.seconds, "bytes": found.bytes_down + found.bytes_up}
-    return (
-        queried,
-        cost,
-        {key_of("client", client): to_state(kept) for client, kept in clients.sites.memory.items() if kept},
-    )
+    kept = {key_of("client", client): to_state(of) for client, of in clients.sites.memory.items() if of}
+    return queried, cost, kept
 
 
 def queried_table(
@@ -94,7 +92,12 @@ def annotate_queried(
 
 
 def train(
-    cycle: int, pool: DataFrame, images: ImageData, parameters: Parameters, previous_model: State | None = None
+    resources: Resources,
+    cycle: int,
+    pool: DataFrame,
+    images: ImageData,
+    parameters: Parameters,
+    previous_model: State | None = None,
 ) -> tuple[State, States, DataFrame, dict[str, float]]:
     """Train the federation for one cycle: global model, what queries need of the clients, table of rounds, cost."""
     import pandas as pd
@@ -110,13 +113,14 @@ def train(
         checker(config, images, cycle - 1)(previous_model, "global_model")
     workers, store = resources.workers(images, config), resources.store(config, cycle, pool)
     clients = Simulation(config, workers, checked_pool(pool, config, images, cycle), store=lambda _: store)
-    done = Trial(config, images, clients).train(cycle, previous_model, resources.on_round(config))
+    done = Trial(config, images, clients).train(cycle, previous_model, resources.progress.on_round(config))
     kept = [key for key in store if key.rpartition("_")[0] in (BROADCAST, CLIENT, WATCHED)]
     local_models = Lazy(kept, lambda key: to_state(store[key]), store.export)
     return done.global_state, local_models, pd.DataFrame(done.rows), {"seconds": done.seconds}
 
 
 def evaluate(
+    resources: Resources,
     cycle: int,
     global_model: State,
     pool: DataFrame,
@@ -138,7 +142,7 @@ def evaluate(
     clients = Simulation(config, resources.workers(images, config), checked_pool(pool, config, images, cycle))
     cost = None if query_cost is None else Queried(query_cost["seconds"], int(query_cost["bytes"]))
     metrics = Trial(config, images, clients).evaluate(trained, cost)
-    resources.on_evaluation(config, cycle, metrics["labels"], metrics["accuracy"])
+    resources.progress.on_evaluation(config, cycle, metrics["labels"], metrics["accuracy"])
     return metrics
 
 

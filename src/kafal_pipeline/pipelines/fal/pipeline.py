@@ -7,16 +7,17 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline, node
 
+from kafal_pipeline.lifecycle.resources import Resources
 from kafal_pipeline.pipelines.fal import nodes
 from kafal_pipeline.runs.layout import cycle_name
 
 
-def create_pipeline(cycles: int) -> Pipeline:
+def create_pipeline(cycles: int, resources: Resources) -> Pipeline:
     """Return the pipeline of a trial of that many cycles; cycle 0 trains on the initial pool."""
-    return Pipeline([item for cycle in range(cycles) for item in _cycle(cycle)])
+    return Pipeline([item for cycle in range(cycles) for item in _cycle(cycle, resources)])
 
 
-def _cycle(cycle: int) -> list[Node]:
+def _cycle(cycle: int, resources: Resources) -> list[Node]:
     here, before = cycle_name(cycle), cycle_name(cycle - 1)
     pool, rounds, model = f"{here}.pool", f"{here}.rounds", f"{here}.global_model"
     first = cycle == 0
@@ -34,7 +35,7 @@ def _cycle(cycle: int) -> list[Node]:
     else:
         opening = [
             make(
-                _of(cycle, nodes.query),
+                _bound(nodes.query, resources, cycle),
                 "query",
                 [
                     f"{before}.pool",
@@ -46,7 +47,7 @@ def _cycle(cycle: int) -> list[Node]:
                 [*queried, f"{here}.query_memory"],
             ),
             make(
-                _of(cycle, nodes.annotate_queried),
+                _bound(nodes.annotate_queried, cycle),
                 "annotate",
                 [f"{before}.pool", queried[0], "images", "parameters"],
                 pool,
@@ -55,13 +56,13 @@ def _cycle(cycle: int) -> list[Node]:
     return [
         *opening,
         make(
-            _of(cycle, nodes.train),
+            _bound(nodes.train, resources, cycle),
             "train",
             [pool, "images", "parameters", *([] if first else [f"{before}.global_model"])],
             [model, f"{here}.local_models", rounds, train_cost],
         ),
         make(
-            _of(cycle, nodes.evaluate),
+            _bound(nodes.evaluate, resources, cycle),
             "evaluate",
             [model, pool, rounds, train_cost, "images", "parameters", *queried[1:]],
             f"{here}.metrics",
@@ -69,11 +70,11 @@ def _cycle(cycle: int) -> list[Node]:
     ]
 
 
-def _of(cycle: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a node's function its cycle, and keep its name for Kedro's log."""
+def _bound(function: Callable[..., Any], *values: Any) -> Callable[..., Any]:
+    """Give a node's function its first arguments, and keep its name for Kedro's log."""
 
     def bound(*args):  # type: ignore[no-untyped-def]
-        return function(cycle, *args)
+        return function(*values, *args)
 
     bound.__name__ = function.__name__
     return bound

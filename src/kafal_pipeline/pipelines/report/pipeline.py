@@ -5,6 +5,7 @@ from __future__ import annotations
 from kedro.pipeline import Pipeline, node
 
 from kafal_pipeline.pipelines.report.nodes import draw, summarise
+from kafal_pipeline.runs.layout import cycle_name
 
 TABLES = ["learning_curve", "summary", "class_table", "client_table"]
 FIGURES = [
@@ -22,8 +23,8 @@ def create_pipeline(cycles: int) -> Pipeline:
         Number of cycles T; the metrics of the cycles are the datasets ``cycle_00.metrics`` .. ``cycle_<T-1>.metrics``,
         the last pool is ``cycle_<T-1>.pool``.
     """
-    metrics = [f"cycle_{cycle:02d}.metrics" for cycle in range(cycles)]
-    pool = f"cycle_{cycles - 1:02d}.pool"
+    metrics = [f"{cycle_name(cycle)}.metrics" for cycle in range(cycles)]
+    pool = f"{cycle_name(cycles - 1)}.pool"
     return Pipeline(
         [
             node(

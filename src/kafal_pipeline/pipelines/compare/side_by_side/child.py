@@ -18,12 +18,15 @@ from kedro.framework.session import KedroSession
 
 from kafal_pipeline.common.errors import UserError, masked
 from kafal_pipeline.common.processes import die_with_parent
-from kafal_pipeline.config import Config, resolve
-from kafal_pipeline.lifecycle import current_run, failure_messages, resources
+from kafal_pipeline.config import resolve
+from kafal_pipeline.lifecycle import failure_messages
+from kafal_pipeline.lifecycle.current_run import Session
+from kafal_pipeline.lifecycle.hooks import ProjectHooks
 from kafal_pipeline.lifecycle.runner import ResumableSequentialRunner
 from kafal_pipeline.runs import lock as run_lock
 from kafal_pipeline.runs import provenance
 from kafal_pipeline.runs.code_digest import edited
+from kafal_pipeline.runs.layout import Layout
 
 Message = tuple[Literal["cycle", "journal", "taken", "failed", "done"], Any]
 """What a run says: the cycle it has evaluated, where its journal is, that another process works on it already, why it
@@ -67,12 +70,17 @@ class Task:
         nothing.
     """
 
-    session: current_run.Session
+    session: Session
     parameters: dict[str, Any]
     pipeline: str
     comparison: str | None
     log: Path
     sources: tuple[str, ...] | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """The run's folders and files."""
+        return Layout(self.session.root, resolve(self.parameters))
 
 
 class _Stopped(BaseException):
@@ -82,13 +90,14 @@ class _Stopped(BaseException):
 def main(task: Task, connection: Connection) -> None:
     """Run the task; the last message is ``taken``, ``failed`` or ``done`` unless the process is killed."""
     _prepare(task.log)
+    hooks = _hooks()
 
     def say(*message: Any) -> None:
         with contextlib.suppress(OSError):  # the parent may be gone, and ends this process
             connection.send(message)
 
     try:
-        _run(task, say)
+        _run(task, say, hooks)
         say("done", None)
     except _Stopped:
         os._exit(1)
@@ -99,10 +108,10 @@ def main(task: Task, connection: Connection) -> None:
         say("failed", masked(str(error)))
     except Exception as error:  # noqa: BLE001 - whatever it is, the other runs go on, and the log has all of it
         traceback.print_exc()
-        said = failure_messages.users_mistake(error) or failure_messages.of_system(error, current_run.doing())
+        said = failure_messages.users_mistake(error) or failure_messages.of_system(error, hooks.run.node)
         say("failed", masked(f"{said or f'{type(error).__name__}: {error}'} (see {task.log})"))
     finally:
-        resources.close()
+        hooks.run.resources.close()
 
 
 def _prepare(log: Path) -> None:
@@ -128,16 +137,15 @@ def _done_by_another(task: Task) -> bool:
     """
     if task.pipeline != "trial":
         return False
-    config = resolve(task.parameters)
-    if run_lock.held(task.session.root, config):
-        raise run_lock.Taken(config.run_path)
-    return is_finished(task.session.root, config)
+    if run_lock.held(task.layout):
+        raise run_lock.Taken(task.layout.name)
+    return is_finished(task.layout)
 
 
-def is_finished(root: Path, config: Config) -> bool:
+def is_finished(run: Layout) -> bool:
     """Tell whether a run has finished with what is on disk now."""
     try:
-        return provenance.state(root, config) == "finished"
+        return provenance.state(run) == "finished"
     except (provenance.Absent, OSError, SyntaxError, ValueError):  # what decides is gone, or cannot be read
         return False
 
@@ -149,25 +157,30 @@ def _check_code(task: Task) -> None:
     """
     if task.sources is None:
         return
-    if names := edited(resolve(task.parameters), task.sources):
+    if names := edited(task.layout.config, task.sources):
         raise UserError(
             f"the code of this strategy was edited while the comparison ran: {', '.join(names)}. The same command "
             "resumes with the new code."
         )
 
 
-def _run(task: Task, say: Any) -> None:
+def _hooks() -> ProjectHooks:
+    """Return the project's hooks, which hold the run of this process."""
     configure_project(__name__.partition(".")[0])
+    return next(hooks for hooks in settings.HOOKS if isinstance(hooks, ProjectHooks))
+
+
+def _run(task: Task, say: Any, hooks: ProjectHooks) -> None:
     _check_code(task)
     if _done_by_another(task):
         return
-    current_run.give(task.parameters)
-    resources.listen(lambda cycle: say("cycle", cycle))
+    hooks.join(
+        task.parameters,
+        task.comparison,
+        on_cycle=lambda cycle: say("cycle", cycle),
+        on_journal=lambda journal: say("journal", str(journal)),
+    )
     logging.captureWarnings(True)
-    if task.comparison is not None:
-        for hooks in settings.HOOKS:
-            if hasattr(hooks, "join"):
-                hooks.join(task.comparison, lambda journal: say("journal", str(journal)))
     with KedroSession.create(
         project_path=task.session.root,
         env=task.session.env,
@@ -180,9 +193,8 @@ def _run(task: Task, say: Any) -> None:
     try:
         _check_code(task)
     except UserError:  # edited before its results began: they were filed under code that did not make them
-        config = resolve(task.parameters)
-        if is_finished(task.session.root, config):
-            provenance.forget(task.session.root, config)
+        if is_finished(task.layout):
+            provenance.forget(task.layout)
         raise
 
 

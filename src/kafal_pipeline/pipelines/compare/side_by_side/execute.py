@@ -6,11 +6,10 @@ import logging
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from kafal_pipeline.common.machine import cores
-from kafal_pipeline.config import Config
-from kafal_pipeline.lifecycle import current_run, resources
+from kafal_pipeline.lifecycle.current_run import Session
+from kafal_pipeline.lifecycle.resources import Resources
 from kafal_pipeline.pipelines.compare.plan import Plan
 from kafal_pipeline.pipelines.compare.side_by_side.child import Message, Task, is_finished
 from kafal_pipeline.pipelines.compare.side_by_side.display import Display
@@ -18,34 +17,30 @@ from kafal_pipeline.pipelines.compare.side_by_side.launch import Launcher, first
 from kafal_pipeline.pipelines.compare.side_by_side.others import run_beside_others
 from kafal_pipeline.runs import provenance
 from kafal_pipeline.runs.code_digest import code_parts
+from kafal_pipeline.runs.layout import JOURNALS, Layout
 from kafal_pipeline.training.devices import choose_device
 
 logger = logging.getLogger(__name__)
 
 CHANGED = "its code, split or images changed while it ran; the same command runs it again"
 
-LOG = Path("data/09_tracking")
-"""Folder of the runs' logs, beside their journals."""
 
-
-def execute(plan: Plan, session: current_run.Session) -> dict[str, str]:
+def execute(plan: Plan, session: Session, resources: Resources) -> dict[str, str]:
     """Run what is missing and return why runs failed, by their paths."""
     jobs, processes = side_by_side(plan)
     sources = {run.config.run_path: code_parts(run.config) for run in plan.missing}  # before processes import any
     limit = memory_limit(plan.compare.memory_limit)
-    splits = {config.split_path: config for config in plan.splits}
+    splits = {run.config.split_path: run for run in plan.splits}
     launcher = Launcher[str](jobs, limit, lambda _key, _message: None)
 
     def splitting(paths: list[str]) -> list[tuple[str, Task]]:
-        return _split_tasks([splits[path] for path in paths], session)
+        return [_split_task(splits[path], session) for path in paths]
 
-    unsplit = {
-        path: error for path, error in run_beside_others(launcher, splits, splitting, session.root) if error is not None
-    }
-    configs = {run.config.run_path: run.config for run in plan.missing if run.config.split_path not in unsplit}
-    _warn_of_replaced(configs.values(), session.root)
-    logger.info("%d runs to go, %d side by side, logs in %s", len(configs), jobs, LOG)
-    if (first := first_runs(limit)) < min(jobs, len(configs)):
+    unsplit = {path: error for path, error in run_beside_others(launcher, splits, splitting) if error is not None}
+    runs = {run.layout.name: run.layout for run in plan.missing if run.config.split_path not in unsplit}
+    _warn_of_replaced(runs.values())
+    logger.info("%d runs to go, %d side by side, logs in %s", len(runs), jobs, JOURNALS)
+    if (first := first_runs(limit)) < min(jobs, len(runs)):
         logger.info("Memory, %.1f GB, allows %d side by side until it is known what a run needs", limit, first)
     failures: dict[str, str] = {}
     journals: dict[str, Path] = {}
@@ -63,28 +58,25 @@ def execute(plan: Plan, session: current_run.Session) -> dict[str, str]:
         def training(paths: list[str]) -> list[tuple[str, Task]]:
             counts = shares(len(paths), jobs, processes)
             return [
-                _task(plan, configs[path], session, count, sources[path])
+                _task(plan, runs[path], session, count, sources[path])
                 for path, count in zip(paths, counts, strict=True)
             ]
 
-        def finished(config: Config) -> bool:
-            return is_finished(session.root, config)
-
-        def fail(config: Config, error: str) -> None:
-            failures[config.run_path] = error
-            provenance.fail(session.root, config, error)
+        def fail(run: Layout, error: str) -> None:
+            failures[run.name] = error
+            provenance.fail(run, error)
 
         for run in plan.missing:
             if (error := unsplit.get(run.config.split_path)) is not None:
-                fail(run.config, f"the split {run.config.split_path} could not be made: {error}")
-                display.end(run.config.run_path, failures[run.config.run_path])
+                fail(run.layout, f"the split {run.config.split_path} could not be made: {error}")
+                display.end(run.layout.name, failures[run.layout.name])
         launcher = Launcher(jobs, limit, hear)
-        for path, reason in run_beside_others(launcher, configs, training, session.root, finished):
+        for path, reason in run_beside_others(launcher, runs, training, is_finished):
             if path in journals:
                 delivery.over(journals[path])
-            error = CHANGED if reason is None and not finished(configs[path]) else reason
+            error = CHANGED if reason is None and not is_finished(runs[path]) else reason
             if error is not None:
-                fail(configs[path], error)
+                fail(runs[path], error)
             display.end(path, error)
     return failures
 
@@ -116,12 +108,12 @@ def shares(runs: int, jobs: int, processes: int | None) -> list[int | None]:
     return [processes] * (runs - left) + ([max(1, cores() // left)] * left if left else [])
 
 
-def _warn_of_replaced(configs: Iterable[Config], root: Path) -> None:
+def _warn_of_replaced(runs: Iterable[Layout]) -> None:
     """Say how many finished runs lie where others are to be made, once the splits are there that they depend on."""
     replaced = 0
-    for config in configs:
-        found = provenance.read(root / provenance.OUTPUTS / config.run_path)
-        replaced += bool(found and found.finished) and provenance.state(root, config) == "absent"
+    for run in runs:
+        found = provenance.read(run)
+        replaced += bool(found and found.finished) and provenance.state(run) == "absent"
     if replaced:
         logger.warning(
             "%d of the runs to be made will replace one that was finished with other parameters, data or code; to keep "
@@ -131,25 +123,15 @@ def _warn_of_replaced(configs: Iterable[Config], root: Path) -> None:
 
 
 def _task(
-    plan: Plan, config: Config, session: current_run.Session, processes: int | None, sources: tuple[str, ...]
+    plan: Plan, run: Layout, session: Session, processes: int | None, sources: tuple[str, ...]
 ) -> tuple[str, Task]:
-    parameters = config.model_dump(mode="json")
+    parameters = run.config.model_dump(mode="json")
     if processes is not None:
         parameters["training"]["processes"] = processes
-    path = config.run_path
-    comparison = plan.compare.name if config.tracking.enabled else None
-    parameters["restart"] = "if_changed"  # what is there was made with something else, or goes on
-    return path, Task(session, parameters, "trial", comparison, _log(session, path), sources)
+    comparison = plan.compare.name if run.config.tracking.enabled else None
+    parameters["restart"] = "if_changed"  # what is there was made with something else, or resumes
+    return run.name, Task(session, parameters, "trial", comparison, run.log, sources)
 
 
-def _split_tasks(configs: Iterable[Config], session: current_run.Session) -> list[tuple[str, Task]]:
-    tasks = []
-    for config in configs:
-        parameters: dict[str, Any] = config.model_dump(mode="json")
-        log = _log(session, config.split_path)
-        tasks.append((config.split_path, Task(session, parameters, "partition", None, log)))
-    return tasks
-
-
-def _log(session: current_run.Session, path: str) -> Path:
-    return session.root / LOG / path / "run.log"
+def _split_task(run: Layout, session: Session) -> tuple[str, Task]:
+    return run.config.split_path, Task(session, run.config.model_dump(mode="json"), "partition", None, run.split_log)

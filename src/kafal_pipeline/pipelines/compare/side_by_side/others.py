@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
-from kafal_pipeline.config import Config
 from kafal_pipeline.pipelines.compare.side_by_side.child import Task
 from kafal_pipeline.pipelines.compare.side_by_side.launch import Launcher
 from kafal_pipeline.runs import lock as run_lock
+from kafal_pipeline.runs.layout import Layout
 
 logger = logging.getLogger(__name__)
 
@@ -20,10 +19,9 @@ LOOK = 1.0
 
 def run_beside_others(
     launcher: Launcher[str],
-    configs: Mapping[str, Config],
+    runs: Mapping[str, Layout],
     tasks: Callable[[list[str]], list[tuple[str, Task]]],
-    root: Path,
-    finished: Callable[[Config], bool] = lambda config: False,
+    finished: Callable[[Layout], bool] = lambda run: False,
 ) -> Iterator[tuple[str, str | None]]:
     """Run all tasks; those that another process works on come last, and only if it leaves them unfinished.
 
@@ -31,12 +29,10 @@ def run_beside_others(
     ----------
     launcher
         What runs them.
-    configs
-        The configuration of each, by its path.
+    runs
+        The run of each, by its path.
     tasks
         Makes the tasks of some paths.
-    root
-        The project's folder.
     finished
         Tells whether the other process has left what the task would make.
 
@@ -45,15 +41,15 @@ def run_beside_others(
     tuple
         The path of each task that has ended, with the reason if it failed.
     """
-    waiting = list(configs)
+    waiting = list(runs)
     while waiting:
         yield from launcher.run(tasks(waiting))
         waiting, launcher.taken = [path for path in waiting if path in launcher.taken], set()
         if waiting:
             logger.info("Another command works on %s; waiting until it ends", ", ".join(waiting))
         for path in list(waiting):
-            while run_lock.held(root, configs[path]):
+            while run_lock.held(runs[path]):
                 time.sleep(LOOK)
-            if finished(configs[path]):
+            if finished(runs[path]):
                 waiting.remove(path)
                 yield path, None

@@ -15,9 +15,9 @@ from kafal_pipeline.data.sources import RawData, Source, find_source
 from kafal_pipeline.data.sources.checks import one_sided
 from kafal_pipeline.data.store.fingerprint import content_digest
 from kafal_pipeline.data.store.write import META, content_config
-from kafal_pipeline.pipelines.data.nodes import INTERMEDIATE, RAW
 from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Finding
 from kafal_pipeline.pipelines.doctor.shape import DataShape, published_shape, resized
+from kafal_pipeline.runs.layout import RAW, image_store
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import DatasetConfig
@@ -53,7 +53,7 @@ def look(config: DatasetConfig, root: Path) -> Seen:
     """Look for the configured data set, check its files and its store."""
     try:
         source = find_source(config, root / RAW, root)
-        folder = root / INTERMEDIATE / config.folder / "images"
+        folder = image_store(root, config)
         meta = _meta(folder)
         if meta is not None and meta.get("config") == content_config(config):
             if not source.missing and content_digest(source) != meta["source"]:
