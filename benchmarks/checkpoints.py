@@ -27,6 +27,8 @@ from kafal_pipeline.federation.between_rounds import cycle_state
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
 from kafal_pipeline.federation.between_rounds.store import Store
 from kafal_pipeline.federation.cycle import train_cycle
+from kafal_pipeline.federation.simulation import Simulation
+from kafal_pipeline.federation.site import Sites
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.models.state import initial_state
 from protocol import parameters
@@ -56,11 +58,11 @@ class InTurns(Store):
             self.seconds += time.thread_time() - begin
 
 
-def save(state: CycleState, store: InTurns) -> None:
+def save(state: CycleState, sites: Sites, store: InTurns) -> None:
     """Save a round in the place of `cycle_state.save`, and measure what that takes."""
     begin = time.perf_counter()
     store.round = state.round
-    original_save(state, store)
+    original_save(state, sites, store)
     if state.round % store.rounds == 0:
         store.wait()  # what a turn writes is that turn's cost
     store.seconds += time.perf_counter() - begin
@@ -81,7 +83,8 @@ def figures(values: dict[str, Any], folder: Path, rounds: int, turns: int) -> di
     kept = InTurns(folder / config.dataset.folder, config.training.checkpoint_every, rounds)
     ends, costs = [], [0.0]
     with Workers(data, config) as workers:
-        train_cycle(resolve({**values, "federation": {**values["federation"], "rounds": 1}}), pools, start, 0, workers)
+        once = resolve({**values, "federation": {**values["federation"], "rounds": 1}})
+        train_cycle(once, Simulation(once, workers, pools), start, 0)
         ends.append(time.perf_counter())
         cycle_state.save = save
 
@@ -90,7 +93,7 @@ def figures(values: dict[str, Any], folder: Path, rounds: int, turns: int) -> di
                 ends.append(time.perf_counter())
                 costs.append(kept.seconds)
 
-        train_cycle(config, pools, start, 0, workers, on_round, kept)
+        train_cycle(config, Simulation(config, workers, pools, store=lambda _: kept), start, 0, on_round)
         cycle_state.save = original_save
     seconds = [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
     found: dict[str, list[float]] = {"share": [], "ratio": [], "seconds_a_round": []}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -10,10 +11,12 @@ import numpy as np
 
 from kafal_pipeline.config import Config, resolve
 from kafal_pipeline.data import ImageData
+from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.data.store.read import read_store
+from kafal_pipeline.federation.site import Site
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.federation.workers.query_worker import QueryTask
-from kafal_pipeline.federation.workers.tasks import TrainTask
+from kafal_pipeline.federation.workers.tasks import Broadcast, TrainTask
 from kafal_pipeline.models.state import initial_state, to_arrays
 from published import Client, Setting
 
@@ -36,6 +39,10 @@ def configuration(precision: str, setting: Setting) -> Config:
     )
 
 
+def site(client: int, labelled: np.ndarray, unlabelled: np.ndarray, labels: np.ndarray) -> Site:
+    return Site(client, ClientPool(labelled, labels[labelled], unlabelled, unlabelled))
+
+
 class Engine:
     """Worker processes that train clients and score samples."""
 
@@ -51,15 +58,7 @@ class Engine:
         order = sorted(range(len(clients)), key=lambda index: -len(clients[index].labelled))
         tasks = [
             TrainTask(
-                index,
-                0,
-                1,
-                self.state,
-                None,
-                0,
-                clients[index].labelled,
-                labels[clients[index].labelled],
-                clients[index].unlabelled,
+                site(index, clients[index].labelled, clients[index].unlabelled, labels), Broadcast(0, 1, self.state)
             )
             for index in order
         ]
@@ -69,10 +68,12 @@ class Engine:
     def scores(self, size: int) -> np.ndarray:
         """Return the KSAS scores of the first `size` samples, four clients' as in the published protocol if 18,000."""
         labels = self.data.train_labels
-        models = {"local": self.state, "global": self.other, "downloaded": self.other}
         parts = np.array_split(np.arange(size), 4)
         known = np.arange(size, size + 500)
-        tasks = [QueryTask(c, 1, len(part), known, labels[known], part, models) for c, part in enumerate(parts)]
+        tasks = [
+            QueryTask(replace(site(c, known, part, labels), model=self.state), 1, len(part), self.other)
+            for c, part in enumerate(parts)
+        ]
         scores = np.empty(size)
         for selection in (answer.selection for answer in self.workers.map("select", tasks)):
             scores[selection.samples] = selection.scores

@@ -4,8 +4,8 @@
 
 Needs torch, numpy, pandas, scikit-learn, scipy, safetensors, Pillow, pydantic and PyYAML, not Kedro, MLflow or DVC.
 Writes `trial.json` (measures, seconds, samples a second and memory of every cycle), of which `gpu_report.py` makes a
-report, and, after every round, `state.npz`: the same command resumes from there after a kill or the end of
-`--budget-seconds`.
+report, and, after every round, `state.npz` and `rounds`: the same command resumes from there after a kill or the end
+of `--budget-seconds`.
 
 `--pack` writes the images of --data in two parts small enough to carry, and ends: `--data part_1 part_2` reads them.
 """
@@ -36,14 +36,15 @@ from kafal_pipeline.common.files import write_json
 from kafal_pipeline.common.registry import create
 from kafal_pipeline.config import Config, Strategy, resolve
 from kafal_pipeline.data import ImageData, client_pools, initial_pool, make_partition, split_table
+from kafal_pipeline.federation.site import Site
 from kafal_pipeline.federation.workers.pool import Workers
-from kafal_pipeline.federation.workers.tasks import TrainTask
+from kafal_pipeline.federation.workers.tasks import Broadcast, TrainTask
 from kafal_pipeline.models.state import initial_state, to_arrays
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.training.devices import choose_device
 from kafal_pipeline.update import UPDATES
 from protocol import parameters, plain
-from trial import Trial, samples_of
+from trial import SavedTrial, samples_of
 
 PRESET, LABEL = "cifar10", "cifar10_gpu_trial"
 """The folder of conf/ that has the published protocol, and what a report calls the data set, as no run does."""
@@ -65,10 +66,7 @@ def window(
     pools = client_pools(initial_pool(split, data.train_labels, config.budget, config.cycles, config.seed))
     shape = {"in_channels": data.channels, "num_classes": data.num_classes}
     state = to_arrays(initial_state(config.model, **shape, seed=config.seed, cycle=0))
-    tasks = [
-        TrainTask(client, 0, 1, state, None, 0, pool.labelled, pool.labels, pool.initial_unlabelled)
-        for client, pool in pools.items()
-    ]
+    tasks = [TrainTask(Site(client, pool), Broadcast(0, 1, state)) for client, pool in pools.items()]
     training = config.training
     device = choose_device(training.device)
     augmentation = training.augmentation
@@ -79,7 +77,7 @@ def window(
 
         def engine() -> int:
             results = workers.map("train", tasks)
-            return sum(samples_of(result.steps, len(pools[result.client].labelled), config) for result in results)
+            return sum(samples_of(result.steps, len(result.site.pool.labelled), config) for result in results)
 
         def as_published() -> int:
             torch.backends.cudnn.benchmark = False
@@ -211,7 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
             write_json(results_path, results, indent=2)
         if options.trial:
             forget(choose_device(options.device))
-            trial = Trial(config, data, split, options.out, start + options.budget_seconds)
+            trial = SavedTrial(config, data, split, options.out, start + options.budget_seconds)
             with workers_for(data, config, options.cudnn_benchmark) as workers:
                 results["finished"] = trial.run(workers)
             results["cycles"] = trial.state.curve

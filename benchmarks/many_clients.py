@@ -29,7 +29,8 @@ from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.data.store.read import read_store
 from kafal_pipeline.federation.between_rounds.store import Store
 from kafal_pipeline.federation.cycle import train_cycle
-from kafal_pipeline.federation.querying import query_cycle
+from kafal_pipeline.federation.simulation import Simulation
+from kafal_pipeline.federation.trial import Trial
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.models.state import initial_state
 
@@ -68,6 +69,10 @@ def start_of(data: ImageData) -> dict[str, torch.Tensor]:
     return initial_state("resnet8", in_channels=data.channels, num_classes=data.num_classes, seed=0, cycle=0)
 
 
+def simulation(config: Config, data: ImageData, workers: Workers, pools: dict[int, ClientPool]) -> Simulation:
+    return Simulation(config, workers, pools, store=lambda _: Store(data.folder))
+
+
 class Federation:
     """Clients whose processes stay, and rounds that are timed."""
 
@@ -78,15 +83,8 @@ class Federation:
     def seconds_a_step(self) -> float:
         """Train a cycle; return the time of all its rounds but the first, divided by their steps."""
         ends = []
-        state = train_cycle(
-            self.config,
-            self.pools,
-            start_of(self.data),
-            0,
-            self.workers,
-            lambda _: ends.append(time.perf_counter()),
-            Store(self.data.folder),
-        )
+        clients = simulation(self.config, self.data, self.workers, self.pools)
+        state = train_cycle(self.config, clients, start_of(self.data), 0, lambda _: ends.append(time.perf_counter()))
         steps = sum(row["steps"] for row in state.rows if row["round"])
         return (ends[-1] - ends[0]) / steps
 
@@ -113,9 +111,10 @@ def remember(store: Path, clients: int) -> None:
     data, config = read_store(store), configuration(clients, 3, all_at_last=True)
     pools = pools_of(data, clients)
     with Workers(data, config) as workers:
-        state = train_cycle(config, pools, start_of(data), 0, workers, Store(data.folder))
-        assert len(state.local_states) == clients
-        query_cycle(config, pools, state, 1, workers, store=Store(data.folder))
+        simulated = simulation(config, data, workers, pools)
+        state = train_cycle(config, simulated, start_of(data), 0)
+        assert len(simulated.sites.local_states) == clients
+        Trial(config, data, simulated).query(1, state.global_state)
 
 
 def main() -> None:

@@ -69,9 +69,7 @@ def _measured(values: dict[str, Any], resources: Resources) -> dict[str, Any]:
             model, local, rounds, seconds = nodes.train(
                 resources, cycle, pool, images, values, None if trained is None else trained[0]
             )
-            metrics.append(
-                nodes.evaluate(resources, cycle, model, pool, rounds, seconds, images, values, queried, cost)
-            )
+            metrics.append(nodes.evaluate(resources, cycle, model, pool, rounds, seconds, images, values, cost))
             trained = (model, local, rounds)
     found = summary(learning_curve(metrics), config)
     return {key: found[key] for key in FIELDS if key in found}

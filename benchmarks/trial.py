@@ -1,34 +1,65 @@
-"""A whole trial with the engine's own functions, without Kedro: train, evaluate, query, annotate, cycle after cycle."""
+"""A whole trial without Kedro that is saved after every round, and resumes from there."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import time
+import zipfile
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-import trial_state
+import cifar_parts
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import Config
-from kafal_pipeline.data import ImageData, annotate, client_pools, initial_pool, label_counts
-from kafal_pipeline.evaluation.measures import entropy
-from kafal_pipeline.evaluation.model_measures import evaluate
-from kafal_pipeline.evaluation.rounds import skipped
+from kafal_pipeline.data import ImageData, initial_pool
+from kafal_pipeline.data.pools import COLUMNS
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
-from kafal_pipeline.federation.cycle import train_cycle
-from kafal_pipeline.federation.prediction import predict_test
-from kafal_pipeline.federation.querying import query_cycle
+from kafal_pipeline.federation.between_rounds.store import Store
+from kafal_pipeline.federation.simulation import Simulation
+from kafal_pipeline.federation.site import Sites
+from kafal_pipeline.federation.trial import Queried, Trial
 from kafal_pipeline.federation.workers.pool import Workers
-from kafal_pipeline.models.state import initial_state
+from kafal_pipeline.models.state import Arrays, State, to_arrays, to_state
 from protocol import plain
-from trial_state import TrialState
+
+META = "meta"
 
 
 class OutOfTime(Exception):
     """The budget does not reach for another round."""
 
 
-class Trial:
+@dataclass
+class TrialState:
+    """What a trial has when a cycle begins to train.
+
+    Attributes
+    ----------
+    pool
+        The table of samples, labelled for this cycle.
+    cycle
+        The cycle.
+    model, queried, memory
+        The model of the cycle before, what the query took, and what queries keep by client.
+    curve
+        The measures of the cycles before.
+    """
+
+    pool: pd.DataFrame
+    cycle: int = 0
+    model: State | None = None
+    queried: Queried | None = None
+    memory: dict[int, Arrays] = field(default_factory=dict)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+
+class SavedTrial:
     """A trial that can stop after any round.
 
     Parameters
@@ -38,105 +69,104 @@ class Trial:
     data, split
         The images, and each client's training indices.
     out
-        Folder of the results and of the state that a restart goes on from.
+        Folder of the state that a restart resumes from: `state.npz` of the cycle, `rounds` of its rounds.
     deadline
         When to stop, on `time.monotonic`'s clock.
     """
 
     def __init__(self, config: Config, data: ImageData, split: list[np.ndarray], out: Path, deadline: float) -> None:
-        self.config, self.data, self.deadline = config, data, deadline
+        self.config, self.data, self.out, self.deadline = config, data, out, deadline
         self.path = out / "state.npz"
         if self.path.is_file():
-            self.state = trial_state.load(self.path, plain(config))
+            self.state = load(self.path, plain(config))
         else:
             self.state = TrialState(initial_pool(split, data.train_labels, config.budget, config.cycles, config.seed))
+            save(self.path, plain(config), self.state)
 
     def run(self, workers: Workers) -> bool:
         """Do what is left; return whether that reached the end."""
-        first = self.state.training.cycle if self.state.training else 0
+        state = self.state
+        sites = Sites(memory=state.memory)
+        clients = Simulation(self.config, workers, state.pool, store=self._store, sites=sites)
+        steps = Trial(self.config, self.data, clients).run(state.cycle, state.model, state.queried, self._on_round)
         try:
-            for cycle in range(first, self.config.cycles):
-                done = self._train(cycle, workers)
-                self._evaluate(done, workers)
-                if cycle + 1 < self.config.cycles:
-                    self._query(done, workers)
+            for step in steps:
+                if step.name == "train":
+                    trained: CycleState = step.result
+                elif step.name == "evaluate":
+                    state.curve.append(step.result | measured(trained, self.config))
+                    labels, accuracy = step.result["labels"], step.result["accuracy"]
+                    print(f"cycle {step.cycle}: {labels} labels, accuracy {accuracy:.4f}", flush=True)
+                elif step.name == "annotate":
+                    state.cycle, state.model, state.queried = step.cycle, trained.global_state, step.result
+                    state.pool, state.memory = pd.DataFrame(clients.pool), clients.sites.memory
+                    save(self.path, plain(self.config), state)
+                    shutil.rmtree(self.out / "rounds", ignore_errors=True)
         except OutOfTime:
             return False
         return True
 
-    def _train(self, cycle: int, workers: Workers) -> CycleState:
-        config, state = self.config, self.state
-        if state.training is not None and state.training.round == config.federation.rounds:
-            return state.training  # was stopped between two cycles
-        before = last = time.monotonic()
-        spent = state.seconds
+    def _store(self, cycle: int | None) -> Store:
+        if cycle is None:
+            return Store(self.out)
+        self._last = time.monotonic()
+        owner = hashlib.sha256(json.dumps([plain(self.config), cycle]).encode())
+        owner.update(self.state.pool.to_csv(index=False).encode())
+        return Store(self.out / "rounds", owner.hexdigest())
 
-        def on_round(training: CycleState) -> None:
-            nonlocal last
-            now = time.monotonic()
-            state.training, state.seconds = training, spent + now - before
-            trial_state.save(self.path, plain(config), state)
-            print(f"cycle {cycle}, round {training.round}: {now - last:.2f} s", flush=True)
-            if time.monotonic() + 1.5 * (now - last) > self.deadline:
-                raise OutOfTime
-            last = now
+    def _on_round(self, training: CycleState) -> None:
+        now = time.monotonic()
+        took, self._last = now - self._last, now
+        print(f"cycle {training.cycle}, round {training.round}: {took:.2f} s", flush=True)
+        if now + 1.5 * took > self.deadline:
+            raise OutOfTime
 
-        start = initial_state(
-            config.model,
-            in_channels=self.data.channels,
-            num_classes=self.data.num_classes,
-            seed=config.seed,
-            cycle=cycle,
-            image_size=self.data.train_images.shape[1:3],
-        )
-        pools = client_pools(state.pool)
-        return train_cycle(config, pools, start, cycle, workers, on_round, resumed=state.training)
 
-    def _evaluate(self, done: CycleState, workers: Workers) -> None:
-        start = time.monotonic()
-        logits = predict_test(done.global_state, len(self.data.test_labels), workers)
-        measures = evaluate(self.data.test_labels, logits)
-        pool, rounds = self.state.pool, pd.DataFrame(done.rows)
-        labels = int(label_counts(pool, self.data.num_classes).sum())
-        asked = pool.loc[pool["labelled_in_cycle"] == done.cycle, "label"]
-        histogram = np.bincount(asked, minlength=self.data.num_classes)
-        sent = int(rounds["bytes_down"].sum() + rounds["bytes_up"].sum())
-        steps = sum(int(row["steps"]) for row in done.rows)
-        samples = sum(samples_of(row["steps"], row["labels"], self.config) for row in done.rows)
-        self.state.curve.append(
-            {
-                "cycle": done.cycle,
-                "labels": labels,
-                "labelled_fraction": labels / len(pool),
-                **measures,
-                "classes": list(self.data.classes),
-                "queried_histogram": histogram.tolist(),
-                "queried_entropy": entropy(histogram) if done.cycle else None,
-                "bytes_sent": sent + (self.state.queried_bytes if done.cycle else 0),
-                "skipped_client_rounds": skipped(rounds),
-                "steps": steps,
-                "samples": samples,
-                "train_seconds": self.state.seconds,
-                "query_seconds": self.state.queried if done.cycle else None,
-                "evaluate_seconds": time.monotonic() - start,
-                "samples_per_second": samples / self.state.seconds,
-            }
-        )
-        print(f"cycle {done.cycle}: {labels} labels, accuracy {measures['accuracy']:.4f}", flush=True)
-
-    def _query(self, done: CycleState, workers: Workers) -> None:
-        state, start = self.state, time.monotonic()
-        cycle = done.cycle + 1
-        answer = query_cycle(self.config, client_pools(state.pool), done, cycle, workers, state.memory)
-        chosen = answer.selections
-        asked = [pd.DataFrame({"client": client, "sample": of.samples}) for client, of in chosen.items()]
-        state.pool = annotate(state.pool, pd.concat(asked, ignore_index=True), self.data.train_labels, cycle)
-        state.memory = {client: of.memory for client, of in chosen.items() if of.memory}
-        state.training, state.seconds, state.queried = None, 0.0, time.monotonic() - start
-        state.queried_bytes = answer.bytes_down + answer.bytes_up
+def measured(trained: CycleState, config: Config) -> dict[str, Any]:
+    """Return how much a cycle has trained."""
+    samples = sum(samples_of(row["steps"], row["labels"], config) for row in trained.rows)
+    steps = sum(int(row["steps"]) for row in trained.rows)
+    return {"steps": steps, "samples": samples, "samples_per_second": samples / trained.seconds}
 
 
 def samples_of(steps: float, labels: float, config: Config) -> int:
     """Training samples, labelled and unlabelled, of one client's round."""
     training = config.training
     return int(steps * training.batch_size + training.local_epochs * labels)
+
+
+def save(path: Path, values: dict[str, Any], state: TrialState) -> None:
+    """Write the state of a trial with the configuration `values`."""
+    arrays: dict[str, np.ndarray] = {f"pool/{name}": state.pool[name].to_numpy() for name in COLUMNS}
+    arrays |= {f"model/{name}": array for name, array in to_arrays(state.model or {}).items()}
+    arrays |= {f"memory/{client}/{name}": a for client, of in state.memory.items() for name, a in of.items()}
+    queried = None if state.queried is None else asdict(state.queried)
+    meta = {"values": values, "cycle": state.cycle, "curve": state.curve, "queried": queried}
+    arrays[META] = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
+    cifar_parts.save(path, arrays)
+
+
+def load(path: Path, values: dict[str, Any]) -> TrialState:
+    """Return the state of the trial with these `values`; UserError if the file is another trial's, or none of these."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            meta = json.loads(archive[META].tobytes())
+            if meta["values"] != values:
+                raise UserError(f"{path} is of a trial with other values; remove it, or give another --out.")
+            arrays = {name: archive[name] for name in archive.files if name != META}
+        pool = pd.DataFrame({name: arrays[f"pool/{name}"] for name in COLUMNS})
+        model, memory = {}, dict[int, Arrays]()
+        for key, array in arrays.items():
+            kind, _, name = key.partition("/")
+            if kind == "model":
+                model[name] = array
+            elif kind == "memory":
+                client, _, name = name.partition("/")
+                memory.setdefault(int(client), {})[name] = array
+        queried = None if meta["queried"] is None else Queried(**meta["queried"])
+        return TrialState(pool, meta["cycle"], to_state(model) or None, queried, memory, meta["curve"])
+    except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} cannot be read as a trial's state ({type(error).__name__}: {error}): it may be damaged, or of "
+            "another version of this program. Remove it, or give another --out."
+        ) from None

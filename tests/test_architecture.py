@@ -29,7 +29,7 @@ def test_the_federation_runs_without_kedro_mlflow_and_dvc():
     script = (
         "import sys\n"
         "for name in ('kedro', 'kedro_datasets', 'mlflow', 'dvc'): sys.modules[name] = None\n"
-        "import kafal_pipeline.federation.cycle, kafal_pipeline.federation.querying\n"
+        "import kafal_pipeline.federation.simulation, kafal_pipeline.federation.trial\n"
         "import kafal_pipeline.evaluation, kafal_pipeline.data.sources\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": str(ROOT / "src")}, timeout=120)

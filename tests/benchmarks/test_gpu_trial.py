@@ -239,7 +239,7 @@ def test_a_state_that_cannot_be_read_is_an_error_for_the_user(gpu_trial, files, 
         with np.load(path) as archive:
             arrays = dict(archive)
         meta = json.loads(arrays["meta"].tobytes())
-        del meta["queried_bytes"]
+        del meta["queried"]
         np.savez(path, **{**arrays, "meta": np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)})
     else:
         path.write_bytes(b"nothing")

@@ -10,12 +10,12 @@ import os
 import numpy as np
 import pytest
 import torch
+from simulated import train_cycle
 
 from kafal_pipeline.common.files import CannotWrite
 from kafal_pipeline.federation.between_rounds.client_states import to_record
 from kafal_pipeline.federation.between_rounds.cycle_state import begin, save
 from kafal_pipeline.federation.between_rounds.store import Store
-from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.workers.pool import Workers
 
 ROUNDS = 5
@@ -53,7 +53,8 @@ def train(images, make_config, pools, start, tmp_path):
 
 def resumed(folder):
     """Return the state that a run would train on with."""
-    return begin(Store(folder, "me"), range(9), {}, 0)
+    state, _ = begin(Store(folder, "me"), range(9), {}, 0)
+    return state
 
 
 def everything(state):
@@ -67,7 +68,7 @@ def everything(state):
         "server": raw(state.server),
         "local": {client: raw(state.local_states[client]) for client in sorted(state.local_states)},
         "broadcasts": {round_: raw(state.broadcasts[round_]) for round_ in sorted(state.broadcasts)},
-        "clients": {client: raw(to_record(state.clients[client])) for client in sorted(state.clients)},
+        "clients": {client: raw(to_record(state.states[client])) for client in sorted(state.states)},
         "watched": {client: raw(arrays) for client, arrays in sorted(state.watched.items())},
         "downloaded": dict(sorted(state.downloaded.items())),
         "rows": [{key: value for key, value in row.items() if key != "seconds"} for row in state.rows],
@@ -179,7 +180,7 @@ def test_only_files_stay_that_the_last_two_rounds_need(train, tmp_path):
     assert rounds(tmp_path) == [4, 5]
     listed = [json.loads(path.read_text())["files"].values() for path in files(tmp_path, "[0-9]*")]
     assert {path.name for path in files(tmp_path, "*.safetensors")} == {*listed[0], *listed[1]}
-    assert len(files(tmp_path, "client_*")) == 2 * len(done.clients)
+    assert len(files(tmp_path, "client_*")) == 2 * len(done.states)
 
 
 def test_a_round_writes_the_clients_that_trained_alone(train, tmp_path):
@@ -208,10 +209,10 @@ def test_a_disk_that_is_full_ends_the_run_and_leaves_the_round_before(train, tmp
 
 def test_arrays_that_do_not_lie_in_order_survive(tmp_path):
     store = Store(tmp_path, "me")
-    state = begin(store, [], {}, 0)
+    state, sites = begin(store, [], {}, 0)
     turned = torch.arange(24.0).reshape(2, 3, 4).permute(2, 0, 1)
     state.round, state.global_state = 1, {"turned": turned}
-    save(state, store)
+    save(state, sites, store)
     store.wait()
     assert torch.equal(resumed(tmp_path).global_state["turned"], turned)
 

@@ -8,12 +8,12 @@ import logging
 import numpy as np
 import pytest
 import torch
+from simulated import train_cycle
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import ModelConfig
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.federation.between_rounds.client_states import to_record
-from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.workers.lane import Lane
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.models.state import initial_state
@@ -23,14 +23,22 @@ from kafal_pipeline.update.names import UPDATES
 
 MODEL = ModelConfig(name="cnn4", options={"width": 4})
 NAN = np.array([np.nan], dtype=np.float32)
+INFINITE = np.array([np.inf], dtype=np.float32)
+
+
+def with_state(result, **changes):
+    state = dataclasses.replace(result.site.state, **changes)
+    return dataclasses.replace(result, site=dataclasses.replace(result.site, state=state))
+
+
 SPOILS = {
     "loss": lambda result: dataclasses.replace(result, loss=float("inf")),
     "model": lambda result: dataclasses.replace(
-        result, state={**result.state, "head.weight": np.full_like(result.state["head.weight"], np.inf)}
+        result, site=dataclasses.replace(result.site, model={**result.model, "head.weight": INFINITE})
     ),
-    "momentum": lambda result: dataclasses.replace(result, momentum={**result.momentum, "head.bias": NAN}),
+    "momentum": lambda result: with_state(result, momentum={**result.site.state.momentum, "head.bias": NAN}),
     "message": lambda result: dataclasses.replace(result, message={**result.message, "head.bias": NAN}),
-    "update's state": lambda result: dataclasses.replace(result, kept={**result.kept, "head.bias": NAN}),
+    "update's state": lambda result: with_state(result, kept={**result.site.state.kept, "head.bias": NAN}),
 }
 
 
@@ -61,7 +69,7 @@ def spoil(monkeypatch):
 
         def train(self, task):
             result = yield from original(self, task)
-            return SPOILS[what](result) if task.client in clients and task.round in rounds else result
+            return SPOILS[what](result) if task.site.client in clients and task.broadcast.round in rounds else result
 
         monkeypatch.setattr(Lane, "train", train)
 
@@ -100,7 +108,7 @@ def test_a_skipped_client_goes_on_from_what_it_had(images, everybody, pools, sta
         seen.append(
             {
                 client: {
-                    "client": to_record(state.clients[client]),
+                    "client": to_record(state.states[client]),
                     "local": {key: tensor.numpy().copy() for key, tensor in state.local_states[client].items()},
                     "downloaded": {"round": np.array(state.downloaded[client])},
                     "watched": state.watched[client],
@@ -152,13 +160,13 @@ def test_a_round_without_a_client_is_the_mean_of_the_others(images, everybody, p
 def test_scaffolds_control_stays_the_mean_of_the_clients_when_one_is_skipped(images, everybody, pools, start, spoil):
     def check(state):
         for name, control in state.server.items():
-            mean = sum(torch.as_tensor(c.kept[name]) for c in state.clients.values() if c.kept) / len(pools)
+            mean = sum(torch.as_tensor(c.kept[name]) for c in state.states.values() if c.kept) / len(pools)
             torch.testing.assert_close(control, mean, rtol=1e-4, atol=1e-6)
 
     spoil({1}, {0, 2})
     state = run(images, everybody(update="scaffold", federation={"rounds": 4}), pools, start, on_round=check)
     assert state.server
-    assert all(client.kept for client in state.clients.values())
+    assert all(client.kept for client in state.states.values())
 
 
 def test_rows_say_who_was_left_out(images, everybody, pools, start, spoil):

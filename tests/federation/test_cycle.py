@@ -7,13 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from simulated import train_cycle
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import make_partition, open_store
 from kafal_pipeline.data.pools import ClientPool, client_pools, initial_pool
-from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.participants import participants
+from kafal_pipeline.federation.site import Site
 from kafal_pipeline.federation.workers import lane as lane_module
 from kafal_pipeline.federation.workers import query_worker
 from kafal_pipeline.federation.workers.pool import Workers
@@ -38,14 +39,13 @@ def spy(monkeypatch):
     calls = []
     original = lane_module.local_steps
 
-    def local_steps(networks, update, pixels, samples, training, **options):
-        student, teacher = networks.student, networks.teacher
-        draws = options["draws"]
+    def local_steps(networks, update, pixels, samples, training, start, after_epoch):
+        student, teacher, draws = networks.student, networks.teacher, start.draws
         states = [g.get_state().numpy().tobytes() for g in (draws.labelled, draws.unlabelled, draws.update)]
         received = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-        result = yield from original(networks, update, pixels, samples, training, **options)
+        result = yield from original(networks, update, pixels, samples, training, start, after_epoch)
         trained = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-        calls.append({**options, "teacher": teacher, "samples": samples, "received": received, "trained": trained,
+        calls.append({**vars(start), "teacher": teacher, "samples": samples, "received": received, "trained": trained,
                       "result": result, "states": states})  # fmt: skip
         return result
 
@@ -67,9 +67,9 @@ def test_each_round_is_the_weighted_average_of_its_participants(images, make_con
     config = make_config(update="fedavg")
     models = [start]
     run(images, config, pools, start, on_round=lambda state: models.append(state.global_state))
-    calls = sorted(spy, key=lambda call: call["round_"])
+    calls = sorted(spy, key=lambda call: call["round"])
     for round_, chosen in enumerate(clients_by_round(config)):
-        mine = [call for call in calls if call["round_"] == round_]
+        mine = [call for call in calls if call["round"] == round_]
         weights = [len(call["samples"].labelled) for call in mine]
         assert sorted(weights) == sorted(sizes[client] for client in chosen)
         for name, tensor in models[round_ + 1].items():
@@ -88,34 +88,34 @@ def test_momentum_and_epochs_survive_rounds_and_restart_with_the_cycle(images, m
     first = run(images, config, pools, start)
     kept = {}
     for round_, chosen in enumerate(clients_by_round(config)):
-        mine = {int(call["samples"].labelled[0]): call for call in spy if call["round_"] == round_}
+        mine = {int(call["samples"].labelled[0]): call for call in spy if call["round"] == round_}
         for client in chosen:
             call = mine[int(pools[client].labelled[0])]
             if client not in kept:
                 assert call["momentum"] is None
-                assert call["epochs_done"] == 0
+                assert call["epochs"] == 0
             else:
                 before = kept[client]["result"]
-                assert call["epochs_done"] == before.epochs > 0
+                assert call["epochs"] == before.epochs > 0
                 assert all(torch.equal(call["momentum"][name], before.momentum[name]) for name in before.momentum)
             kept[client] = call
     spy.clear()
     run(images, config, pools, first.global_state, cycle=1)
-    assert all(call["momentum"] is None and call["epochs_done"] == 0 for call in spy if call["round_"] == 0)
+    assert all(call["momentum"] is None and call["epochs"] == 0 for call in spy if call["round"] == 0)
 
 
 def test_the_teacher_is_this_rounds_broadcast_and_absent_in_round_zero(images, make_config, pools, start, monkeypatch):
     seen = []
     original = lane_module.local_steps
 
-    def local_steps(networks, *args, **options):
+    def local_steps(networks, update, pixels, samples, training, start, after_epoch):
         student, teacher = networks.student, networks.teacher
         same = None
         if teacher is not None:
             same = equal(dict(teacher.named_parameters()), dict(student.named_parameters()))
             assert not any(parameter.requires_grad for parameter in teacher.parameters())
-        seen.append((options["round_"], same))
-        return (yield from original(networks, *args, **options))
+        seen.append((start.round, same))
+        return (yield from original(networks, update, pixels, samples, training, start, after_epoch))
 
     monkeypatch.setattr(lane_module, "local_steps", local_steps)
     run(images, make_config(), pools, start)
@@ -161,17 +161,16 @@ def test_every_client_queries_with_its_own_draws_in_every_cycle(images, make_con
     monkeypatch.setattr(query_worker, "numpy_generator", numpy_generator)
     config = make_config(query="random")
     nothing = np.empty(0, dtype=np.int64)
+    pool = ClientPool(nothing, nothing, np.arange(9), np.arange(9))
     with Workers(images, config) as workers:
-        tasks = [
-            QueryTask(client, cycle, 3, nothing, nothing, np.arange(9), {}) for client in (0, 1) for cycle in (1, 2)
-        ]
+        tasks = [QueryTask(Site(client, pool), cycle, 3, {}) for client in (0, 1) for cycle in (1, 2)]
         workers.map("select", tasks)
     assert len(set(seen)) == len(seen) == 4
 
 
 def test_training_without_momentum(images, make_config, pools, start, spy):
     run(images, make_config(training={"momentum": 0.0}), pools, start)
-    assert any(call["round_"] > 0 and not call["momentum"] for call in spy)
+    assert any(call["round"] > 0 and not call["momentum"] for call in spy)
 
 
 def test_images_too_small_for_the_network_are_refused_before_training(images, make_config):
@@ -188,7 +187,7 @@ def test_local_models_are_those_of_the_last_training_before_the_next_broadcast(i
     for client, round_ in last.items():
         (call,) = [
             call for call in spy
-            if call["round_"] == round_ and call["samples"].labelled[0] == pools[client].labelled[0]
+            if call["round"] == round_ and call["samples"].labelled[0] == pools[client].labelled[0]
         ]  # fmt: skip
         assert equal(state.local_states[client], call["trained"])
         assert equal(state.broadcasts[round_], call["received"])
@@ -252,9 +251,9 @@ def test_scaffolds_control_stays_the_mean_of_the_clients(images, make_config, po
 
     def check(state):
         for name, control in state.server.items():
-            mean = sum(torch.as_tensor(c.kept[name]) for c in state.clients.values() if c.kept) / len(pools)
+            mean = sum(torch.as_tensor(c.kept[name]) for c in state.states.values() if c.kept) / len(pools)
             torch.testing.assert_close(control, mean, rtol=1e-4, atol=1e-6)
-        seen.append(len([c for c in state.clients.values() if c.kept]))
+        seen.append(len([c for c in state.states.values() if c.kept]))
 
     config = make_config(
         update="scaffold", federation={"rounds": 5, "participation": 0.5, "all_clients_last_round": False}
@@ -278,13 +277,13 @@ def test_local_batch_norms_stay_with_their_client_and_the_global_model_has_their
         name for name in start if "num_batches" in name
     }
     last = {}
-    for call in sorted(spy, key=lambda call: call["round_"]):
-        client, broadcast = int(call["samples"].labelled[0]), models[call["round_"]]
+    for call in sorted(spy, key=lambda call: call["round"]):
+        client, broadcast = int(call["samples"].labelled[0]), models[call["round"]]
         for name, tensor in call["received"].items():
             expected = last[client][name] if name in local and client in last else broadcast[name]
             assert torch.equal(tensor, expected), name
         last[client] = call["trained"]
-    final = [call for call in spy if call["round_"] == 3]
+    final = [call for call in spy if call["round"] == 3]
     for name in local:
         weights = torch.tensor([float(len(call["samples"].labelled)) for call in final])
         mean = sum(w * call["trained"][name] for w, call in zip(weights, final, strict=True)) / weights.sum()
@@ -308,13 +307,13 @@ def test_scaffold_has_no_controls_of_batch_norms_that_stay_local(images, make_co
     state = run(images, config, pools, start, on_round=lambda state: states.append(dict(state.server)))
     own, parameters = private(start), spy[0]["result"].momentum.keys()
     assert own
-    for control in (*states, *(client.kept for client in state.clients.values())):
+    for control in (*states, *(client.kept for client in state.states.values())):
         assert set(control) == parameters - own
     assert any(control.any() for control in state.server.values())
     for call in spy:
-        shift = call["correction"].shift if call["round_"] else {}
+        shift = call["correction"].shift if call["round"] else {}
         assert not any(shift[name].any() for name in own & shift.keys())
-        assert call["round_"] == 0 or any(shift[name].any() for name in parameters - own)
+        assert call["round"] == 0 or any(shift[name].any() for name in parameters - own)
     model, controls = (sum(start[name].nbytes for name in names) for names in (start, parameters - own))
     statistics = sum(tensor.nbytes for name, tensor in start.items() if "running" in name)
     kept = statistics + sum(start[name].nbytes for name in own)
@@ -347,17 +346,17 @@ def test_no_update_shifts_batch_norms_that_stay_local(images, make_config, pools
 
 def test_averaged_batch_norms_are_not_kept(images, make_config, pools, start):
     state = run(images, make_config(), pools, start)
-    assert not any(client.batch_norm for client in state.clients.values())
+    assert not any(client.batch_norm for client in state.states.values())
 
 
 def test_momentum_can_restart_every_round(images, make_config, pools, start, spy):
     config = make_config(federation={"client_momentum": "reset", "participation": 1.0})
     run(images, config, pools, start)
-    assert all(call["momentum"] is None and call["steps_done"] == 0 for call in spy)
-    assert {call["epochs_done"] for call in spy} == {0, 1, 2}  # the learning rate still goes by the epochs
+    assert all(call["momentum"] is None and call["steps"] == 0 for call in spy)
+    assert {call["epochs"] for call in spy} == {0, 1, 2}  # the learning rate still goes by the epochs
     spy.clear()
     run(images, make_config(federation={"participation": 1.0}), pools, start)
-    assert {call["steps_done"] for call in spy} == {0, 2, 4}
+    assert {call["steps"] for call in spy} == {0, 2, 4}
 
 
 def test_the_previous_model_is_the_clients_own_last_one(images, make_config, pools, start, monkeypatch):

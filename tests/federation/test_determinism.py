@@ -7,13 +7,12 @@ import random
 
 import pandas as pd
 import pytest
+from simulated import query_cycle, train_cycle
 
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import annotate, client_pools, initial_pool, make_partition, open_store
 from kafal_pipeline.federation.between_rounds.store import Store
-from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.prediction import predict_test
-from kafal_pipeline.federation.querying import query_cycle
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.models.state import initial_state, to_arrays
 

@@ -8,14 +8,13 @@ import time
 
 import psutil
 import pytest
+from simulated import query_cycle, train_cycle
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import open_store
 from kafal_pipeline.federation import dry_run as module
-from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.dry_run import dry_run
-from kafal_pipeline.federation.querying import query_cycle
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.models.state import initial_state
 

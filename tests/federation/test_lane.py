@@ -7,13 +7,14 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from simulated import train_cycle
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data.pools import ClientPool
-from kafal_pipeline.federation.cycle import train_cycle
+from kafal_pipeline.federation.site import Site
 from kafal_pipeline.federation.workers.lane import Lane, side_by_side
 from kafal_pipeline.federation.workers.pool import Workers
-from kafal_pipeline.federation.workers.tasks import TrainTask
+from kafal_pipeline.federation.workers.tasks import Broadcast, TrainTask
 from kafal_pipeline.federation.workers.worker import Worker
 from kafal_pipeline.models.state import initial_state, to_arrays
 from kafal_pipeline.training.devices import single_thread
@@ -118,7 +119,8 @@ def tasks(images, count):
     for client in range(count):
         known = np.arange(10 * client, 10 * client + 4 + client)
         others = np.arange(50, 60)
-        yield TrainTask(client, 0, 1, state, None, 0, known, images.train_labels[known], others)
+        pool = ClientPool(known, images.train_labels[known], others, others)
+        yield TrainTask(Site(client, pool), Broadcast(0, 1, state))
 
 
 def lanes_of(images, config, count):
@@ -152,9 +154,9 @@ def test_three_lanes_give_the_bits_of_one_after_another(images, make_config):
     assert sorted(together) == list(range(5))
     for position, result in alone.items():
         other = together[position]
-        assert (result.client, result.loss, result.steps) == (other.client, other.loss, other.steps)
-        for name, array in result.state.items():
-            assert np.array_equal(array, other.state[name]), name
+        assert (result.site.client, result.loss, result.steps) == (other.site.client, other.loss, other.steps)
+        for name, array in result.model.items():
+            assert np.array_equal(array, other.model[name]), name
 
 
 class Noting:
@@ -164,12 +166,12 @@ class Noting:
         self.clients = []
 
     def train(self, task):
-        self.clients.append(task.client)
+        self.clients.append(task.site.client)
         yield
-        return task.client
+        return task.site.client
 
     def advance(self, task, steps):
-        return task.client if next(steps, "the end") == "the end" else None
+        return task.site.client if next(steps, "the end") == "the end" else None
 
 
 def test_a_client_comes_back_to_its_lane_and_no_lane_is_idle(images):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from simulated import query_cycle, train_cycle
 
-from kafal_pipeline.catalog.many_states import Lazy
 from kafal_pipeline.data.pools import client_pools, initial_pool
-from kafal_pipeline.federation import cycle as cycle_module
-from kafal_pipeline.federation import querying
-from kafal_pipeline.federation.between_rounds.lazy import RoundUpdates
+from kafal_pipeline.federation import simulation
+from kafal_pipeline.federation.between_rounds.client_states import ClientState
+from kafal_pipeline.federation.between_rounds.lazy import Deferred, RoundUpdates
 from kafal_pipeline.federation.between_rounds.store import IN_MEMORY, Store
-from kafal_pipeline.federation.cycle import memory_limit, train_cycle
-from kafal_pipeline.federation.querying import query_cycle
+from kafal_pipeline.federation.simulation import memory_limit
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.federation.workers.query_worker import QueryResult, SummaryResult
 from kafal_pipeline.federation.workers.tasks import TrainResult
@@ -48,8 +49,7 @@ def everything_on_disk(monkeypatch):
             made.append(self)
 
     def apply():
-        monkeypatch.setattr(cycle_module, "Store", Small)
-        monkeypatch.setattr(querying, "Store", Small)
+        monkeypatch.setattr(simulation, "Store", Small)
         return made
 
     return apply
@@ -76,8 +76,8 @@ def test_from_disk_come_the_same_bits_as_from_memory(
         first, second = getattr(inside, kind), getattr(outside, kind)
         assert sorted(first) == sorted(second)
         assert all(equal(first[key], second[key]) for key in first)
-    for client, mine in inside.clients.items():
-        other = outside.clients[client]
+    for client, mine in inside.states.items():
+        other = outside.states[client]
         assert (mine.epochs, mine.steps) == (other.epochs, other.steps)
         assert (mine.momentum is None) == (other.momentum is None)
         for name in ("momentum", "kept", "batch_norm"):
@@ -98,7 +98,7 @@ class Counted:
         for position, task in enumerate(tasks):
             result = self.answer(method, task)
             self._alive |= {task, result}
-            self.order.append((method, task.client))
+            self.order.append((method, task.site.client))
             del task
             yield position, result
             del result
@@ -114,7 +114,7 @@ class Hashable:
 
 @pytest.fixture
 def many(images, make_config, monkeypatch):
-    for name in ("federation.cycle.TrainTask", "federation.querying.QueryTask"):
+    for name in ("federation.simulation.TrainTask", "federation.simulation.QueryTask"):
         module, cls = name.rsplit(".", 1)
         original = getattr(__import__(f"kafal_pipeline.{module}", fromlist=[cls]), cls)
         monkeypatch.setattr(f"kafal_pipeline.{name}", type(cls, (Hashable, original), {}))
@@ -141,11 +141,11 @@ class HashableQueryResult(Hashable, QueryResult):
 
 def trained_by(task):
     state = {
-        name: array + task.client if array.dtype.kind == "f" else array for name, array in task.global_state.items()
+        name: array + task.site.client if array.dtype.kind == "f" else array
+        for name, array in task.broadcast.model.items()
     }
-    return HashableTrainResult(
-        task.client, state, {"m": np.ones(1)}, 1, 0.5, 1, 0.0, 1.0, frozenset({"stem.weight"}), {}, {}, {}, None
-    )
+    site = replace(task.site, model=state, state=ClientState({"m": np.ones(1)}, 1))
+    return HashableTrainResult(site, 0.5, 1, 0.0, 1.0, frozenset({"stem.weight"}), {})
 
 
 def test_tasks_are_made_one_by_one_the_largest_first(many, start):
@@ -166,11 +166,12 @@ def test_queries_are_made_one_by_one_and_models_trained_for_them_come_back(many,
 
     def answer(method, task):
         if method == "summarise":
-            model = {"weight": np.full(3, task.client)}
-            return HashableSummaryResult({"told": np.array(task.client)}, frozenset({"global"}), {"local_only": model})
-        seen[task.client] = task.models["local_only"]["weight"].tolist(), list(task.summaries)
-        assert task.models["local"].keys() == task.models["global"].keys()
-        return HashableQueryResult(Selection(task.unlabelled[:1], np.zeros(1)), frozenset())
+            client = task.site.client
+            model = {"weight": np.full(3, client)}
+            return HashableSummaryResult({"told": np.array(client)}, frozenset({"global"}), {"local_only": model})
+        seen[task.site.client] = task.trained["local_only"]["weight"].tolist(), list(task.summaries)
+        assert task.site.model.keys() == task.global_model.keys()
+        return HashableQueryResult(Selection(task.site.pool.unlabelled[:1], np.zeros(1)), frozenset())
 
     workers = Counted(answer)
     result = query_cycle(config, pools, trained, 1, workers)
@@ -197,7 +198,9 @@ def test_models_are_aggregated_one_at_a_time(start):
 
     names = frozenset({"stem.weight"})
     sent = {client: ClientUpdate({}, 1.0 + client, 2.0, names) for client in range(9)}
-    updates = RoundUpdates(sent, Lazy(sent, read), {})
+    updates = RoundUpdates(
+        [partial(lambda client, of: replace(of, state=Deferred(partial(read, client))), *item) for item in sent.items()]
+    )
     model, _ = FedNova().aggregate(start, {}, updates, 9)
     assert reads == 2 * list(range(9))  # once for the average, once for the changes
     shift = sum(client * (1 + client) for client in range(9)) / sum(1 + client for client in range(9))

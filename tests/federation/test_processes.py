@@ -13,15 +13,14 @@ from concurrent.futures.process import BrokenProcessPool
 import psutil
 import pytest
 import torch
+from simulated import query_cycle, train_cycle
 
 from kafal_pipeline.common import processes
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import make_partition, open_store
 from kafal_pipeline.data.pools import client_pools, initial_pool
-from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.prediction import predict_test
-from kafal_pipeline.federation.querying import query_cycle
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.federation.workers.tasks import PredictTask
 from kafal_pipeline.lifecycle import resources

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from simulated import joined, query_cycle, train_cycle
 
 from kafal_pipeline.common.randomness import Purpose, torch_generator
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import make_partition, open_store
 from kafal_pipeline.data.pools import client_pools, initial_pool
-from kafal_pipeline.federation.between_rounds.cycle_state import TrainedCycle
-from kafal_pipeline.federation.cycle import train_cycle
-from kafal_pipeline.federation.querying import query_cycle
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
+from kafal_pipeline.federation.site import Site, Sites
 from kafal_pipeline.federation.workers import query_models, query_worker
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.federation.workers.query_models import Distillation, QueryModelTrainer
@@ -37,7 +37,7 @@ def test_queries_with_summaries_know_every_client(images, make_config, pools, st
     original = query_worker.select
 
     def select(query, task, *rest):
-        seen[task.client] = task
+        seen[task.site.client] = task
         return original(query, task, *rest)
 
     monkeypatch.setattr(query_worker, "select", select)
@@ -90,14 +90,12 @@ def trained(images, make_config, pools, start):
 
     def train(kinds, client=1, cycle=2, **changes):
         config = make_config(query="random", **changes)
-        task = QueryTask(
-            client, cycle, 3, pools[client].labelled, pools[client].labels, pools[client].unlabelled,
-            {"global": to_arrays(start), "local": to_arrays(drawn(torch.Generator().manual_seed(5)))},
-        )  # fmt: skip
+        model = to_arrays(drawn(torch.Generator().manual_seed(5)))
+        task = QueryTask(Site(client, pools[client], model=model), cycle, 3, to_arrays(start))
         with Workers(images, config) as workers:
             models = workers._local._models(task)
             for kind in kinds:
-                models.forward(kind, task.unlabelled)
+                models.forward(kind, pools[client].unlabelled)
             return {kind: models.states[kind] for kind in kinds}, models.used
 
     return train
@@ -178,7 +176,7 @@ def test_models_for_queries_learn_their_labels(images, trained, pools, make_conf
     assert used == {"local_only": {"local_only"}, "finetuned": {"finetuned", "global"}}[kind]
     assert not (states[kind]["head.weight"] == start["head.weight"].numpy()).any()
     with Workers(images, make_config(query="random")) as workers:
-        task = QueryTask(1, 1, 3, pools[1].labelled, pools[1].labels, pools[1].unlabelled, {"global": {}, **states})
+        task = QueryTask(Site(1, pools[1]), 1, 3, {}, states)
         logits = workers._local._models(task).forward(kind, pools[1].labelled).logits
     assert (logits.argmax(dim=1).numpy() == pools[1].labels).mean() > 0.8
 
@@ -279,6 +277,6 @@ def test_one_and_two_processes_choose_the_same(tmp_path, make_config, query):
 def test_who_is_waited_for_is_told(images, make_config, pools, start):
     seen, config = [], make_config(query="random")
     with Workers(images, config) as workers:
-        trained = TrainedCycle(0, start, {}, {}, {}, {})
+        trained = joined(CycleState(0, 0, start), Sites())
         query_cycle(config, pools, trained, 1, workers, on_wait=lambda clients: seen.append(list(clients)))
     assert seen == [[0], [], [1], [], [2], [], [3], []]

@@ -247,7 +247,7 @@ def test_a_client_becomes_a_record_and_back(momentum):
 def test_kinds_are_dictionaries_of_their_own_in_one_store(limit):
     store = Store(limit=limit)
     clients, models, others = (
-        begin(store, range(3), {}, 0).clients,
+        begin(store, range(3), {}, 0)[1].states,
         states(store, "client"),
         Kind(store, "x", dict, dict),
     )

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated import train_cycle
 
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.data.pools import client_pools, initial_pool
-from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.models.state import initial_state, size_in_bytes
 from kafal_pipeline.pipelines.doctor import probe as probing

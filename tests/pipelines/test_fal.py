@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data import ImageData
-from kafal_pipeline.federation import cycle as cycle_module
+from kafal_pipeline.federation import trial as trial_module
 from kafal_pipeline.models import build
 from kafal_pipeline.models.state import initial_state
 from kafal_pipeline.pipelines.fal import nodes
@@ -58,14 +58,16 @@ def test_clients_are_measured_where_they_are_the_federation_s(monkeypatch, metho
         *(clients, clients, ("Aachen", "Bonn")),
     )
     logits = np.array([[1, 0], [0, 1], [0, 1], [1, 0]], dtype=np.float32)
-    monkeypatch.setattr("kafal_pipeline.federation.prediction.predict_test", lambda *_: logits)
+    monkeypatch.setattr("kafal_pipeline.federation.simulation.predict_test", lambda *_: logits)
     pool = pd.DataFrame(
         {"client": clients, "sample": range(4), "label": [0, 1, 0, -1], "labelled_in_cycle": [0, 0, 0, -1]}
     )
     rounds = pd.DataFrame({"client": [0], "round": [0], "bytes_down": [1], "bytes_up": [1]})
     model = initial_state("resnet8", in_channels=1, num_classes=2, seed=0, cycle=0)
     parameters = {"partition": {"method": method, "clients": 2}}
-    found = nodes.evaluate(Mock(), 0, model, pool, rounds, {"seconds": 1.0}, images, parameters)["per_client"]
+    resources = Mock()
+    resources.workers.return_value.data = images
+    found = nodes.evaluate(resources, 0, model, pool, rounds, {"seconds": 1.0}, images, parameters)["per_client"]
     natural = [("Aachen", 1.0, 1.0), ("Bonn", 0.0, 0.0)] if method == "natural" else []
     assert [(row["name"], row["accuracy"], row["auroc_macro"]) for row in found] == natural
 
@@ -213,13 +215,13 @@ def test_cycles_given_as_a_parameter_unroll_the_pipeline(project_folder):
 def starts(monkeypatch):
     """The model that each cycle starts with, by cycle."""
     seen = {}
-    original = cycle_module.train_cycle
+    original = trial_module.train_cycle
 
-    def train_cycle(config, pools, global_state, cycle, workers, *rest, **options):
+    def train_cycle(config, clients, global_state, cycle, on_round):
         seen[cycle] = {name: tensor.clone() for name, tensor in global_state.items()}
-        return original(config, pools, global_state, cycle, workers, *rest, **options)
+        return original(config, clients, global_state, cycle, on_round)
 
-    monkeypatch.setattr(cycle_module, "train_cycle", train_cycle)
+    monkeypatch.setattr(trial_module, "train_cycle", train_cycle)
     return seen
 
 

@@ -107,7 +107,7 @@ def run(resources, images, pool, values):
         model, local, rounds, seconds = nodes.train(
             resources, cycle, pool, images, values, trained[0] if trained else None
         )
-        metrics.append(nodes.evaluate(resources, cycle, model, pool, rounds, seconds, images, values, queried, cost))
+        metrics.append(nodes.evaluate(resources, cycle, model, pool, rounds, seconds, images, values, cost))
         trained = (model, local, rounds)
         pools.append(pool)
         tables.append(rounds)
@@ -159,7 +159,7 @@ def test_a_query_where_nobody_has_anything_left(resources, images, pool, query):
     after = nodes.annotate_queried(1, pool, queried, images, values)
     pd.testing.assert_frame_equal(after, pool)
     model, _, rounds, seconds = nodes.train(resources, 1, after, images, values, trained[0])
-    measures = nodes.evaluate(resources, 1, model, after, rounds, seconds, images, values, queried, cost)
+    measures = nodes.evaluate(resources, 1, model, after, rounds, seconds, images, values, cost)
     assert sum(measures["queried_histogram"]) == 0
     learning_curve([measures])
 
@@ -172,14 +172,15 @@ def test_skipped_clients_are_counted_and_do_not_stand_for_a_model(resources, ima
 
     def train(self, task):
         result = yield from original(self, task)
-        if task.client == NO_POOL or (task.client == ONE_CLASS and task.round == 1):
-            result.state["head.weight"][:] = np.nan
+        client = task.site.client
+        if client == NO_POOL or (client == ONE_CLASS and task.broadcast.round == 1):
+            result.model["head.weight"][:] = np.nan
         return result
 
     monkeypatch.setattr(Lane, "train", train)
     values = parameters("ksas", federation={"on_client_failure": "skip"})
     _, tables, metrics = run(resources, images, pool, values)
     assert [row["skipped_client_rounds"] for row in metrics] == [3] * CYCLES
-    trained = nodes._trained(0, {}, {}, tables[0], lambda state, _: state)
+    trained = nodes._sites({}, tables[0], {}, lambda state, _: state)
     assert NO_POOL not in trained.downloaded
     assert (trained.downloaded[ONE_CLASS], trained.downloaded[SHORT_POOL]) == (0, 1)

@@ -51,6 +51,7 @@ def test_a_query_brings_what_it_imports_and_no_other_query():
     ksas, fairfal = modules("ksas"), modules("fairfal")
     assert {
         "federation.cycle",
+        "federation.trial",
         "training.step",
         "evaluation.measures",
         "evaluation.model_measures",

@@ -84,8 +84,8 @@ def killed(folder, monkeypatch, saves=None, node=None, **params):
             original = cycle_state.save
             count = iter(range(1, 100))
 
-            def save(state, store):
-                original(state, store)
+            def save(state, sites, store):
+                original(state, sites, store)
                 if next(count) == saves:
                     store.wait()
                     raise Killed
@@ -108,9 +108,9 @@ def rounds_done(monkeypatch):
     done = []
     original = cycle_state.save
 
-    def save(state, store):
+    def save(state, sites, store):
         done.append((state.cycle, state.round))
-        original(state, store)
+        original(state, sites, store)
 
     monkeypatch.setattr(cycle_state, "save", save)
     return done

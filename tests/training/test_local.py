@@ -15,7 +15,7 @@ from kafal_pipeline.training import step
 from kafal_pipeline.training.batches import labelled_batches
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
-from kafal_pipeline.training.local import ClientSamples, Networks, learning_rate, train_locally
+from kafal_pipeline.training.local import ClientSamples, LocalStart, Networks, learning_rate, train_locally
 from kafal_pipeline.training.step import Workspace
 from kafal_pipeline.update.base import Correction
 from kafal_pipeline.update.fedavg import FedAvg
@@ -46,9 +46,7 @@ def config(**changes):
     return TrainingConfig(**{**values, **changes})
 
 
-def run(
-    student, pixels, update=None, *, training=None, round_=1, epochs_done=0, momentum=None, of=None, seed=0, **more
-):
+def run(student, pixels, update=None, *, training=None, of=None, seed=0, **start):
     teacher = copy.deepcopy(student).requires_grad_(False)
     return train_locally(
         Networks(student, teacher),
@@ -56,11 +54,7 @@ def run(
         pixels,
         of or samples(),
         training or config(),
-        round_=round_,
-        epochs_done=epochs_done,
-        momentum=momentum,
-        draws=Draws.of(torch.Generator().manual_seed(seed)),
-        **more,
+        LocalStart(1, Draws.of(torch.Generator().manual_seed(seed)), **start),
     )
 
 
@@ -125,9 +119,7 @@ def test_travel_is_how_far_a_constant_gradient_moves_the_parameters(pixels):
     student, momentum, steps, epochs = network(), None, 0, 0
     for _ in range(3):
         before = student.head.bias.detach().clone()
-        result = run(
-            student, pixels, Constant(), training=training, momentum=momentum, steps_done=steps, epochs_done=epochs
-        )
+        result = run(student, pixels, Constant(), training=training, momentum=momentum, steps=steps, epochs=epochs)
         assert result.travel == pytest.approx(float((before - student.head.bias.detach()).mean()), rel=1e-4)
         momentum, steps, epochs = result.momentum, steps + result.steps, result.epochs
 
@@ -140,13 +132,13 @@ def test_momentum_continues_where_it_stopped(pixels):
     in_rounds = network()
     half = config(batch_size=20, local_epochs=1)
     first = run(in_rounds, pixels, training=half)
-    second = run(in_rounds, pixels, training=half, momentum=first.momentum, epochs_done=first.epochs)
+    second = run(in_rounds, pixels, training=half, momentum=first.momentum, epochs=first.epochs)
     assert second.epochs == 2
     for name, tensor in at_once.state_dict().items():
         torch.testing.assert_close(in_rounds.state_dict()[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
     forgetful = network()
     run(forgetful, pixels, training=half)
-    run(forgetful, pixels, training=half, momentum=None, epochs_done=1)
+    run(forgetful, pixels, training=half, momentum=None, epochs=1)
     assert not torch.allclose(forgetful.head.weight, at_once.head.weight, rtol=1e-4, atol=1e-6)
 
 
@@ -202,7 +194,7 @@ def test_learning_rate_drops_at_the_epoch_asked_for(pixels, monkeypatch):
         original(space, gradients, training)
 
     monkeypatch.setattr(step, "sgd_step", sgd_step)
-    run(network(), pixels, training=training, epochs_done=240)  # the seventh participation: epochs 241 .. 280
+    run(network(), pixels, training=training, epochs=240)  # the seventh participation: epochs 241 .. 280
     assert seen == pytest.approx([0.1] * 19 + [0.01] * 21)
 
 
@@ -272,9 +264,9 @@ def test_the_teacher_stays_the_broadcast_model(pixels):
     teacher = copy.deepcopy(student).requires_grad_(False)
     before = {name: parameter.clone() for name, parameter in teacher.named_parameters()}
     train_locally(
-        Networks(student, teacher), KCFU(), pixels, samples(), config(), round_=1, epochs_done=0, momentum=None,
-        draws=Draws.of(torch.Generator().manual_seed(0)),
-    )  # fmt: skip
+        *(Networks(student, teacher), KCFU(), pixels, samples(), config()),
+        LocalStart(1, Draws.of(torch.Generator().manual_seed(0))),
+    )
     assert all(torch.equal(parameter, before[name]) for name, parameter in teacher.named_parameters())
     assert not torch.equal(student.head.weight, before["head.weight"])
 

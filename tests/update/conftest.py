@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from simulated import train_cycle
 
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.data.pools import ClientPool
-from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.models.state import initial_state
 from kafal_pipeline.training.devices import single_thread

@@ -11,7 +11,7 @@ from kafal_pipeline.config import AugmentationConfig, TrainingConfig
 from kafal_pipeline.training.batches import labelled_batches
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
-from kafal_pipeline.training.local import ClientSamples, Networks, train_locally
+from kafal_pipeline.training.local import ClientSamples, LocalStart, Networks, train_locally
 from kafal_pipeline.update.base import ClientUpdate, LocalOutcome
 from kafal_pipeline.update.fednova import FedNova
 from kafal_pipeline.update.fedprox import FedProx
@@ -64,9 +64,9 @@ def with_the_engine(update, data, momentum, participants):
                 Networks(student), update, pixels,
                 ClientSamples(torch.tensor(members(client)), mine, torch.empty(0, dtype=torch.int64),
                               torch.bincount(mine, minlength=CLASSES)),
-                training, round_=round_, epochs_done=epochs, momentum=buffers, steps_done=steps,
-                draws=Draws.of(torch.Generator().manual_seed(10 * round_ + client)),
-                correction=update.correction(kept[client], server),
+                training,
+                LocalStart(round_, Draws.of(torch.Generator().manual_seed(10 * round_ + client)),
+                           epochs, buffers, steps, update.correction(kept[client], server)),
             )  # fmt: skip
             memory[client] = (result.momentum, result.epochs, steps + result.steps)
             state = {key: tensor.clone() for key, tensor in student.state_dict().items()}

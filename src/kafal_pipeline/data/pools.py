@@ -209,3 +209,27 @@ def label_counts(pool: pd.DataFrame, num_classes: int) -> NDArray[np.int64]:
     known = pool["labelled_in_cycle"].to_numpy() != UNLABELLED
     np.add.at(counts, (pool["client"].to_numpy()[known], pool["label"].to_numpy()[known]), 1)
     return counts
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How many labels a pool has.
+
+    Attributes
+    ----------
+    asked
+        Of those of one cycle, how many are of each class, int64 ``(C,)``.
+    labelled, samples
+        Labelled samples so far, and all samples.
+    """
+
+    asked: NDArray[np.int64]
+    labelled: int
+    samples: int
+
+
+def labels_of(pool: pd.DataFrame, cycle: int, num_classes: int) -> Labels:
+    """Count the labels of a pool, and those of a cycle by class."""
+    since = pool["labelled_in_cycle"]
+    asked = np.bincount(pool.loc[since == cycle, "label"], minlength=num_classes)
+    return Labels(asked, int((since != UNLABELLED).sum()), len(pool))

@@ -23,8 +23,3 @@ def aggregated(rounds: pd.DataFrame) -> pd.DataFrame:
     [0, 2]
     """
     return rounds[~rounds["failed"].astype(bool)] if "failed" in rounds else rounds
-
-
-def skipped(rounds: pd.DataFrame) -> int:
-    """Return how often a client was left out of a round that it had trained in."""
-    return len(rounds) - len(aggregated(rounds))

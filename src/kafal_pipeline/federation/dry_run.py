@@ -15,7 +15,8 @@ from kafal_pipeline.data import ImageData
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.federation.cycle import train_cycle
 from kafal_pipeline.federation.prediction import predict_test
-from kafal_pipeline.federation.querying import query_cycle
+from kafal_pipeline.federation.simulation import Simulation
+from kafal_pipeline.federation.trial import Trial
 from kafal_pipeline.federation.workers.pool import Late, Workers, own_classes_in
 from kafal_pipeline.models import build
 from kafal_pipeline.models.check import check_network
@@ -73,9 +74,11 @@ def _try_out(config: Config, images: ImageData) -> None:
     with Workers(images, config, apart=True, patience=PATIENCE) as workers:
         models, chosen = [], []
         for _ in range(2):
-            trained = train_cycle(config, pools, start, 0, workers)
-            models.append(trained.global_state)
-            chosen.append(query_cycle(config, pools, trained, 1, workers).selections)
+            clients = Simulation(config, workers, pools)
+            trial = Trial(config, images, clients)
+            models.append(train_cycle(config, clients, start, 0).global_state)
+            trial.query(1, models[-1])
+            chosen.append(clients.selections)
         predict_test(models[0], min(2, len(images.test_labels)), workers)
         if workers.device.type != "cpu":  # a GPU may round differently the second time
             return

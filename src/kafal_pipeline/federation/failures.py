@@ -25,9 +25,9 @@ def problem_of(result: TrainResult) -> str | None:
     Looked at are the model, the momentum, what the update keeps and sends, and the mean loss.
     """
     parts = {
-        "model": result.state,
-        "momentum": result.momentum,
-        "update's state": result.kept,
+        "model": result.model,
+        "momentum": result.site.state.momentum or {},
+        "update's state": result.site.state.kept,
         "message": result.message,
     }
     wrong = next((name for name, arrays in parts.items() if not _finite(arrays)), None)

@@ -39,7 +39,7 @@ IGNORED = (
     "query.names",
     "update.names",
 )
-ROOTS = ("evaluation.model_measures", "federation.cycle", "federation.prediction", "federation.querying")
+ROOTS = ("federation.simulation", "federation.trial")
 """What every run executes."""
 
 QUERY_ROOTS = ("query.base",)

@@ -56,6 +56,34 @@ class Networks:
 
 
 @dataclass(frozen=True)
+class LocalStart:
+    """Where a client stands when its round begins.
+
+    Attributes
+    ----------
+    round
+        Round within the cycle, from 0.
+    draws
+        The only sources of randomness.
+    epochs
+        Local epochs that this client has trained in this cycle: the learning rate goes by them.
+    momentum
+        Its momentum buffers from its last round in this cycle; None at its first, empty without momentum.
+    steps
+        Steps behind `momentum`: how often a gradient was added to it.
+    correction
+        What the update adds to every gradient.
+    """
+
+    round: int
+    draws: Draws
+    epochs: int = 0
+    momentum: Mapping[str, Tensor] | None = None
+    steps: int = 0
+    correction: Correction | None = None
+
+
+@dataclass(frozen=True)
 class LocalResult:
     """What local training leaves behind besides the student.
 
@@ -102,13 +130,7 @@ def local_steps(
     pixels: Pixels,
     samples: ClientSamples,
     training: TrainingConfig,
-    *,
-    round_: int,
-    epochs_done: int,
-    momentum: Mapping[str, Tensor] | None,
-    draws: Draws,
-    correction: Correction | None = None,
-    steps_done: int = 0,
+    start: LocalStart,
     after_epoch: Callable[[int], None] | None = None,
 ) -> Generator[None, None, LocalResult]:
     """Train the student in place for the configured local epochs, one step for each value that is asked for.
@@ -121,18 +143,8 @@ def local_steps(
         What is trained, and by whom it is taught.
     update
         Gives the loss of a step.
-    round_
-        Round within the cycle, from 0.
-    epochs_done
-        Local epochs that this client has trained in this cycle: the learning rate goes by them.
-    momentum
-        This client's momentum buffers from its last round in this cycle; None at its first, empty without momentum.
-    draws
-        The only sources of randomness.
-    correction
-        What the update adds to every gradient.
-    steps_done
-        Steps behind `momentum`: how often a gradient was added to it.
+    start
+        Where this client stands.
     after_epoch
         Called with the number of every local epoch that ends; must leave the student in training mode.
 
@@ -145,7 +157,7 @@ def local_steps(
     space = networks.workspace or Workspace.of(
         student, len(samples.label_counts), training.momentum, samples.label_counts.device
     )
-    space.begin(momentum, samples.label_counts, correction)
+    space.begin(start.momentum, samples.label_counts, start.correction)
     step = Step(
         in_precision(student, training.precision),
         None if networks.teacher is None else in_precision(networks.teacher, training.precision),
@@ -154,18 +166,18 @@ def local_steps(
         pixels,
         training,
         space,
-        round_,
-        draws,
+        start.round,
+        start.draws,
     )
-    kind = (update.phase(round_), networks.teacher is None, networks.previous is None, space.kind)
-    inertia = (1 - training.momentum**steps_done) / (1 - training.momentum) if momentum else 0.0
+    kind = (update.phase(start.round), networks.teacher is None, networks.previous is None, space.kind)
+    inertia = (1 - training.momentum**start.steps) / (1 - training.momentum) if start.momentum else 0.0
     travel, steps = 0.0, 0
     source = update.unlabelled_source()
-    for epoch in range(epochs_done + 1, epochs_done + training.local_epochs + 1):
+    for epoch in range(start.epochs + 1, start.epochs + training.local_epochs + 1):
         lr = learning_rate(training, epoch)
         space.set_lr(lr)
-        batches = labelled_batches(len(samples.labelled), training.batch_size, training.batches, draws.labelled)
-        others = unlabelled_batches(len(samples.unlabelled), training.batch_size, draws.unlabelled)
+        batches = labelled_batches(len(samples.labelled), training.batch_size, training.batches, start.draws.labelled)
+        others = unlabelled_batches(len(samples.unlabelled), training.batch_size, start.draws.unlabelled)
         for positions in batches:
             other = next(others) if source != "none" else None
             batch = (
@@ -184,4 +196,4 @@ def local_steps(
         if after_epoch is not None:
             after_epoch(epoch)
     kept = {name: buffer.clone() for name, buffer in zip(space.names, space.momentum, strict=False)}
-    return LocalResult(kept, epochs_done + training.local_epochs, float(space.loss) / max(steps, 1), steps, travel)
+    return LocalResult(kept, start.epochs + training.local_epochs, float(space.loss) / max(steps, 1), steps, travel)

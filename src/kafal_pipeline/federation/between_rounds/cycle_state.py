@@ -1,4 +1,4 @@
-"""State of a cycle between its rounds, and the part of a finished cycle that queries see."""
+"""State of a cycle between its rounds, kept in a store: the server's, and that of a simulation's sites."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kafal_pipeline.federation.between_rounds.client_states import ClientState, Kind, from_record, to_record
 from kafal_pipeline.federation.between_rounds.store import Store
+from kafal_pipeline.federation.site import Sites
 from kafal_pipeline.models.state import Arrays, State, to_state
 
 logger = logging.getLogger(__name__)
@@ -19,13 +20,13 @@ logger = logging.getLogger(__name__)
 CLIENT, BROADCAST, WATCHED = "client", "broadcast", "watched"
 """Kinds of values in a store that queries need once the cycle is trained: `local_states`, `broadcasts`, `watched`."""
 
+Row = dict[str, int | float]
+"""Of the table ``rounds``; `failed` says that the client was left out of the round."""
+
 
 @dataclass
 class CycleState:
-    """Everything training in a cycle depends on after `round` rounds.
-
-    What grows with the number of clients times the size of a model (`clients`, `local_states`, `broadcasts`) may lie on
-    disk: a value is read when it is asked for, and changed by setting it again.
+    """What the server has after `round` rounds of a cycle.
 
     Attributes
     ----------
@@ -33,18 +34,8 @@ class CycleState:
         The cycle, and the number of its rounds that are finished.
     global_state
         The aggregated model.
-    clients
-        What each client keeps.
     server
         What the update keeps on the server and broadcasts next to the model.
-    local_states
-        Each client's model after its last training, by client.
-    downloaded
-        The round whose broadcast each client last downloaded, by client.
-    broadcasts
-        Those broadcasts, by round.
-    watched
-        What queries have watched of each client's training (`kafal_pipeline.federation.workers.watching`), by client.
     rows
         One for each round and client that trained, for the table ``rounds``.
     seconds
@@ -54,34 +45,15 @@ class CycleState:
     cycle: int
     round: int
     global_state: State
-    clients: MutableMapping[int, ClientState] = field(default_factory=dict)
     server: State = field(default_factory=dict)
-    local_states: MutableMapping[int, State] = field(default_factory=dict)
-    downloaded: dict[int, int] = field(default_factory=dict)
-    broadcasts: MutableMapping[int, State] = field(default_factory=dict)
-    watched: MutableMapping[int, Arrays] = field(default_factory=dict)
-    rows: list[dict[str, int | float]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class TrainedCycle:
-    """What queries are given of a finished cycle: attributes of its `CycleState`, whose values may be read lazily."""
-
-    cycle: int
-    global_state: State
-    local_states: Mapping[int, State]
-    downloaded: Mapping[int, int]
-    broadcasts: Mapping[int, State]
-    watched: Mapping[int, Arrays]
-
-
-def begin(store: Store, clients: Iterable[int], global_state: State, cycle: int) -> CycleState:
-    """Return the state, in `store`, of a cycle that begins with a model, or that resumes after the last saved round."""
-    state = CycleState(
-        cycle,
-        0,
-        global_state,
+def begin(store: Store, clients: Iterable[int], global_state: State, cycle: int) -> tuple[CycleState, Sites]:
+    """Return a cycle that begins with a model, or resumes after the last saved round; its sites lie in `store`."""
+    state = CycleState(cycle, 0, global_state)
+    sites = Sites(
         ChainMap(Kind(store, "kept", to_record, from_record), {client: ClientState() for client in clients}),
         local_states=states(store, CLIENT),
         broadcasts=states(store, BROADCAST),
@@ -89,23 +61,23 @@ def begin(store: Store, clients: Iterable[int], global_state: State, cycle: int)
     )
     saved = store.resumed
     if saved is not None:
-        state.round, state.seconds, state.downloaded = saved["round"], saved["seconds"], dict(saved["downloaded"])
+        state.round, state.seconds, sites.downloaded = saved["round"], saved["seconds"], dict(saved["downloaded"])
         state.global_state, state.server = to_state(store["global"]), to_state(store["server"])
         rows = store["rows"]
         columns = {name: rows[name].tolist() for name in saved["columns"]}
         state.rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         logger.info("cycle %d: training resumes after round %d", cycle, state.round)
-    return state
+    return state, sites
 
 
-def save(state: CycleState, store: Store) -> None:
-    """Begin to make a state durable that `begin` returned, if it is time for that; it may train on at once."""
+def save(state: CycleState, sites: Sites, store: Store) -> None:
+    """Begin to make durable what `begin` returned, if it is time for that; it may train on at once."""
     if not store.due:
         return
     columns = list(state.rows[0]) if state.rows else []  # a file's arrays have no order
     store["global"], store["server"] = _arrays(state.global_state), _arrays(state.server)
     store["rows"] = {name: np.array([row[name] for row in state.rows]) for name in columns}
-    downloaded = list(state.downloaded.items())
+    downloaded = list(sites.downloaded.items())
     store.commit(
         state.round,
         {"round": state.round, "seconds": state.seconds, "downloaded": downloaded, "columns": columns},

@@ -21,13 +21,15 @@ from kafal_pipeline.common.errors import NotAllowed, kind_of
 from kafal_pipeline.common.randomness import Purpose, seed_global_generators
 from kafal_pipeline.common.users_code import blamed, own_classes
 from kafal_pipeline.config import Config
+from kafal_pipeline.data.pools import ClientPool
+from kafal_pipeline.federation.between_rounds.client_states import ClientState
 from kafal_pipeline.federation.workers.tasks import TrainResult, TrainTask
 from kafal_pipeline.federation.workers.watching import Watch
 from kafal_pipeline.models.normalisation import batch_norm_names
 from kafal_pipeline.models.state import Arrays, State, to_arrays, to_state
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
-from kafal_pipeline.training.local import ClientSamples, Networks, local_steps
+from kafal_pipeline.training.local import ClientSamples, LocalStart, Networks, local_steps
 from kafal_pipeline.training.precision import in_precision
 from kafal_pipeline.training.recording import Recordings, cuda_recorder
 from kafal_pipeline.training.step import Workspace
@@ -85,7 +87,8 @@ class Lane:
         UserError
             If a user's own update or model fails.
         """
-        where = f"client {task.client}, cycle {task.cycle}, round {task.round}"
+        to = task.broadcast
+        where = f"client {task.site.client}, cycle {to.cycle}, round {to.round}"
         stream = torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext()
         with stream, blamed(where, **self._own):
             try:
@@ -102,40 +105,35 @@ class Lane:
             self._stream is not None
         ):  # streams do not wait for each other: what queries and predictions began goes first
             self._stream.wait_stream(torch.cuda.default_stream(self.device))
+        site, to = task.site, task.broadcast
         if self._own:  # layers and losses that draw from the global generators: dropout
-            seed_global_generators(self.config.seed, Purpose.UPDATE, task.cycle, task.round, task.client)
-        state = to_state(task.global_state)
-        begin = {**state, **to_state(task.batch_norm)}
+            seed_global_generators(self.config.seed, Purpose.UPDATE, to.cycle, to.round, site.client)
+        before, pool = site.state, site.pool
+        begin = {**to_state(to.model), **to_state(before.batch_norm)}
         self.student.load_state_dict(begin)
-        kept, server = to_state(task.kept), to_state(task.server)
+        kept, server = to_state(before.kept), to_state(to.server)
         networks = Networks(
             self.student,
-            self._loaded("_teacher", task.global_state if self.update.uses_teacher(task.round) else None),
-            self._loaded("_previous", task.previous),
+            self._loaded("_teacher", to.model if self.update.uses_teacher(to.round) else None),
+            self._loaded("_previous", site.model),
             self._workspace,
             self._recordings,
         )
-        watch = None
-        if task.watched is not None:
-            watch = Watch(task.watched, self.student, self.in_use, self.pixels)
+        watch = None if site.watched is None else Watch(site.watched, self.student, self.in_use, self.pixels)
+        counts = np.bincount(pool.labels, minlength=self.classes)
+        samples = (pool.labelled, pool.labels, self._unlabelled(pool), counts)
+        local = LocalStart(
+            to.round,
+            self._draws.seed(self.config.seed, to.cycle, to.round, site.client),
+            before.epochs,
+            None if before.momentum is None else to_state(before.momentum),
+            before.steps,
+            self._correction(kept, server),
+        )
         result = yield from local_steps(
-            networks,
-            self.update,
-            self.pixels,
-            ClientSamples(
-                self._on_device(task.labelled),
-                self._on_device(task.labels),
-                self._on_device(task.unlabelled),
-                self._on_device(np.bincount(task.labels, minlength=self.classes)),
-            ),
-            self.config.training,
-            round_=task.round,
-            epochs_done=task.epochs,
-            momentum=None if task.momentum is None else to_state(task.momentum),
-            draws=self._draws.seed(self.config.seed, task.cycle, task.round, task.client),
-            correction=self._correction(kept, server),
-            steps_done=task.steps,
-            after_epoch=None if watch is None else watch.after_epoch,
+            *(networks, self.update, self.pixels, ClientSamples(*map(self._on_device, samples)), self.config.training),
+            local,
+            None if watch is None else watch.after_epoch,
         )
         trained = to_arrays(self.student.state_dict())
         end, names = to_state(trained), [name for name in self._workspace.names if name not in self._local]
@@ -143,21 +141,31 @@ class Lane:
             {name: begin[name] for name in names}, {name: end[name] for name in names}, kept, server, result.travel
         )
         kept, message = checked_pair(self.update.finish(outcome), "finish", "what it keeps", "its message")
-        return TrainResult(
-            task.client,
-            trained,
+        after = ClientState(
             to_arrays(result.momentum),
             result.epochs,
+            before.steps + result.steps,
+            to_arrays(kept),
+            {name: trained[name] for name in self._local},
+        )
+        return TrainResult(
+            replace(site, state=after, model=trained, watched=None if watch is None else watch.arrays),
             result.loss,
             result.steps,
             time.perf_counter() - start,
             result.travel,
             frozenset(names),
-            to_arrays(kept),
             to_arrays(message),
-            {name: trained[name] for name in self._local},
-            None if watch is None else watch.arrays,
         )
+
+    def _unlabelled(self, pool: ClientPool) -> NDArray[np.int64]:
+        """Return the samples that the update takes unlabelled batches from."""
+        sources = {"none": pool.unlabelled[:0], "initial": pool.initial_unlabelled, "current": pool.unlabelled}
+        source = self.update.unlabelled_source()
+        if source not in sources:
+            allowed = ", ".join(map(repr, sources))
+            raise NotAllowed(f"`unlabelled_source` returned {source!r}; allowed: {allowed}.")
+        return sources[source]
 
     def _correction(self, kept: State, server: State) -> Correction | None:
         """Return what the update adds to gradients; nothing shifts those of batch norms that stay local."""
@@ -217,4 +225,4 @@ def side_by_side(lanes: list[Lane], tasks: Iterable[TrainTask]) -> Generator[tup
 
 def _next(waiting: list[tuple[int, TrainTask]], lane: int | None, lanes: int) -> int | None:
     """Return where the first waiting task of a client of that lane (None: of any) stands; None if there is none."""
-    return next((at for at, (_, task) in enumerate(waiting) if lane is None or task.client % lanes == lane), None)
+    return next((at for at, (_, task) in enumerate(waiting) if lane is None or task.site.client % lanes == lane), None)

@@ -69,7 +69,7 @@ class Workers:
     """
 
     def __init__(self, data: ImageData, config: Config, *, apart: bool = False, patience: float | None = None) -> None:
-        self.device = choose_device(config.training.device)
+        self.data, self.device = data, choose_device(config.training.device)
         self.count = 1 if apart else _processes(data, config)
         self._config, self._apart, self._patience = config, apart, patience
         self._local: Worker | None = None

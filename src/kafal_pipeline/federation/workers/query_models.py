@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from kafal_pipeline.common.randomness import Purpose, torch_generator
 from kafal_pipeline.config import Config
+from kafal_pipeline.federation.site import Site
 from kafal_pipeline.query.pool import QueryModel
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
-from kafal_pipeline.training.local import ClientSamples, Networks, train_locally
+from kafal_pipeline.training.local import ClientSamples, LocalStart, Networks, train_locally
 from kafal_pipeline.update.base import StepView
 from kafal_pipeline.update.fedavg import FedAvg
 
@@ -74,14 +74,7 @@ class QueryModelTrainer:
         )
 
     def train(
-        self,
-        kind: QueryModel,
-        network: nn.Module,
-        client: int,
-        cycle: int,
-        labelled: NDArray[np.int64],
-        labels: NDArray[np.int64],
-        global_state: Mapping[str, Tensor],
+        self, kind: QueryModel, network: nn.Module, site: Site, cycle: int, global_state: Mapping[str, Tensor]
     ) -> None:
         """Make `network` the model `kind` of a client with labelled samples.
 
@@ -94,7 +87,7 @@ class QueryModelTrainer:
         which, device = TRAINED.index(kind), self.pixels.device
         start: Mapping[str, Tensor] = global_state
         if kind != "finetuned":
-            first = self.new_network(torch_generator(self.seed, Purpose.QUERY_MODEL, cycle, 2 * which, client))
+            first = self.new_network(torch_generator(self.seed, Purpose.QUERY_MODEL, cycle, 2 * which, site.client))
             start = first.state_dict()
         network.load_state_dict(start)
         teacher, update = None, FedAvg()
@@ -103,18 +96,16 @@ class QueryModelTrainer:
             teacher.load_state_dict(global_state)
             teacher.eval()
             update = Distillation()
-        counts = np.bincount(labels, minlength=self.num_classes)
-        mine, known, numbers = (torch.as_tensor(array, device=device) for array in (labelled, labels, counts))
+        labels = site.pool.labels
+        arrays = (site.pool.labelled, labels, np.bincount(labels, minlength=self.num_classes))
+        mine, known, numbers = (torch.as_tensor(array, device=device) for array in arrays)
+        key = (Purpose.QUERY_MODEL, cycle, 2 * which + 1, site.client)
+        draws = Draws.of(torch_generator(self.seed, *key, device=str(device)))
         train_locally(
             Networks(network, teacher),
             update,
             self.pixels,
             ClientSamples(mine, known, mine[:0], numbers),
             self.training,
-            round_=0,
-            epochs_done=0,
-            momentum=None,
-            draws=Draws.of(
-                torch_generator(self.seed, Purpose.QUERY_MODEL, cycle, 2 * which + 1, client, device=str(device))
-            ),
+            LocalStart(0, draws),
         )

@@ -10,6 +10,7 @@ from torch import nn
 
 from kafal_pipeline.common.randomness import Purpose, numpy_generator, seed_global_generators
 from kafal_pipeline.common.users_code import blamed, own_classes
+from kafal_pipeline.federation.site import Site
 from kafal_pipeline.federation.workers.query_models import TRAINED, QueryModelTrainer
 from kafal_pipeline.models.state import Arrays, read_only, to_arrays, to_state
 from kafal_pipeline.query.base import Query, Selection, Summarises, checked_arrays, checked_selection
@@ -20,22 +21,14 @@ from kafal_pipeline.training.inference import outputs
 
 @dataclass(frozen=True)
 class QueryTask:
-    """One client's query.
+    """One client's query: `trained` holds the models that its first phase trained, `summaries` all clients' of it."""
 
-    `models` holds the states that a query may ask for, those included that its first phase trained; `summaries`,
-    `memory` and `watched` are those of `PoolView`.
-    """
-
-    client: int
+    site: Site
     cycle: int
     budget: int
-    labelled: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    unlabelled: NDArray[np.int64]
-    models: dict[QueryModel, Arrays]
+    global_model: Arrays
+    trained: dict[QueryModel, Arrays] = field(default_factory=dict)
     summaries: dict[int, Arrays] = field(default_factory=dict)
-    memory: Arrays = field(default_factory=dict)
-    watched: Arrays = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,14 +69,20 @@ class ClientModels:
         self, task: QueryTask, network: nn.Module, in_use: nn.Module, pixels: Pixels, trainer: QueryModelTrainer
     ) -> None:
         self.task, self.network, self.in_use, self.pixels, self.trainer = task, network, in_use, pixels, trainer
-        self.states: dict[QueryModel, Arrays] = dict(task.models)
+        site, model = task.site, task.global_model
+        local, downloaded = (model if own is None else own for own in (site.model, site.downloaded))
+        self.states: dict[QueryModel, Arrays] = {
+            **{"global": model, "local": local, "downloaded": downloaded},
+            **task.trained,
+        }
+        self._given = frozenset(self.states)
         self.used: set[QueryModel] = set()
         self._loaded: QueryModel | None = None
 
     @property
     def trained(self) -> dict[QueryModel, Arrays]:
         """The states of models trained here."""
-        return {kind: state for kind, state in self.states.items() if kind not in self.task.models}
+        return {kind: state for kind, state in self.states.items() if kind not in self._given}
 
     def load(self, kind: QueryModel) -> nn.Module:
         """Return the network with the state of that model."""
@@ -108,32 +107,21 @@ class ClientModels:
         return Head(head.weight.detach().clone(), head.bias.detach().clone())
 
     def _train(self, kind: QueryModel) -> Arrays:
-        if kind not in TRAINED or not len(self.task.labelled):
+        if kind not in TRAINED or not len(self.task.site.pool.labelled):
             return self.states["global"]  # a client without labels has nothing to train on
-        self.trainer.train(
-            kind,
-            self.network,
-            self.task.client,
-            self.task.cycle,
-            self.task.labelled,
-            self.task.labels,
-            to_state(self.states["global"]),
-        )
+        self.trainer.train(kind, self.network, self.task.site, self.task.cycle, to_state(self.states["global"]))
         return to_arrays(self.network.state_dict())
 
 
 def _pool(task: QueryTask, num_classes: int, models: ClientModels) -> PoolView:
+    site = task.site
     return PoolView(
-        task.client,
-        task.unlabelled,
-        task.labelled,
-        task.labels,
-        num_classes,
+        *(site.client, site.pool.unlabelled, site.pool.labelled, site.pool.labels, num_classes),
         models.forward,
         models.head,
         {client: read_only(summary) for client, summary in task.summaries.items()},
-        read_only(task.memory),
-        read_only(task.watched),
+        read_only(site.memory),
+        read_only(site.watched or {}),
     )
 
 
@@ -151,20 +139,20 @@ def select(query: Query, task: QueryTask, num_classes: int, models: ClientModels
     A query is not asked where there is nothing to choose: the client keeps what its query kept before.
     """
     if not task.budget:
-        return QueryResult(Selection(task.unlabelled[:0], np.empty(0), task.memory), frozenset())
-    rng = numpy_generator(seed, Purpose.QUERY, task.cycle, 0, task.client)
+        return QueryResult(Selection(task.site.pool.unlabelled[:0], np.empty(0), task.site.memory), frozenset())
+    rng = numpy_generator(seed, Purpose.QUERY, task.cycle, 0, task.site.client)
     _seed_for_own(query, task, seed)
     with blamed(_where(task), query=query, model=models.network):
         selection = query.select(_pool(task, num_classes, models), task.budget, rng)
-        selection = checked_selection(selection, task.unlabelled, task.budget)
+        selection = checked_selection(selection, task.site.pool.unlabelled, task.budget)
     return QueryResult(selection, frozenset(models.used))
 
 
 def _seed_for_own(query: object, task: QueryTask, seed: int) -> None:
     """Let what a user's own query draws from the global generators be the same in however many processes."""
     if own_classes({"query": query}):
-        seed_global_generators(seed, Purpose.QUERY, task.cycle, 0, task.client)
+        seed_global_generators(seed, Purpose.QUERY, task.cycle, 0, task.site.client)
 
 
 def _where(task: QueryTask) -> str:
-    return f"client {task.client}, cycle {task.cycle}"
+    return f"client {task.site.client}, cycle {task.cycle}"

@@ -152,20 +152,13 @@ def _step_seconds(
 
 
 def _task(client: int, count: int, config: Config, images: int, classes: int, state: Arrays) -> TrainTask:
-    from kafal_pipeline.federation.workers.tasks import TrainTask
+    from kafal_pipeline.data.pools import ClientPool
+    from kafal_pipeline.federation.site import Site
+    from kafal_pipeline.federation.workers.tasks import Broadcast, TrainTask
 
-    labelled = np.arange(count, dtype=np.int64) % images
-    return TrainTask(
-        client,
-        0,
-        config.federation.rounds // 2,  # updates may do less in the first ones
-        state,
-        None,
-        0,
-        labelled,
-        labelled % classes,
-        np.arange(images, dtype=np.int64),
-    )
+    labelled, unlabelled = np.arange(count, dtype=np.int64) % images, np.arange(images, dtype=np.int64)
+    site = Site(client, ClientPool(labelled, labelled % classes, unlabelled, unlabelled))
+    return TrainTask(site, Broadcast(0, config.federation.rounds // 2, state))  # updates may do less in first rounds
 
 
 def _image_seconds(workers: Workers, count: int, state: Arrays, lanes: int) -> float:

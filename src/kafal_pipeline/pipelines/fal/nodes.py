@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData, check_origin
-from kafal_pipeline.data.pools import annotate, client_pools, initial_pool, label_counts
+from kafal_pipeline.data.pools import annotate, initial_pool
 from kafal_pipeline.lifecycle.resources import Resources
 from kafal_pipeline.pipelines.annotations import DataFrame, Parameters, State, States
 from kafal_pipeline.pipelines.fal.checks import Check, checked_pool, checker, in_table
@@ -42,21 +39,24 @@ def query(
 ) -> tuple[DataFrame, dict[str, float], States]:
     """Let every client choose: the table of `queried_table`, what it cost, and what queries keep."""
     from kafal_pipeline.federation.between_rounds.store import key_of
-    from kafal_pipeline.federation.querying import query_cycle
-    from kafal_pipeline.models.state import to_arrays, to_state
+    from kafal_pipeline.federation.simulation import Simulation
+    from kafal_pipeline.federation.trial import Trial
+    from kafal_pipeline.models.state import to_state
 
     config = resolve(parameters)
     check = checker(config, images, cycle - 1)
-    checked_pool(pool, config, images, cycle - 1)
-    start = time.perf_counter()
-    trained = _trained(cycle - 1, check(global_model, "global_model"), local_models, rounds, check)
-    before = {_number(key): to_arrays(state) for key, state in (memory or {}).items()}
-    workers = resources.workers(images, config)
-    store, on_wait = resources.store(config, cycle), resources.progress.on_wait(config, cycle)
-    chosen = query_cycle(config, client_pools(pool), trained, cycle, workers, before, store, on_wait)
-    queried = queried_table(chosen.selections, images, images.clients_of(config.partition.method))
-    cost = {"seconds": time.perf_counter() - start, "bytes": chosen.bytes_down + chosen.bytes_up}
-    kept = {key_of("client", client): to_state(s.memory) for client, s in chosen.selections.items() if s.memory}
+    clients = Simulation(
+        config,
+        resources.workers(images, config),
+        checked_pool(pool, config, images, cycle - 1),
+        store=lambda _: resources.store(config, cycle),
+        sites=_sites(local_models, rounds, memory or {}, check),
+        on_wait=resources.progress.on_wait(config, cycle),
+    )
+    found = Trial(config, images, clients).query(cycle, check(global_model, "global_model"))
+    queried = queried_table(clients.selections, images, images.clients_of(config.partition.method))
+    cost = {"seconds": found.seconds, "bytes": found.bytes_down + found.bytes_up}
+    kept = {key_of("client", client): to_state(of) for client, of in clients.sites.memory.items() if of}
     return queried, cost, kept
 
 
@@ -71,17 +71,9 @@ def queried_table(
         Columns ``client``, ``sample`` (the row of the image among the training images), ``score`` and ``rank``; where
         the data have them, also ``client_name`` and ``file``, the image's path in the dataset folder.
     """
-    import pandas as pd
+    from kafal_pipeline.federation.querying import table_of
 
-    sizes = [len(s.samples) for s in selections.values()]
-    queried = pd.DataFrame(
-        {
-            "client": np.repeat(list(selections), sizes),
-            "sample": np.concatenate([s.samples for s in selections.values()]),
-            "score": np.concatenate([s.scores for s in selections.values()]),
-            "rank": np.concatenate([np.arange(size) for size in sizes]),
-        }
-    )
+    queried = table_of(selections)
     if client_names is not None:
         queried.insert(1, "client_name", [client_names[client] for client in queried["client"]])
     if images.train_files is not None:
@@ -112,26 +104,16 @@ def train(
 
     from kafal_pipeline.catalog.many_states import Lazy
     from kafal_pipeline.federation.between_rounds.cycle_state import BROADCAST, CLIENT, WATCHED
-    from kafal_pipeline.federation.cycle import train_cycle
-    from kafal_pipeline.models.state import initial_state, to_state
+    from kafal_pipeline.federation.simulation import Simulation
+    from kafal_pipeline.federation.trial import Trial
+    from kafal_pipeline.models.state import to_state
 
     config = resolve(parameters)
-    if previous_model is None or config.federation.between_cycles == "fresh":
-        shape = {"in_channels": images.channels, "num_classes": images.num_classes}
-        size = images.train_images.shape[1:3]
-        start = initial_state(config.model, **shape, seed=config.seed, cycle=cycle, image_size=size)
-    else:
-        start = checker(config, images, cycle - 1)(previous_model, "global_model")
+    if previous_model is not None:
+        checker(config, images, cycle - 1)(previous_model, "global_model")
     workers, store = resources.workers(images, config), resources.store(config, cycle, pool)
-    done = train_cycle(
-        config,
-        client_pools(checked_pool(pool, config, images, cycle)),
-        start,
-        cycle,
-        workers,
-        resources.progress.on_round(config),
-        store,
-    )
+    clients = Simulation(config, workers, checked_pool(pool, config, images, cycle), store=lambda _: store)
+    done = Trial(config, images, clients).train(cycle, previous_model, resources.progress.on_round(config))
     kept = [key for key in store if key.rpartition("_")[0] in (BROADCAST, CLIENT, WATCHED)]
     local_models = Lazy(kept, lambda key: to_state(store[key]), store.export)
     return done.global_state, local_models, pd.DataFrame(done.rows), {"seconds": done.seconds}
@@ -146,52 +128,35 @@ def evaluate(
     train_cost: dict[str, float],
     images: ImageData,
     parameters: Parameters,
-    queried: DataFrame | None = None,
     query_cost: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """Measure the global model on the test set, and say what the cycle asked for and cost."""
-    from kafal_pipeline.evaluation.measures import entropy
-    from kafal_pipeline.evaluation.model_measures import evaluate as measure
-    from kafal_pipeline.evaluation.rounds import skipped
-    from kafal_pipeline.federation.prediction import predict_test
+    from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
+    from kafal_pipeline.federation.simulation import Simulation
+    from kafal_pipeline.federation.trial import Queried, Trial
 
     config = resolve(parameters)
-    checked = checker(config, images, cycle)(global_model, "global_model")
-    checked_pool(pool, config, images, cycle)
-    start = time.perf_counter()
-    logits = predict_test(checked, len(images.test_labels), resources.workers(images, config))
-    clients = images.test_clients if config.partition.method == "natural" else None
-    measures = measure(images.test_labels, logits, clients, images.client_names)
-    asked = pool.loc[pool["labelled_in_cycle"] == cycle, "label"]
-    histogram = np.bincount(asked, minlength=images.num_classes)
-    labels = int(label_counts(pool, images.num_classes).sum())
-    resources.progress.on_evaluation(config, cycle, labels, measures["accuracy"])
-    return {
-        "cycle": cycle,
-        "labels": labels,
-        "labelled_fraction": labels / len(pool),
-        **measures,
-        "classes": list(images.classes),
-        "queried_histogram": histogram.tolist(),
-        "queried_entropy": None if queried is None else entropy(histogram),
-        "train_seconds": train_cost["seconds"],
-        "query_seconds": None if query_cost is None else query_cost["seconds"],
-        "evaluate_seconds": time.perf_counter() - start,
-        "bytes_sent": int(rounds["bytes_down"].sum() + rounds["bytes_up"].sum() + (query_cost or {}).get("bytes", 0)),
-        "skipped_client_rounds": skipped(rounds),
-    }
+    model = checker(config, images, cycle)(global_model, "global_model")
+    rows: Any = rounds.to_dict("records")
+    trained = CycleState(cycle, config.federation.rounds, model, rows=rows, seconds=train_cost["seconds"])
+    clients = Simulation(config, resources.workers(images, config), checked_pool(pool, config, images, cycle))
+    cost = None if query_cost is None else Queried(query_cost["seconds"], int(query_cost["bytes"]))
+    metrics = Trial(config, images, clients).evaluate(trained, cost)
+    resources.progress.on_evaluation(config, cycle, metrics["labels"], metrics["accuracy"])
+    return metrics
 
 
 def _number(key: str) -> int:
     return int(key.rpartition("_")[2])
 
 
-def _trained(cycle: int, global_model: State, local_models: States, rounds: DataFrame, check: Check) -> Any:
-    """Put together what a finished cycle left behind for queries."""
+def _sites(local_models: States, rounds: DataFrame, memory: States, check: Check) -> Any:
+    """Put together what a finished cycle left behind at the sites."""
     from kafal_pipeline.catalog.many_states import Lazy
     from kafal_pipeline.evaluation.rounds import aggregated
-    from kafal_pipeline.federation.between_rounds.cycle_state import BROADCAST, CLIENT, WATCHED, TrainedCycle
+    from kafal_pipeline.federation.between_rounds.cycle_state import BROADCAST, CLIENT, WATCHED
     from kafal_pipeline.federation.between_rounds.store import key_of
+    from kafal_pipeline.federation.site import Sites
     from kafal_pipeline.models.state import to_arrays
 
     def read(kind: str, number: int) -> State:
@@ -200,11 +165,8 @@ def _trained(cycle: int, global_model: State, local_models: States, rounds: Data
 
     last = aggregated(rounds).groupby("client")["round"].max()  # a client that failed keeps what it had before
     downloaded = {int(client): int(last[client]) for client in last.index}
-    return TrainedCycle(
-        cycle,
-        global_model,
-        local_states=Lazy(downloaded, partial(read, CLIENT)),
-        downloaded=downloaded,
-        broadcasts=Lazy(set(downloaded.values()), partial(read, BROADCAST)),
-        watched={_number(key): to_arrays(local_models[key]) for key in local_models if key.startswith(WATCHED)},
-    )
+    local_states: Any = Lazy(downloaded, partial(read, CLIENT))  # nobody sets them
+    broadcasts: Any = Lazy(set(downloaded.values()), partial(read, BROADCAST))
+    watched = {_number(key): to_arrays(local_models[key]) for key in local_models if key.startswith(WATCHED)}
+    kept = {_number(key): to_arrays(state) for key, state in memory.items()}
+    return Sites({}, local_states, downloaded, broadcasts, watched, kept)

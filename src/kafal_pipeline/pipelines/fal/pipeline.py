@@ -64,7 +64,7 @@ def _cycle(cycle: int, resources: Resources) -> list[Node]:
         make(
             _bound(nodes.evaluate, resources, cycle),
             "evaluate",
-            [model, pool, rounds, train_cost, "images", "parameters", *queried],
+            [model, pool, rounds, train_cost, "images", "parameters", *queried[1:]],
             f"{here}.metrics",
         ),
     ]

@@ -35,7 +35,7 @@ failed, that it is done."""
 PRELOADED = [
     __name__,
     "kafal_pipeline.federation.workers.worker",
-    "kafal_pipeline.federation.querying",
+    "kafal_pipeline.federation.trial",
     "kafal_pipeline.evaluation",
     "kafal_pipeline.settings",
     "kafal_pipeline.catalog.atomic",
