@@ -11,7 +11,7 @@ from kafal_pipeline.common.files import read_json, write_json
 from kafal_pipeline.tracking.journal import JOURNAL
 
 PROGRESS = "delivered.json"
-"""Name of the file, beside the journal."""
+"""Name of the file, next to the journal."""
 
 
 @dataclass
@@ -59,6 +59,12 @@ class Progress:
             return cls(**read_json(path, advice))
         except TypeError as error:
             raise UserError(f"{path}: damaged ({error}). {advice}") from None
+
+    @classmethod
+    def whole(cls, journal: Path) -> bool:
+        """Return whether all of a journal is delivered."""
+        found = cls.load(journal.parent)
+        return found.complete and not found.pending and found.journal == journal.stat().st_size
 
     @classmethod
     def newest_page(cls, journals: Path) -> str | None:

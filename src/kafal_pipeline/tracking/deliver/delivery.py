@@ -49,15 +49,13 @@ class Addresses(NamedTuple):
         UserError
             If it had credentials, and is not given now.
         """
-        hidden = start.get("uri_hidden")
+        hidden = start["uri_hidden"]
         if hidden and not (self.given or self.environment):
             raise UserError(
                 f"{journal}: the run was started with a tracker's address that holds credentials, which are not "
                 "written down. Set MLFLOW_TRACKING_URI to it, or give it with --uri."
             )
-        # Journals of versions before `uri_hidden` do not say why they have no address.
-        from_environment = self.environment if hidden or "uri_hidden" not in start else None
-        return self.given or start["uri"] or from_environment
+        return self.given or start["uri"] or (self.environment if hidden else None)
 
 
 class Delivery:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import count, islice
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,9 +65,7 @@ class Store:
             if event["type"] == "metrics"
             for key, value in event["values"].items()
         ]
-        metrics.sort(
-            key=lambda metric: str(metric.key)
-        )  # a store keeps the order, and MLflow compares runs by the first
+        metrics.sort(key=lambda metric: str(metric.key))  # a store keeps the order: MLflow compares runs by the first
         tags = {key: value for event in events if event["type"] == "tags" for key, value in event["values"].items()}
         for metric_part in _parts(metrics, 1000):
             self._client.log_batch(self.run_id, metrics=metric_part)
@@ -82,8 +80,7 @@ class Store:
         Undeliverable
             Where trying again is in vain.
         """
-        action: Callable[[Event], None] = getattr(self, f"_apply_{event['type']}")
-        action(event)
+        getattr(self, f"_apply_{event['type']}")(event)
 
     def check(self) -> None:
         """Do nothing if the tracker answers and has the run.
@@ -134,8 +131,6 @@ class Store:
         self._client.log_artifact(self.run_id, str(_unchanged(event, "path")), event["folder"] or None)
 
     def _apply_model(self, event: Event) -> None:
-        if "state_sha256" not in event:
-            raise Undeliverable("the model: the journal is of an older version of this program")
         if self._client.get_run(self.run_id).data.tags.get("model_sha256") == event["state_sha256"]:
             return
         path = _unchanged(event, "path")
@@ -219,6 +214,15 @@ def connect(start: Event, uri: str | None) -> str:
     return address
 
 
+def why_unreachable(uri: str | None) -> str | None:
+    """Return what MLflow says of a tracker that it cannot reach; None where it can."""
+    try:
+        mlflow.MlflowClient(uri).search_experiments(max_results=1)
+    except Exception as error:
+        return explain(error, uri)
+    return None
+
+
 def explain(error: Exception, uri: str | None) -> str:
     """Return one line that says what went wrong, without credentials."""
     return masked(" ".join(f"{uri or 'the local store'}: {error}".split()))[:500]
@@ -240,7 +244,5 @@ def _unchanged(event: Event, key: str) -> Path:
     return path
 
 
-def _parts(items: Sequence[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while part := list(islice(iterator, size)):
-        yield part
+def _parts(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[begin : begin + size] for begin in range(0, len(items), size)]
