@@ -34,12 +34,8 @@ def record_comparison(
 
     Parameters
     ----------
-    compare
-        The comparison.
     config
         Of any of its runs: they share experiment and protocol.
-    project
-        The project's folder.
     files
         The report's; the page is shown in the run's top folder.
     scalars
@@ -71,17 +67,7 @@ def record_comparison(
 
 
 def untracked(members: Mapping[str, str], config: Config, project: Path) -> list[str]:
-    """Return which runs of a comparison have no journal for its tracker and experiment; MLflow is not asked.
-
-    Parameters
-    ----------
-    members
-        By the path of each run, its execution.
-    config
-        Of any of the runs: its tracker and experiment are the comparison's.
-    project
-        The project's folder.
-    """
+    """Return which of the runs (path: execution) have no journal for the comparison's tracker and experiment."""
     place = (config.tracking.experiment or config.dataset.folder, written(address(config.tracking))["uri"])
     return [
         path

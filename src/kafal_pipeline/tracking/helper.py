@@ -46,19 +46,9 @@ def environment(uri: str | None) -> dict[str, str]:
 class Helper:
     """One process that delivers the journals of a run, or of all runs of a comparison, while they are written.
 
-    It starts with the first journal. Where it dies, another one takes all journals with the next. The end of its
-    standard input means the end of this process.
-
-    Parameters
-    ----------
-    uri
-        The tracker's address; None for MLflow's own choice.
-    project
-        The project's folder, where `mlflow ui` is started.
-    folder
-        Where its log is written.
-    patience
-        Seconds for which it tries to reach the tracker once all runs are over.
+    It starts with the first journal, in the project's folder, and writes its log into `folder`. Where it dies, another
+    one takes all journals with the next. The end of its standard input means the end of this process; then it tries
+    for `patience` seconds to reach the tracker at `uri` (None: MLflow's own choice).
     """
 
     def __init__(self, uri: str | None, project: Path, folder: Path, patience: float = 15) -> None:

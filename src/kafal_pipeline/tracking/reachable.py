@@ -69,14 +69,7 @@ def written(uri: str | None) -> dict[str, Any]:
 def check(config: TrackingConfig, project: Path, journals: Path) -> None:
     """Check that the tracker can be reached, or warn that it cannot where ``tracking.required`` is false.
 
-    Parameters
-    ----------
-    config
-        The section ``tracking``.
-    project
-        The project's folder, where a local store lies.
-    journals
-        The folder of the journals that are to be delivered later if the tracker cannot be reached.
+    `journals` is the folder that the message says to deliver later.
 
     Raises
     ------
@@ -102,12 +95,7 @@ def check(config: TrackingConfig, project: Path, journals: Path) -> None:
 def problem(uri: str | None, project: Path) -> str | None:
     """Return, as a sentence without credentials, why a tracker cannot be reached; None if nothing is wrong.
 
-    Parameters
-    ----------
-    uri
-        Its address; None for MLflow's own choice, a store in the project's folder.
-    project
-        What relative addresses start from.
+    An address of None is MLflow's own choice. Relative ones start from the folder `project`.
     """
     if uri is None:  # a folder where runs lie in one from before, else a database
         uri = "mlruns" if any((project / "mlruns").glob("[0-9]*/meta.yaml")) else "sqlite:///mlflow.db"

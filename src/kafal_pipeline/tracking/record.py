@@ -20,14 +20,8 @@ if TYPE_CHECKING:
     from kafal_pipeline.data.images import ImageData
 
 FOLDERS = {
-    ".png": "figures",
-    ".svg": "figures",
-    ".pdf": "figures",
-    ".html": "figures",
-    ".csv": "tables",
-    ".json": "tables",
-    ".parquet": "tables",
-    ".md": "tables",
+    **dict.fromkeys((".png", ".svg", ".pdf", ".html"), "figures"),
+    **dict.fromkeys((".csv", ".json", ".parquet", ".md"), "tables"),
 }
 """Where a run's files are shown in MLflow, by their suffix; others in its top folder."""
 
@@ -89,14 +83,8 @@ def record_summary(tracker: NullTracker, summary: Mapping[str, Any], step: int) 
 def record_parts(tracker: NullTracker, kind: str, table: pd.DataFrame, step: int) -> None:
     """Record what the final model reaches in each class or client as ``<kind>/<its name>/<column>``.
 
-    Parameters
-    ----------
-    kind
-        ``class`` or ``client``.
-    table
-        One row for each, named by the index; columns that are no numbers are left out, as are tables of more than
-        `MOST_PARTS` rows. What MLflow does not allow in a metric's name becomes a ``_``, and where names become one or
-        are too long, the row's number stands for them.
+    The table has one row for each, named by the index. What MLflow does not allow in a metric's name becomes a ``_``;
+    where names become one or are too long, the row's number stands for them.
     """
     names = [re.sub(r"[^\w -]", "_", str(name)) for name in table.index]
     if len(set(names)) < len(names) or max(map(len, names), default=0) > LONGEST_NAME:

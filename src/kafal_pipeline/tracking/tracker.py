@@ -51,15 +51,7 @@ class NullTracker:
 
 
 class Tracker(NullTracker):
-    """Records one run of one strategy as one MLflow run.
-
-    Parameters
-    ----------
-    journal
-        Where the events go.
-    helper
-        Delivers them. None leaves the delivery to others.
-    """
+    """Records one run of one strategy as one MLflow run: in a journal, which a helper delivers, or others if None."""
 
     def __init__(self, journal: Journal, helper: Helper | None) -> None:
         self._journal = journal
@@ -81,16 +73,12 @@ class Tracker(NullTracker):
         comparison: str | None = None,
         execution: str = "",
     ) -> NullTracker:
-        """Start tracking.
+        """Start tracking, unless ``config.tracking`` says not to.
 
         Parameters
         ----------
-        config
-            The run's configuration; ``config.tracking`` says whether and where to track.
         folder
             The folder of this strategy's journals; every run has a folder of its own in it, named by its time.
-        project
-            The project's folder, where `mlflow ui` is started.
         restart
             Resume the run of the same `execution` in `folder`; without a name, the latest that has the same
             configuration and did not finish.
@@ -174,11 +162,19 @@ class Tracker(NullTracker):
                 raise
             logger.warning("The end of the run is not in its journal, hence KILLED in MLflow. %s", problem)
         finally:
-            self._leave(limit)
+            self.abort(limit)
 
     def abort(self, limit: float = 15) -> None:
         """Leave the run without an end, which makes it KILLED, and wait at most `limit` seconds for the delivery."""
-        self._leave(limit)
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            self._journal.close()
+        except CannotWrite as problem:
+            logger.warning("%s", problem)
+        if self._helper is not None:
+            self._helper.close(limit)
 
     def _append(self, kind: str, **fields: Any) -> None:
         if self._ended:
@@ -191,17 +187,6 @@ class Tracker(NullTracker):
         if problem and problem != self._warned:
             logger.warning("The tracker cannot be reached; the run continues, recorded in its journal. %s", problem)
             self._warned = problem
-
-    def _leave(self, limit: float) -> None:
-        if self._ended:
-            return
-        self._ended = True
-        try:
-            self._journal.close()
-        except CannotWrite as problem:
-            logger.warning("%s", problem)
-        if self._helper is not None:
-            self._helper.close(limit)
 
 
 def begin(

@@ -34,21 +34,13 @@ RETRY = 2.0
 """Seconds between two attempts at the end of a run."""
 
 Messages = SimpleQueue[dict[str, str] | None]
+"""``{"follow": <journal>}``; ``{"over": <journal>}`` when its run has ended; None when all have."""
 
 
 def follow(messages: Messages, addresses: Addresses, patience: float, *, live: bool = True) -> int:
     """Deliver journals while they are written, and return the exit code: 0 when everything is delivered.
 
-    Parameters
-    ----------
-    messages
-        ``{"follow": <journal>}``; ``{"over": <journal>}`` when its run has ended; None when all have.
-    addresses
-        Where to deliver.
-    patience
-        Seconds to go on trying once all runs are over.
-    live
-        Whether the runs are under way. Others have one attempt each.
+    It goes on trying for `patience` seconds once all runs are over. Runs that are not `live` are over already.
     """
     followed: dict[str, _Followed] = {}
     codes, deadline = [0], None
@@ -90,13 +82,11 @@ class _Followed:
     def end(self) -> None:
         """Note that its run has ended."""
         self._over, self._next = True, 0.0
-        if self._sampler is not None:
-            self._sampler.stop()
-            self._sampler = None
+        self._stop_sampling()
 
     def release(self) -> None:
         """Leave the journal to others."""
-        self.end()
+        self._stop_sampling()
         self._lock.release()
 
     def step(self) -> int | None:
@@ -120,11 +110,19 @@ class _Followed:
         if self._delivery is None:
             self._lock.acquire()
             self._delivery = Delivery(self._path, self._addresses)
-            self._sampler = None if self._over else _sampler(self._path)
+            if self._live:
+                self._sampler = _sampler(self._path)
+            if self._over:  # a run of a second or two has one sample
+                self._stop_sampling()
         if not self._delivery.attempt(self._over, self._live) or not self._over:
             return None
         logger.info("%s: delivered to %s", self._path, self._delivery.progress.store)
         return 0
+
+    def _stop_sampling(self) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
+            self._sampler = None
 
     def _is_delivered(self) -> bool:
         """Return whether the tracker has all of it already, which takes no MLflow to know."""

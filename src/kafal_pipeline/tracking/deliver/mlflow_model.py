@@ -52,22 +52,10 @@ class _TorchScript:
 def log_model(
     client: mlflow.MlflowClient, run_id: str, experiment_id: str, script: Path, event: Mapping[str, Any]
 ) -> str:
-    """Log the model of a run and return its address, ``models:/...``.
+    """Log the file `script` as the model of a run, as its event describes it, and return its address, ``models:/...``.
 
     An earlier attempt may have come to its end without having been noted, or have left an unfinished one, which is
-    deleted.
-
-    Parameters
-    ----------
-    client
-        Of the tracker, whose address must have been set.
-    run_id, experiment_id
-        The run.
-    script
-        The model as TorchScript, of `kafal_pipeline.tracking.torchscript`.
-    event
-        ``image_shape`` ``[C, H, W]``; ``classes``, the names; ``pytorch_version``, which saved the model;
-        ``state_sha256``; ``step``, at which the model's own metrics are recorded.
+    deleted. The tracker's address must have been set.
     """
     for earlier in client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"):
         if earlier.tags.get(STATE) == event["state_sha256"]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import mlflow
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
 from kafal_pipeline.common.errors import masked
@@ -34,26 +34,15 @@ class Undeliverable(Exception):
 
 
 class Store:
-    """The MLflow run of one journal.
+    """The MLflow run of the journal with the first event `start`, made where the tracker has none yet."""
 
-    Parameters
-    ----------
-    start
-        The journal's first event.
-    uri
-        The tracker's address; None means what a bare `mlflow ui` in the project's folder reads.
-    run_id
-        The run, where it is known.
-    """
-
-    def __init__(self, start: Event, uri: str | None, run_id: str | None = None) -> None:
+    def __init__(self, start: Event, uri: str | None) -> None:
         self.uri = connect(start, uri)
         self._client = mlflow.MlflowClient(self.uri)
         self.experiment_id = self._experiment(start["experiment"])
         self._arrange()
-        self.run_id = (self._known(run_id) if run_id else None) or self._find(start) or self._make(start)
-        params = list(start["params"].items())
-        for part in _parts(params, 100):
+        self.run_id = self._find(start) or self._make(start)
+        for part in _parts(list(start["params"].items()), 100):
             self._client.log_batch(self.run_id, params=[Param(key, value) for key, value in part])
 
     def log(self, events: Sequence[Event]) -> None:
@@ -73,23 +62,11 @@ class Store:
             self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tag_part])
 
     def apply(self, event: Event) -> None:
-        """Apply one event of another type.
-
-        Raises
-        ------
-        Undeliverable
-            Where trying again is in vain.
-        """
+        """Apply one event of another type; `Undeliverable` is raised where trying again is in vain."""
         getattr(self, f"_apply_{event['type']}")(event)
 
     def check(self) -> None:
-        """Do nothing if the tracker answers and has the run.
-
-        Raises
-        ------
-        MlflowException
-            If it does not answer, or the run was deleted.
-        """
+        """Raise `MlflowException` if the tracker does not answer, or the run was deleted."""
         if self._client.get_run(self.run_id).info.lifecycle_stage == "deleted":
             raise MlflowException(
                 f"the run was deleted in MLflow, which records nothing in it. Restore it with `mlflow runs restore "
@@ -174,18 +151,10 @@ class Store:
         except MlflowException as error:
             logger.warning("the experiment has no view of its own in MLflow: %s", masked(str(error)))
 
-    def _known(self, run_id: str) -> str | None:
-        """Return the run's id if the tracker still has it: its store may have been removed."""
-        try:
-            return str(self._client.get_run(run_id).info.run_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
-
     def _find(self, start: Event) -> str | None:
-        """Return the run of this journal, if an earlier delivery made it and did not come to note it."""
-        runs = self._client.search_runs([self.experiment_id], f"tags.{EXECUTION} = '{start['execution']}'")
+        """Return the run of this journal, deleted or not, if an earlier delivery made it."""
+        query = f"tags.{EXECUTION} = '{start['execution']}'"
+        runs = self._client.search_runs([self.experiment_id], query, ViewType.ALL)
         return str(runs[0].info.run_id) if runs else None
 
     def _make(self, start: Event) -> str:
