@@ -205,13 +205,14 @@ def test_an_address_with_credentials_is_asked_for(journal, monkeypatch, caplog):
 
 
 def test_addresses_are_those_of_the_run(tmp_path):
-    hidden, none = {"uri": None, "uri_hidden": True}, {"uri": None, "uri_hidden": False}
-    from_outside = Addresses(None, "http://outside")
-    assert from_outside.of(hidden, tmp_path) == "http://outside"
+    hidden, none = {"uri": "http://***@outside"}, {"uri": None}
+    from_outside = Addresses(None, "http://me:secret@outside")
+    assert from_outside.of(hidden, tmp_path) == "http://me:secret@outside"
     assert from_outside.of(none, tmp_path) is None
     assert Addresses("http://given", "http://outside").of(none, tmp_path) == "http://given"
-    with pytest.raises(UserError, match="credentials"):
-        NOWHERE.of(hidden, tmp_path)
+    for other in (NOWHERE, Addresses(None, "http://me:secret@elsewhere")):
+        with pytest.raises(UserError, match="credentials"):
+            other.of(hidden, tmp_path)
 
 
 def test_a_run_without_an_address_goes_to_its_project_whatever_the_variable_says_later(

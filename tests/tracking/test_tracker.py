@@ -303,7 +303,7 @@ class TestWhichJournal:
         tracker = Tracker.start(config("http://me:hunter2@127.0.0.1:9"), tmp_path, tmp_path)
         tracker.finish("FAILED", "at http://me:hunter2@127.0.0.1:9")
         assert b"hunter2" not in tracker.journal.read_bytes()
-        assert read(tracker.journal)[0].event["uri"] is None
+        assert read(tracker.journal)[0].event["uri"] == "http://***@127.0.0.1:9"
 
     def test_nothing_is_written_after_the_end(self, tmp_path):
         tracker = Tracker.start(config(None), tmp_path, tmp_path)

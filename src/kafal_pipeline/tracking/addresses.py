@@ -5,15 +5,9 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 SERVERS = ("http", "https")
-
-PATH = "file"
-"""What the kind of a plain path, relative or absolute, is called."""
-
+PATH = "file"  # a plain path, relative or absolute
 SHOWN_BY_UI = ("sqlite", "postgresql", "mysql", "mssql", PATH)
-"""Kinds that ``mlflow ui --backend-store-uri`` can show: a database or a folder."""
-
-NAMES = ("databricks", "databricks-uc", "uc")
-"""Addresses that MLflow takes for a name, though they have no scheme and could be folders."""
+NAMES = ("databricks", "databricks-uc", "uc")  # they have no scheme and could be folders
 
 
 def kind_of(uri: str) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kafal_pipeline.common.errors import masked
 from kafal_pipeline.tracking.describe import comparison_tags, flattened, run_tags
 from kafal_pipeline.tracking.journal import COMPARISONS, JOURNAL, TRACKING, first
-from kafal_pipeline.tracking.reachable import address, written
+from kafal_pipeline.tracking.reachable import address
 from kafal_pipeline.tracking.record import FOLDERS, finite_numbers
 from kafal_pipeline.tracking.tracker import NullTracker, Tracker, begin
 
@@ -46,7 +47,7 @@ def record_comparison(
     folder = project / "data" / TRACKING / config.dataset.folder / COMPARISONS / compare.name
     protocol = flattened(config.model_dump(mode="json", exclude=set(OF_RUNS)))
     params = {**protocol, **_matrix(compare, config)}
-    journal = begin(folder, config, project, f"comparison {compare.name}", params, system_metrics=False)
+    journal = begin(folder, config, project, name=f"comparison {compare.name}", params=params, system_metrics=False)
     tags = run_tags(config, project)
     for key in ("query", "update", "strategy", "seed", "mlflow.runColor"):
         del tags[key]
@@ -68,7 +69,8 @@ def record_comparison(
 
 def untracked(members: Mapping[str, str], config: Config, project: Path) -> list[str]:
     """Return which of the runs (path: execution) have no journal for the comparison's tracker and experiment."""
-    place = (config.tracking.experiment or config.dataset.folder, written(address(config.tracking))["uri"])
+    uri = address(config.tracking)
+    place = (config.tracking.experiment or config.dataset.folder, masked(uri) if uri else None)
     return [
         path
         for path, execution in members.items()

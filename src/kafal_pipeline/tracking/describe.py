@@ -70,11 +70,6 @@ def comparison_tags(name: str) -> dict[str, str]:
     """Return the tags of a run that is part of a comparison, and was made by it.
 
     A run may be part of many: each has a tag of its own, so that none reads what another one writes.
-
-    Examples
-    --------
-    >>> comparison_tags("default")
-    {'comparison': 'default', 'comparison.default': 'yes'}
     """
     return {COMPARISON: name, f"{COMPARISON}.{name}": "yes"}
 

@@ -21,13 +21,8 @@ from kafal_pipeline.tracking.progress import Progress
 logger = logging.getLogger(__name__)
 
 LOG = "deliver.log"
-"""Name of the helper's log."""
-
-PATIENCE = 2.0
-"""Seconds between two looks at how far the helper is, and whether it gets a core."""
-
-STALLED = 30.0
-"""Seconds without progress after which a run waits no longer: a server may take everything and answer nothing."""
+PATIENCE = 2.0  # seconds between two looks at how far the helper is, and whether it gets a core
+STALLED = 30.0  # seconds without progress after which a run waits no longer: a server may take all and answer nothing
 
 
 def environment(uri: str | None) -> dict[str, str]:

@@ -34,15 +34,8 @@ class Entry(NamedTuple):
 class Journal:
     """The writing end of a journal. Several threads may append; every event is whole on disk or not there at all.
 
-    Parameters
-    ----------
-    path
-        The file, made with its folder where absent. A last line that a crash left torn is cut off.
-
-    Raises
-    ------
-    CannotWrite
-        Here, by `append` and by `close`, if the disk is full or must not be written.
+    A last line that a crash left torn is cut off. Making one, `append` and `close` raise `CannotWrite` if the disk is
+    full or must not be written.
     """
 
     def __init__(self, path: Path) -> None:

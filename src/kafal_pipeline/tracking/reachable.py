@@ -18,7 +18,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from kafal_pipeline.common.errors import UserError, masked
@@ -31,39 +31,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 5.0
-"""Seconds that a server has to answer."""
-
-TRIAL = 60.0
-"""Seconds in which MLflow must have reached a tracker of another kind."""
-
+PATIENCE = 5.0  # seconds that a server has to answer
+TRIAL = 60.0  # seconds in which MLflow must have reached a tracker of another kind
+FOLDERS_ALLOWED = "MLFLOW_ALLOW_FILE_STORE"  # without it, MLflow refuses to keep runs in folders
+CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN")  # MLflow needs one where a server asks who it is
 SQLITE_FILE = re.compile(r"sqlite(\+\w+)?:///(?!:memory:|file:|\?).")
-IN_MEMORY = (
-    "it names no file, and a database in memory keeps nothing. Name one after three slashes: sqlite:///mlflow.db."
-)
-
-FOLDERS_ALLOWED = "MLFLOW_ALLOW_FILE_STORE"
-"""MLflow's variable without which it refuses to keep runs in folders."""
-
-CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN")
-"""Variables of which MLflow needs one where a server asks who it is."""
+IN_MEMORY = "it names no file, and a database in memory keeps nothing. Name one so: sqlite:///mlflow.db."
 
 
 def address(config: TrackingConfig) -> str | None:
     """Return the tracker's address: the parameter, else the variable, else None, a store in the project's folder."""
     return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or None
-
-
-def written(uri: str | None) -> dict[str, Any]:
-    """Return what a journal says of the tracker's address: one with credentials is hidden.
-
-    Examples
-    --------
-    >>> written("http://me:secret@host")
-    {'uri': None, 'uri_hidden': True}
-    """
-    hidden = uri is not None and uri != masked(uri)
-    return {"uri": None if hidden else uri, "uri_hidden": hidden}
 
 
 def check(config: TrackingConfig, project: Path, journals: Path) -> None:

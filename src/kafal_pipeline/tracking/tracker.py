@@ -16,7 +16,7 @@ from kafal_pipeline.tracking.describe import comparison_tags, run_name, run_para
 from kafal_pipeline.tracking.helper import Helper
 from kafal_pipeline.tracking.journal import JOURNAL, Journal, first, read
 from kafal_pipeline.tracking.progress import Progress
-from kafal_pipeline.tracking.reachable import address, written
+from kafal_pipeline.tracking.reachable import address
 from kafal_pipeline.tracking.torchscript import save_torchscript
 
 if TYPE_CHECKING:
@@ -97,7 +97,10 @@ class Tracker(NullTracker):
             journal = Journal(path)
             journal.append("restart", durable=True)
         else:
-            journal = begin(folder, config, project, run_name(config), params, execution)
+            sampled = config.tracking.system_metrics
+            journal = begin(
+                folder, config, project, execution, name=run_name(config), params=params, system_metrics=sampled
+            )
         tags = run_tags(config, project) | ({} if comparison is None else comparison_tags(comparison))
         journal.append("tags", values=tags)
         if comparison is not None:
@@ -189,27 +192,18 @@ class Tracker(NullTracker):
             self._warned = problem
 
 
-def begin(
-    folder: Path,
-    config: Config,
-    project: Path,
-    name: str,
-    params: Mapping[str, str],
-    execution: str = "",
-    system_metrics: bool = True,
-) -> Journal:
+def begin(folder: Path, config: Config, project: Path, execution: str = "", **fields: Any) -> Journal:
     """Make a journal in a folder of its own in `folder`, named by the time, and write its first event."""
+    uri = address(config.tracking)
     journal = Journal(folder / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}" / JOURNAL)
     journal.append(
         "start",
         durable=True,
         execution=execution or uuid.uuid4().hex,
-        name=name,
         experiment=config.tracking.experiment or config.dataset.folder,
         project=str(project.resolve()),
-        **written(address(config.tracking)),
-        system_metrics=system_metrics and config.tracking.system_metrics,
-        params=dict(params),
+        uri=masked(uri) if uri else None,
+        **fields,
     )
     return journal
 

@@ -29,11 +29,9 @@ logger = logging.getLogger("kafal_pipeline.tracking.deliver")
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_UV_AUTO_DETECT": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # they take minutes, or as long as the server says; the journal has it all
+    "MLFLOW_UV_AUTO_DETECT": "false",  # it would pack the project's uv.lock with the model
 }
-"""Switches off MLflow's telemetry, its own retries (they take minutes, or as long as the server's Retry-After says; the
-journal makes them needless) and that it packs the project's uv.lock with a model."""
 
 TIMEOUT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """Seconds that a server has to answer, where the user has not said otherwise."""
@@ -57,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("name a journal, or a folder in which to look for some")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     addresses = Addresses(options.uri, os.environ.get("MLFLOW_TRACKING_URI"))
-    _set_environment()
+    os.environ.update({**TIMEOUT, **os.environ, **ENVIRONMENT})
+    if os.path.expanduser("~") == "~":  # MLflow needs a home directory
+        os.environ["HOME"] = tempfile.gettempdir()
     if options.check:
         from kafal_pipeline.tracking.deliver.mlflow_run import why_unreachable
 
@@ -77,13 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     messages.put(None)
     return follow(messages, addresses, patience=0, live=False)
-
-
-def _set_environment() -> None:
-    """Set MLflow's variables; it needs a home directory too."""
-    os.environ.update({**TIMEOUT, **os.environ, **ENVIRONMENT})
-    if os.path.expanduser("~") == "~":
-        os.environ["HOME"] = tempfile.gettempdir()
 
 
 def _give_way(*, nice: bool) -> None:

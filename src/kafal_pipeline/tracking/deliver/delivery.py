@@ -23,20 +23,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kafal_pipeline.tracking.deliver")
 
 BATCHED = ("metrics", "tags")
-"""Events that go in batches."""
-
-FILES = ("artifact", "model")
-"""Events that may come later than what follows them: where a file cannot be taken, numbers and the run's end can."""
-
-PAUSE = 5.0
-"""Seconds for which these wait for others while the run goes on: every batch costs it a moment."""
+FILES = ("artifact", "model")  # may come later than what follows: where one cannot be taken, the run's end still can
+MASK = "***"  # what `masked` puts in the place of credentials
+PAUSE = 5.0  # seconds for which batched events wait for others while the run goes on: every batch costs it a moment
 
 
 class Addresses(NamedTuple):
     """Where to deliver: as `given` on the command line, else as the journal says.
 
-    An address with credentials is not in the journal, which says only that there was one: then it is `environment`,
-    what MLFLOW_TRACKING_URI says.
+    A journal holds no credentials: an address with some is what `environment`, MLFLOW_TRACKING_URI, says.
     """
 
     given: str | None
@@ -44,13 +39,15 @@ class Addresses(NamedTuple):
 
     def of(self, start: Mapping[str, Any], journal: Path) -> str | None:
         """Return the address for a journal with this first event; None is the store in the project's folder."""
-        hidden = start["uri_hidden"]
-        if hidden and not (self.given or self.environment):
+        uri = self.given or start["uri"]
+        if uri is None or MASK not in uri:
+            return uri
+        if uri != masked(self.environment or ""):
             raise UserError(
                 f"{journal}: the run was started with a tracker's address that holds credentials, which are not "
-                "written down. Set MLFLOW_TRACKING_URI to it, or give it with --uri."
+                f"written down ({uri}). Set MLFLOW_TRACKING_URI to it, or give it with --uri."
             )
-        return self.given or start["uri"] or (self.environment if hidden else None)
+        return self.environment
 
 
 class Delivery:

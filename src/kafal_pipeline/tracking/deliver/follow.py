@@ -18,20 +18,11 @@ from kafal_pipeline.tracking.progress import Progress
 
 logger = logging.getLogger("kafal_pipeline.tracking.deliver")
 
-TRY_LATER = 75
-"""Exit code, as in sysexits.h: a temporary failure."""
-
-LOCK = "delivered.lock"
-"""Name of the file, next to the journal, that one delivery at a time holds."""
-
-SETTLE = 1.0
-"""Seconds in which a run that begins has the machine for itself: importing MLflow would slow down its own imports."""
-
-LOOK = 0.25
-"""Seconds between two looks at whether there is something to deliver."""
-
-RETRY = 2.0
-"""Seconds between two attempts at the end of a run."""
+TRY_LATER = 75  # exit code, as in sysexits.h: a temporary failure
+LOCK = "delivered.lock"  # the file, next to the journal, that one delivery at a time holds
+SETTLE = 1.0  # seconds that a run which begins has the machine for itself: MLflow's import would slow down its own
+LOOK = 0.25  # seconds between two looks at whether there is something to deliver
+RETRY = 2.0  # seconds between two attempts at the end of a run
 
 Messages = SimpleQueue[dict[str, str] | None]
 """``{"follow": <journal>}``; ``{"over": <journal>}`` when its run has ended; None when all have."""

@@ -14,11 +14,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 MODEL = "global_model"
-"""The model's name in its run."""
-
-STATE = "state_sha256"
-"""The model's tag that says which state it has."""
-
+STATE = "state_sha256"  # the model's tag that says which state it has
 SOURCE = "mlflow.source.name"
 
 

@@ -39,8 +39,9 @@ class Store:
     def __init__(self, start: Event, uri: str | None) -> None:
         self.uri = connect(start, uri)
         self._client = mlflow.MlflowClient(self.uri)
-        self.experiment_id = self._experiment(start["experiment"])
-        self._arrange()
+        experiment = mlflow.set_experiment(start["experiment"])
+        self.experiment_id = str(experiment.experiment_id)
+        self._arrange(experiment.tags)
         self.run_id = self._find(start) or self._make(start)
         for part in _parts(list(start["params"].items()), 100):
             self._client.log_batch(self.run_id, params=[Param(key, value) for key, value in part])
@@ -125,26 +126,9 @@ class Store:
             raise Undeliverable(f"the model {path}: {type(error).__name__}: {error}") from error
         self._client.log_batch(self.run_id, tags=[RunTag("model", uri), RunTag("model_sha256", event["state_sha256"])])
 
-    def _experiment(self, name: str) -> str:
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                return str(self._client.create_experiment(name))
-            except MlflowException as error:  # another run of the same moment may have made it
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                found = self._client.get_experiment_by_name(name)
-        if found is None or found.lifecycle_stage != "active":
-            raise MlflowException(
-                f"the experiment {name!r} was deleted. Restore it with `mlflow experiments restore`, or choose another "
-                "name with the parameter tracking.experiment"
-            )
-        return str(found.experiment_id)
-
-    def _arrange(self) -> None:
+    def _arrange(self, there: Mapping[str, str]) -> None:
         """Give the experiment its first view and guide, where it has none; a tracker that refuses them goes without."""
         try:
-            there = self._client.get_experiment(self.experiment_id).tags
             for key, value in view.tags().items():
                 if key not in there:
                     self._client.set_experiment_tag(self.experiment_id, key, value)
