@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,18 @@ class _TorchScript:
         """Write the model's folder at `path`. Options are those of `Model.log`, which hands on its own too."""
         # Without a build's label, such as +cu128, which package indexes do not have.
         versions = {name: importlib.metadata.version(name).partition("+")[0] for name in ("mlflow", "torch", "numpy")}
-        data = f"data/{script.name}"  # where `mlflow.pyfunc` copies it
-        mlflow_model.add_flavor("pytorch", model_data=data, pytorch_version=pytorch_version, code=None)
+        data = Path(path).with_name("torchscript")
+        data.mkdir()
+        shutil.copyfile(script, data / "model.pth")
+        # Needed by the loader, though TorchScript is read by PyTorch's own code.
+        (data / "pickle_module_info.txt").write_text("mlflow.pytorch.pickle_module")
+        where = f"data/{data.name}"  # to which `mlflow.pyfunc` copies it
+        mlflow_model.add_flavor("pytorch", model_data=where, pytorch_version=pytorch_version, code=None)
         mlflow.pyfunc.save_model(
             path,
             mlflow_model=mlflow_model,
             loader_module="mlflow.pytorch",
-            data_path=str(script),
+            data_path=str(data),
             pip_requirements=[f"{name}=={version}" for name, version in versions.items()],
             signature=signature,
             input_example=np.full((2, *signature.inputs.inputs[0].shape[1:]), 0.5, dtype=np.float32),
