@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODEL_FILE = "global_model-"
-"""How the name of the recorded model begins, beside the journal; the beginning of its state's SHA-256 follows."""
+"""How the name of the recorded model begins, next to the journal; the beginning of its state's SHA-256 follows."""
 
 
 class NullTracker:

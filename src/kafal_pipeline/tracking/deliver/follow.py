@@ -31,7 +31,7 @@ Messages = SimpleQueue[dict[str, str] | None]
 def follow(messages: Messages, addresses: Addresses, patience: float, *, live: bool = True) -> int:
     """Deliver journals while they are written, and return the exit code: 0 when everything is delivered.
 
-    It goes on trying for `patience` seconds once all runs are over. Runs that are not `live` are over already.
+    It keeps trying for `patience` seconds once all runs are over. Runs that are not `live` are over already.
     """
     followed: dict[str, _Followed] = {}
     codes, deadline = [0], None
