@@ -66,7 +66,7 @@ def test_failures_are_one_message_and_exit_code_1(folder):
 
 
 def test_checks_whose_ground_is_missing_say_so(tmp_path, monkeypatch):
-    """Without torch nothing is measured, and the others go on."""
+    """Without torch nothing is measured, and the others continue."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     broken = torch_pair.Pair(Finding("torch", "failure", "torch cannot be imported"), torch_works=False)
     monkeypatch.setattr(torch_pair, "check", lambda needed: broken)

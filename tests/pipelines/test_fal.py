@@ -165,7 +165,7 @@ def test_another_seed_gives_other_bits(finished, project_folder):
     assert splits[0] != splits[1]
 
 
-def test_a_part_goes_on_only_from_results_of_the_same_parameters(project_folder):
+def test_a_part_resumes_only_from_results_of_the_same_parameters(project_folder):
     options = {"query": "random", "update": "kcfu_balanced", "seed": 4, "cycles": 1}
     run(project_folder, **options)
     report = project_folder / "data/08_reporting/smoke/random-kcfu_balanced/seed_4/summary.json"

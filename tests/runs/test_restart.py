@@ -22,7 +22,7 @@ from .conftest import RUN, Killed, killed, run
 
 
 @pytest.mark.parametrize(("saves", "left"), [(1, [(0, 2), (1, 1), (1, 2)]), (3, [(1, 2)]), (4, [])])
-def test_training_goes_on_after_the_last_round(folder, killed_here, untouched, digests, rounds_done, saves, left):
+def test_training_resumes_after_the_last_round(folder, killed_here, untouched, digests, rounds_done, saves, left):
     killed_here(saves=saves)
     rounds_done.clear()
     run(folder)
@@ -67,7 +67,7 @@ def test_half_written_files_of_a_killed_process_are_removed(folder, killed_here,
     assert digests(folder / "data") == untouched
 
 
-def test_without_its_first_pool_a_run_begins_anew(folder, killed_here, untouched, digests, rounds_done):
+def test_without_its_first_pool_a_run_begins_again(folder, killed_here, untouched, digests, rounds_done):
     killed_here(saves=3)
     rounds_done.clear()
     (folder / "data/05_model_input" / RUN / "cycle_00/pool.parquet").unlink()
@@ -85,7 +85,7 @@ def test_a_missing_first_pool_alone_is_made_again(finished_here, untouched, dige
 
 
 @pytest.mark.parametrize("options", [{"from_nodes": ["cycle_01.train"]}, {"only_missing_outputs": True}])
-def test_parts_go_on_with_the_same_code_alone(finished_here, options):
+def test_parts_resume_with_the_same_code_alone(finished_here, options):
     folder = finished_here
     record = folder / "data/07_model_output" / RUN / "provenance.json"
     found = json.loads(record.read_text())
@@ -102,7 +102,7 @@ def test_with_nothing_left_to_do_nothing_is_done(folder, killed_here, rounds_don
     assert rounds_done == []
 
 
-def test_a_finished_run_is_done_anew_with_the_same_bits(finished_here, untouched, digests, rounds_done):
+def test_a_finished_run_is_done_again_with_the_same_bits(finished_here, untouched, digests, rounds_done):
     run(finished_here)
     assert rounds_done == [(0, 1), (0, 2), (1, 1), (1, 2)]
     assert digests(finished_here / "data") == untouched
@@ -115,7 +115,7 @@ def test_a_finished_run_is_done_anew_with_the_same_bits(finished_here, untouched
         ({"partition": {"clients": 4}}, r"partition.clients: 3 then, 4 now"),
     ],
 )
-def test_other_parameters_are_refused_or_begin_anew(folder, killed_here, rounds_done, changes, said):
+def test_other_parameters_are_refused_or_begin_again(folder, killed_here, rounds_done, changes, said):
     killed_here(saves=1)
     rounds_done.clear()
     with pytest.raises(UserError, match=rf"{RUN}.*{said}.*--params restart=true"):
@@ -125,7 +125,7 @@ def test_other_parameters_are_refused_or_begin_anew(folder, killed_here, rounds_
     assert rounds_done == [(0, 1), (0, 2), (1, 1), (1, 2)]
 
 
-def test_other_code_is_refused_or_begins_anew_if_that_is_asked_for(folder, killed_here, rounds_done):
+def test_other_code_is_refused_or_begins_again_if_that_is_asked_for(folder, killed_here, rounds_done):
     killed_here(saves=3)
     rounds_done.clear()
     record = folder / "data/07_model_output" / RUN / "provenance.json"
@@ -171,7 +171,7 @@ def test_a_run_without_a_finished_round_stands_in_no_ones_way(folder, monkeypatc
     assert rounds_done == [(0, 1), (0, 2), (1, 1), (1, 2)]
 
 
-def test_unchanged_runs_that_may_begin_anew_go_on(folder, killed_here, untouched, digests, rounds_done):
+def test_unchanged_runs_that_may_begin_again_resume(folder, killed_here, untouched, digests, rounds_done):
     killed_here(saves=2)
     rounds_done.clear()
     run(folder, restart="if_changed")
@@ -203,7 +203,7 @@ def test_what_trains_is_known_when_a_pipeline_begins(finished, monkeypatch, pipe
     assert current_run.kind.trains == trains
 
 
-def test_the_report_of_an_interrupted_run_says_that_the_same_command_goes_on(folder, killed_here):
+def test_the_report_of_an_interrupted_run_says_that_the_same_command_resumes(folder, killed_here):
     killed_here(saves=1)
     with pytest.raises(UserError, match="stopped in cycle 0 of 0..1. Finish it first: the command that it was started"):
         saved_run.parameters_of(folder, RUN)

@@ -113,7 +113,7 @@ def test_a_result_that_is_not_what_was_saved_is_named(finished, file, node):
 
 
 def test_digests_are_those_of_the_last_command(finished):
-    """What a part of the pipeline has made anew is what the next one expects."""
+    """What a part of the pipeline has made again is what the next one expects."""
     record = finished / "data/07_model_output" / RUN / "provenance.json"
     before = json.loads(record.read_text())["files"]
     names = {name.removeprefix("cycle_01.") for name in before if name.startswith("cycle_01.")}

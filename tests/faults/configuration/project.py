@@ -86,7 +86,7 @@ class Outcome:
         if self.seconds > SECONDS:
             found.append(f"took {self.seconds:.1f} s of the processor")
         if "Traceback" in self.output or "ERROR" in self.output:
-            found.append("a traceback or a log of the error beside the message")
+            found.append("a traceback or a log of the error next to the message")
         if len(re.findall(r"^Error: ", self.output, re.MULTILINE)) != 1:
             found.append("not one message")
         found += [f"{part!r} not in the message" for part in parts if part not in flat(self.output)]

@@ -44,7 +44,7 @@ WITH = {
     "partition.min_size": {"method": "dirichlet"},
     "partition.classes_per_client": {"method": "shards"},
 }
-"""What a key needs beside it to matter."""
+"""What a key needs next to it to matter."""
 
 
 def numbers(schema):

@@ -60,7 +60,7 @@ def store(tmp_path):
 
 @pytest.mark.parametrize("name", [*META, *TEXTS])
 def test_damaged_descriptions_of_stores(store, name):
-    """Whoever only reads is told; whoever may write makes the store again from its source."""
+    """Whoever only reads gets a message; whoever may write makes the store again from its source."""
     folder, read = store
     file = folder / "meta.json"
     meta = json.loads(file.read_text())
