@@ -171,7 +171,7 @@ def test_published_compositions_are_made_of_the_same_parts(make_pool):
         ({"score": "qbc", "committee": ["local", "local"]}, "a member may be listed only once"),
     ],
 )
-def test_mistakes_are_told(options, message):
+def test_mistakes_are_reported(options, message):
     with pytest.raises(UserError, match=message):
         from_parameters(**options)
 

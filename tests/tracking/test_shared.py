@@ -119,7 +119,7 @@ def test_what_is_delivered_late_gives_a_comparison_its_runs_first(store, tmp_pat
     assert client.get_run(Progress.load(run.journal.parent).run_id).data.tags["comparison.mine"] == "yes"
 
 
-def test_runs_whose_journals_are_for_another_tracker_or_experiment_are_told(tmp_path, monkeypatch):
+def test_runs_whose_journals_are_for_another_tracker_or_experiment_are_reported(tmp_path, monkeypatch):
     config = resolve({"tracking": {"uri": "http://here.example"}})
     others = [{"uri": "http://there.example"}, {"uri": "http://here.example", "experiment": "other"}]
     for name, tracking in zip(("made", "there", "other"), (config.tracking.model_dump(), *others), strict=True):

@@ -227,7 +227,7 @@ def test_a_killed_process_leaves_a_killed_run(store, tmp_path):
     assert run.data.metrics == {"accuracy": 0.5}
 
 
-def test_a_tracker_that_is_down_loses_nothing_and_a_restart_goes_on_in_the_same_run(store, tmp_path, caplog):
+def test_a_tracker_that_is_down_loses_nothing_and_a_restart_resumes_in_the_same_run(store, tmp_path, caplog):
     client, project, uri = store
     tracker = Tracker.start(config(UNREACHABLE), tmp_path, project, patience=0)
     tracker.metrics({"accuracy": 0.25}, step=1)
@@ -283,7 +283,7 @@ class TestWhichJournal:
         same.abort()
         assert Tracker.start(config(None), tmp_path, tmp_path, restart=True).journal == same.journal
 
-    def test_an_execution_goes_on_with_another_number_of_processes(self, tmp_path):
+    def test_an_execution_resumes_with_another_number_of_processes(self, tmp_path):
         def start(execution, processes, restart=True):
             settings = config(None, training={"processes": processes})
             return Tracker.start(settings, tmp_path, tmp_path, restart=restart, execution=execution)

@@ -58,7 +58,7 @@ class Strategy(BaseModel):
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             raise ValueError(
                 "must be a name (in quotes if it is no, on and the like), or a mapping with the key `name` and options "
-                "beside it; on the command line update.name=fedprox,update.loss=focal"
+                "next to it; on the command line update.name=fedprox,update.loss=focal"
             )
         value = dict(value)
         name, label, nested = value.pop("name"), value.pop("label", None), value.pop("options", {})

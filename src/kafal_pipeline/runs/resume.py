@@ -180,7 +180,7 @@ def warn_of_another_machine(run: Layout) -> None:
     """Say that what follows has other last bits than it would have had where the run was begun."""
     if others := provenance.note_machine(run):
         logger.warning(
-            "%s: the run was begun on another kind of processor, or with other settings (%s): it goes on, and its "
+            "%s: the run was begun on another kind of processor, or with other settings (%s): it resumes, and its "
             "results are others than either would have given (docs/determinism.md)",
             run.outputs,
             "; ".join(others),

@@ -114,7 +114,7 @@ def _stored(config: DatasetConfig, folder: Path, meta: dict[str, Any], source: S
     if source.missing:
         found += " (of the store; the files that it was made from are gone)"
     if sum(array["bytes"] for array in meta["arrays"].values()) > HASHED:
-        advice = f"To compare the digests: sha256sum {folder}/*.npy, beside those in {META}."
+        advice = f"To compare the digests: sha256sum {folder}/*.npy, next to those in {META}."
         finding = Finding(CHECK, WARNING, f"{found}, of the right sizes; too large to be read here", advice)
         return Seen(finding, shape, stored=True)
     files = {f"{name}.npy": array["sha256"] for name, array in meta["arrays"].items()}
