@@ -75,6 +75,10 @@ QUERIES = [
         "read-only",
     ),
     ({"scores": "rng.shuffle(pool.samples)"}, "client 0, cycle 1: ValueError: array is read-only"),
+    (
+        {"scores": "pool.probabilities('globl').amax(1).numpy()"},
+        "client 0, cycle 1: the pool was asked for the model 'globl'. Did you mean 'global'? Allowed: distilled, ",
+    ),
     ({"scores": "pool.labelled.sort()"}, "client 0, cycle 1: ValueError: sort array is read-only"),
     ({"query": "watched_samples = -1"}, "`watched_samples` is -1"),
 ]
