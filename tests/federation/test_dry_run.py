@@ -178,6 +178,10 @@ def test_what_draws_from_a_global_generator_draws_the_same_again(begin, scores):
         ("F.dropout(super().features(images), training=self.training)", None),
         ("super().features(images)[:, :5]", "model own_strategies.Model: one forward: RuntimeError: "),
         ("F.dropout(super().features(images))", "gave other logits the second time"),
+        (
+            "super().features(images)\n    def initialise(self, generator): pass",
+            "one forward: `initialise` gave other weights",
+        ),
         ("super().features(images) * (1 if len(images) == 4 else [])", "client 0, cycle 1: TypeError"),
     ],
 )
