@@ -27,7 +27,12 @@ def check_network(make: Callable[[torch.Generator], nn.Module], images: Tensor, 
     NotAllowed
         With what is not as documented.
     """
-    network, again = (make(torch.Generator().manual_seed(0)).eval() for _ in range(2))
+    with torch.random.fork_rng(devices=[]):
+        made = []
+        for seed in range(2):  # what `initialise` leaves as the constructor drew it differs
+            torch.manual_seed(seed)
+            made.append(make(torch.Generator().manual_seed(0)).eval())
+    network, again = made
     _check_tensors(network, again)
     head = getattr(network, "head", None)
     if not isinstance(head, nn.Linear) or head.out_features != num_classes or head.bias is None:
@@ -66,8 +71,10 @@ def _check_tensors(network: nn.Module, again: nn.Module) -> None:
         gradient = "" if found.requires_grad else " without requires_grad"
         raise NotAllowed(f"its parameter {wrong!r} is {found.dtype}{gradient}; allowed: float32 that is trained.")
     first, second = network.state_dict(), again.state_dict()
-    strange = next((name for name, tensor in first.items() if not isinstance(tensor, Tensor)), None)
+    strange = next(
+        (name for name, tensor in first.items() if not isinstance(tensor, Tensor) or tensor.is_complex()), None
+    )
     if strange is not None:
-        raise NotAllowed(f"its state has {type(first[strange]).__name__} as {strange!r}; allowed: tensors.")
+        raise NotAllowed(f"its state has {kind_of(first[strange])} as {strange!r}; allowed: tensors of real numbers.")
     if first.keys() != second.keys() or not all(torch.equal(first[name], second[name]) for name in first):
         raise NotAllowed("`initialise` gave other weights for the same generator: it must draw all from it.")

@@ -104,7 +104,7 @@ def checked_selection(selection: object, pool: NDArray[np.int64], budget: int) -
         raise NotAllowed(f"`select` returned {kind_of(selection)}; allowed: a Selection(samples, scores).")
     due, samples, scores = min(budget, len(pool)), selection.samples, selection.scores
     allowed = f"{due} different samples of the {len(pool)} in pool.samples: min(budget, len(pool))"
-    if not isinstance(samples, np.ndarray) or samples.dtype.kind not in "iu" or samples.ndim != 1:
+    if type(samples) is not np.ndarray or samples.dtype.kind not in "iu" or samples.ndim != 1:
         raise NotAllowed(
             f"`select` returned {kind_of(samples)} as samples; allowed: an array of whole numbers, {allowed}."
         )
@@ -135,14 +135,14 @@ def checked_arrays(found: object, what: str) -> dict[str, NDArray[np.generic]]:
     for name, array in found.items():
         if not isinstance(name, str) or not name:
             raise NotAllowed(f"the {what} has the name {name!r}; {allowed}")
-        if not isinstance(array, np.ndarray) or array.dtype.str[1:] not in STORED:
+        if type(array) is not np.ndarray or array.dtype.str[1:] not in STORED:
             raise NotAllowed(f"the {what} has {kind_of(array)} as {name!r}; {allowed}")
     return {name: np.array(array, dtype=array.dtype.newbyteorder("="), order="C") for name, array in found.items()}
 
 
 def check_scores(scores: object, samples: int) -> None:
     """Raise NotAllowed unless `scores` is an array of numbers with one for each of so many samples."""
-    if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "biuf" or scores.shape != (samples,):
+    if type(scores) is not np.ndarray or scores.dtype.kind not in "biuf" or scores.shape != (samples,):
         raise NotAllowed(f"the scores are {kind_of(scores)}; allowed: an array of numbers of shape ({samples},).")
 
 

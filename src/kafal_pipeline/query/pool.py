@@ -88,11 +88,13 @@ class PoolView:
     watched: Arrays = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Sort the samples."""
+        """Sort the samples, and let nobody reorder them in place: outputs and labels are in their order."""
         order = np.argsort(self.labelled, kind="stable")
         object.__setattr__(self, "samples", np.sort(self.samples))
         object.__setattr__(self, "labelled", self.labelled[order])
         object.__setattr__(self, "labels", self.labels[order])
+        for samples in (self.samples, self.labelled):
+            samples.flags.writeable = False
 
     def __len__(self) -> int:
         """Return the number of unlabelled samples."""
@@ -111,7 +113,7 @@ class PoolView:
         """Return logits and features, float64, in the order of `samples`, or of `labelled`."""
         key = (model, labelled)
         if key not in self._outputs:
-            logits, features = self.forward(model, self.labelled if labelled else self.samples)
+            logits, features = self.forward(model, np.array(self.labelled if labelled else self.samples))
             self._outputs[key] = Outputs(logits.double(), features.double())
         return self._outputs[key]
 
