@@ -24,40 +24,23 @@ COSTS = ("train_seconds", "query_seconds", "evaluate_seconds", "bytes_sent", "sk
 class Comparison:
     """What a comparison found. Shares, accuracies and differences are fractions of 1.
 
-    Attributes
-    ----------
-    alpha
-        Level of the tests; intervals have the confidence ``1 - alpha``.
-    baselines
-        The baseline of each strategy that has one.
-    scores
-        AULC, seeds by strategies; NaN for a failed run.
-    summary
-        One row a strategy, best mean AULC first: `n` finished runs, `failed` ones, `aulc`, `aulc_std`, `aulc_low`,
-        `aulc_high`, `final_accuracy`, `final_accuracy_std`, `mean_rank`.
-    leaders
-        The strategies with the best mean AULC, as `best_first` takes it: several if they are equal.
-    against_baseline, pairs, wins
-        See `against_baselines`, `all_pairs` and `win_matrix`.
-    ranking
-        Mean ranks with Friedman's test.
-    curves, gains, labels
-        See `mean_curves`, `gains` and `labels_table`.
-    queried, class_accuracy
-        Strategies by classes.
-    clients
-        See `client_accuracy`; empty without splits.
-    final_measures
-        One row a strategy: means over the seeds of `FINAL_MEASURES` after the last cycle; NaN where an earlier version
-        of the project made the runs, which did not measure it.
-    costs
-        One row a strategy: of a run, the mean seconds and bytes, and how often a client was left out of a round.
-    absent
-        Strategies none of whose runs finished, and how many runs that is; they are in no table.
-    lost_baseline
-        The baseline's query, if it was to be run and none of its runs finished.
-    unmeasured
-        By baseline none of whose runs finished, the strategies of its update, which nothing measures.
+    - `alpha`: level of the tests; intervals have the confidence ``1 - alpha``.
+    - `baselines`: the baseline of each strategy that has one.
+    - `scores`: AULC, seeds by strategies; NaN for a failed run.
+    - `summary`: one row a strategy, best mean AULC first: `n` finished runs, `failed` ones, `aulc`, `aulc_std`,
+      `aulc_low`, `aulc_high`, `final_accuracy`, `final_accuracy_std`, `mean_rank`.
+    - `leaders`: the strategies with the best mean AULC, as `best_first` takes it: several if they are equal.
+    - `against_baseline`, `pairs`, `wins`: see `against_baselines`, `all_pairs` and `win_matrix`.
+    - `ranking`: mean ranks with Friedman's test.
+    - `curves`, `gains`, `labels`: see `mean_curves`, `gains` and `labels_table`.
+    - `queried`, `class_accuracy`: strategies by classes.
+    - `clients`: see `client_accuracy`; empty without splits.
+    - `final_measures`: one row a strategy: means over the seeds of `FINAL_MEASURES` after the last cycle; NaN where an
+      earlier version of the project made the runs, which did not measure it.
+    - `costs`: one row a strategy: of a run, the mean seconds and bytes, and how often a client was left out of a round.
+    - `absent`: strategies none of whose runs finished, and how many runs that is; they are in no table.
+    - `lost_baseline`: the baseline's query, if it was to be run and none of its runs finished.
+    - `unmeasured`: by baseline none of whose runs finished, the strategies of its update, which nothing measures.
     """
 
     alpha: float
@@ -92,22 +75,10 @@ def compare(
 ) -> Comparison:
     """Compute everything that the report of a comparison shows.
 
-    Parameters
-    ----------
-    tables
-        The runs.
-    baseline
-        Label of the query that the others are measured by, each under its own update. If no run has it, nothing is
-        measured by a baseline.
-    alpha
-        Level of the tests, in (0, 1).
-    targets
-        Accuracies, as fractions, whose price in labels is asked for.
-
-    Raises
-    ------
-    UserError
-        If `alpha` or a target is not a fraction, or `baseline` is a query that nothing is called.
+    `baseline`: label of the query that the others are measured by, each under its own update. If no run has it, nothing
+    is measured by a baseline. `alpha`: level of the tests, in (0, 1). `targets`: accuracies, as fractions, whose price
+    in labels is asked for. Raises `UserError` if `alpha` or a target is not a fraction, or `baseline` is a query that
+    nothing is called.
     """
     _check(tables, baseline, alpha, targets)
     cycles, confidence = tables.cycles, 1 - alpha
@@ -149,10 +120,7 @@ def best_first(scores: pd.DataFrame) -> list[str]:
     A strategy with less than half of the seeds that another has would leave too few, and comes last; so do all but the
     most complete ones where they share none. Names decide between means that are equal to `DECIMALS` decimals.
 
-    Parameters
-    ----------
-    scores
-        Seeds by strategies, larger is better, NaN for a failed run.
+    `scores`: seeds by strategies, larger is better, NaN for a failed run.
     """
     means, enough = _means(scores)
     return sorted(map(str, scores.columns), key=lambda name: (name not in enough, -means[name], name))

@@ -1,8 +1,6 @@
 """Mean ranks over the seeds, Friedman's test of all strategies at once, and Nemenyi's critical difference.
 
-References
-----------
-J. Demsar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006), 1-30.
+Source: J. Demsar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006), 1-30.
 """
 
 from __future__ import annotations
@@ -25,16 +23,11 @@ if TYPE_CHECKING:
 class Ranking:
     """Where the strategies stand on average; rank 1 is the best.
 
-    Attributes
-    ----------
-    mean_ranks
-        By strategy, best first; equal scores share the mean of their ranks.
-    n
-        Seeds that count: those that every strategy finished.
-    statistic, p
-        Friedman's chi-squared, corrected for ties, and its p-value; NaN below 3 strategies or 2 seeds.
-    critical_difference
-        Nemenyi's: two strategies whose mean ranks differ by less are not told apart. NaN without a seed.
+    - `mean_ranks`: by strategy, best first; equal scores share the mean of their ranks.
+    - `n`: seeds that count: those that every strategy finished.
+    - `statistic`, `p`: Friedman's chi-squared, corrected for ties, and its p-value; NaN below 3 strategies or 2 seeds.
+    - `critical_difference`: Nemenyi's: two strategies whose mean ranks differ by less are not told apart. NaN without a
+      seed.
     """
 
     mean_ranks: dict[str, float]
@@ -62,12 +55,7 @@ class Ranking:
 def rank(scores: pd.DataFrame, alpha: float = 0.05) -> Ranking:
     """Rank the strategies on every seed that all of them finished.
 
-    Parameters
-    ----------
-    scores
-        Seeds by strategies, larger is better, NaN for a failed run.
-    alpha
-        Level of the critical difference.
+    `scores`: seeds by strategies, larger is better, NaN for a failed run. `alpha`: level of the critical difference.
     """
     from scipy import stats
 
@@ -93,8 +81,6 @@ def rank(scores: pd.DataFrame, alpha: float = 0.05) -> Ranking:
 def critical_difference(strategies: int, seeds: int, alpha: float = 0.05) -> float:
     """Return Nemenyi's critical difference ``q sqrt(k (k + 1) / (6 N))`` of k strategies on N seeds.
 
-    Examples
-    --------
     >>> round(critical_difference(4, 14), 2)
     1.25
     """

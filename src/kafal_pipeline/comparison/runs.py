@@ -24,25 +24,17 @@ RUN_COLUMNS = ("strategy", "query", "update", "seed", "status", "reason")
 class RunTables:
     """Everything that a comparison is made of.
 
-    Attributes
-    ----------
-    runs
-        One row a run: `strategy`, `query`, `update`, `seed`, `status` (`FINISHED` or `FAILED`) and the `reason` of a
-        failure. The other tables hold finished runs only.
-    cycles
-        One row a run and cycle: `strategy`, `seed` and the columns of `learning_curve` but those of the classes.
-    classes
-        One row a run, cycle and class: `strategy`, `seed`, `cycle`, `class` (an index), test `accuracy` of that class
-        (NaN where the test set has none of it) and how many labels the cycle `queried`; cycle 0 is the initial pool.
-    clients
-        One row a seed, client and class: `seed`, `client`, `class`, `count` of training samples; empty if the splits
-        were not given.
-    class_names
-        The classes' names.
-    configuration
-        The configuration that all runs share, flattened; `strategies` has the rest.
-    strategies
-        By strategy, `query` and `update` as configured.
+    - `runs`: one row a run: `strategy`, `query`, `update`, `seed`, `status` (`FINISHED` or `FAILED`) and the `reason`
+      of a failure. The other tables hold finished runs only.
+    - `cycles`: one row a run and cycle: `strategy`, `seed` and the columns of `learning_curve` but those of the
+      classes.
+    - `classes`: one row a run, cycle and class: `strategy`, `seed`, `cycle`, `class` (an index), test `accuracy` of
+      that class (NaN where the test set has none of it) and how many labels the cycle `queried`; cycle 0 is the initial
+      pool.
+    - `clients`: one row a seed, client and class: `seed`, `client`, `class`, `count` of training samples; empty if the
+      splits were not given.
+    - `configuration`: the configuration that all runs share, flattened; `strategies` has the rest.
+    - `strategies`: by strategy, `query` and `update` as configured.
     """
 
     runs: pd.DataFrame
@@ -78,23 +70,15 @@ def load_runs(
 ) -> RunTables:
     """Read the runs in `folders`; one that is missing or not finished is listed as failed.
 
-    Parameters
-    ----------
-    folders
-        Of the runs, ``data/07_model_output/<data set>/<query>-<update>/seed_<n>``.
-    splits
-        The table of each seed's split, ``data/03_primary/<data set>/seed_<n>/split_table.csv``. Without them the
-        comparison has no accuracies of the clients.
-    failures
-        What is known of runs that failed. Such a folder is not read: it may hold cycles of an earlier run.
-    keys
-        The `query` and `update` of runs, for those that cannot be read; without them the folder's name is taken apart.
+    - `folders`: of the runs, ``data/07_model_output/<data set>/<query>-<update>/seed_<n>``.
+    - `splits`: the table of each seed's split, ``data/03_primary/<data set>/seed_<n>/split_table.csv``. Without them
+      the comparison has no accuracies of the clients.
+    - `failures`: what is known of runs that failed. Such a folder is not read: it may hold cycles of an earlier run.
+    - `keys`: the `query` and `update` of runs, for those that cannot be read; without them the folder's name is taken
+      apart.
 
-    Raises
-    ------
-    UserError
-        If no run is finished, or if the runs cannot be compared: configurations that differ in more than query,
-        update and seed, two runs of one strategy and seed, other classes, other initial pools for one seed.
+    Raises `UserError` if no run is finished, or if the runs cannot be compared: configurations that differ in more than
+    query, update and seed, two runs of one strategy and seed, other classes, other initial pools for one seed.
     """
     import pandas as pd
 

@@ -9,8 +9,6 @@ from typing import Any
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested mappings as one; an empty mapping is a value.
 
-    Examples
-    --------
     >>> flat({"training": {"lr": 0.1, "options": {}}, "seed": 1})
     {'training.lr': 0.1, 'training.options': {}, 'seed': 1}
     """

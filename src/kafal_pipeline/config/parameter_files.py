@@ -52,8 +52,6 @@ def merged(config_loader: Any) -> Mapping[str, Any]:
 def misread(text: str) -> str | None:
     """Return what is wrong with a number of a YAML text that is not decimal; None if all are.
 
-    Examples
-    --------
     >>> misread("[10, 010]")
     'found 010; write a number in decimal digits without leading zeros, or a text in quotes.'
     >>> misread("[0, 1_000, 1e3, 0.05, '010', 0-9]")

@@ -86,15 +86,9 @@ class ConfigError(UserError):
 def resolve(parameters: Mapping[str, Any]) -> Config:
     """Check the parameters of a run and fill in the preset's values.
 
-    Parameters
-    ----------
-    parameters
-        The merged parameters as Kedro loads them, or those of an already resolved `Config` (``model_dump()``).
-
-    Raises
-    ------
-    ConfigError
-        With every problem found: unknown keys, wrong types, values out of bounds, contradictions.
+    `parameters`: the merged parameters as Kedro loads them, or those of an already resolved `Config`
+    (``model_dump()``). Raises `ConfigError` with every problem found: unknown keys, wrong types, values out of bounds,
+    contradictions.
     """
     values = {
         key: value

@@ -169,8 +169,6 @@ class ModelConfig(Section):
     weights that the first cycle begins with, and every one if they begin afresh; the query models `local_only` and
     `distilled` begin with them too.
 
-    Examples
-    --------
     >>> ModelConfig.model_validate({"name": "cnn4", "width": 32}).options
     {'width': 32}
     """

@@ -31,8 +31,6 @@ class Strategy(BaseModel):
     Written `query: ksas`, or `query: {name: ksas, prior_smoothing: 1}` with the options beside the name; `label` is the
     name its results carry, so that two settings of one method never overwrite each other.
 
-    Examples
-    --------
     >>> Strategy.model_validate("ksas").label
     'ksas'
     >>> Strategy.model_validate({"name": "ksas", "prior_smoothing": 1}).label

@@ -32,15 +32,9 @@ class Pixels(Protocol):
 def fitted(image: PillowImage, size: tuple[int, int], resize: str) -> PillowImage:
     """Return an image of ``(width, height)`` pixels, by Pillow's bilinear filter, which averages when it shrinks.
 
-    Parameters
-    ----------
-    image
-        The image; one that has the size already is returned as it is.
-    size
-        Width and height.
-    resize
-        ``squash`` changes the proportions; ``crop`` keeps them and cuts off what is too much, the same on both sides;
-        ``pad`` keeps them and puts black around.
+    `image`: the image; one that has the size already is returned as it is. `size`: width and height. `resize`:
+    ``squash`` changes the proportions; ``crop`` keeps them and cuts off what is too much, the same on both sides;
+    ``pad`` keeps them and puts black around.
     """
     from PIL import Image, ImageOps  # only needed where images are resized
 

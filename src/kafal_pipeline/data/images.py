@@ -13,30 +13,17 @@ from numpy.typing import NDArray
 class ImageData:
     """Training and test images with their labels.
 
-    Attributes
-    ----------
-    name
-        The data set's name, such as ``cifar10``.
-    train_images, test_images
-        Pixels, uint8, ``(N, H, W, C)``; grey images have ``C = 1``.
-    train_labels, test_labels
-        Class indices ``0 .. len(classes) - 1``, int64, ``(N,)``.
-    classes
-        The classes' names.
-    mean, std
-        Per channel, of the training pixels scaled to [0, 1], float64, ``(C,)``.
-    train_clients
-        The client that holds each training image, ``0 .. len(client_names) - 1``, int64, ``(N,)``, where the data
-        itself says so, else None. With the method ``natural`` these are the federation's clients.
-    test_clients
-        The same of each test image, where the data says so, else None.
-    client_names
-        What the data calls the clients of `train_clients`, in their order; None where `train_clients` is.
-    train_files
-        The file of each training image, relative to the dataset folder, ``(N,)`` strings; None where the images are no
-        files of their own.
-    folder
-        The store the arrays are mapped from, None for arrays in memory.
+    - `name`: the data set's name, such as ``cifar10``.
+    - `train_images`, `test_images`: pixels, uint8, ``(N, H, W, C)``; grey images have ``C = 1``.
+    - `train_labels`, `test_labels`: class indices ``0 .. len(classes) - 1``, int64, ``(N,)``.
+    - `mean`, `std`: per channel, of the training pixels scaled to [0, 1], float64, ``(C,)``.
+    - `train_clients`: the client that holds each training image, ``0 .. len(client_names) - 1``, int64, ``(N,)``, where
+      the data itself says so, else None. With the method ``natural`` these are the federation's clients.
+    - `test_clients`: the same of each test image, where the data says so, else None.
+    - `client_names`: what the data calls the clients of `train_clients`, in their order; None where `train_clients` is.
+    - `train_files`: the file of each training image, relative to the dataset folder, ``(N,)`` strings; None where the
+      images are no files of their own.
+    - `folder`: the store the arrays are mapped from, None for arrays in memory.
     """
 
     name: str

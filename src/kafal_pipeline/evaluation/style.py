@@ -45,8 +45,6 @@ LONGEST_NAME = 24
 def short(name: str) -> str:
     """Cut a name that would take too much of a figure.
 
-    Examples
-    --------
     >>> short("truck"), short("intraepithelial carcinoma and Bowen's disease")
     ('truck', 'intraepithelial carcino…')
     """

@@ -13,19 +13,8 @@ from kafal_pipeline.common.errors import NotAllowed, kind_of
 def check_network(make: Callable[[torch.Generator], nn.Module], images: Tensor, num_classes: int) -> nn.Module:
     """Return a network that `make` has made if it is a `kafal_pipeline.models.network.Network`.
 
-    Parameters
-    ----------
-    make
-        Makes the network, its weights drawn from a generator.
-    images
-        A few, normalised, float32 ``(n, C, H, W)``.
-    num_classes
-        Number of its outputs.
-
-    Raises
-    ------
-    NotAllowed
-        With what is not as documented.
+    `make`: makes the network, its weights drawn from a generator. `images`: a few, normalised, float32
+    ``(n, C, H, W)``. `num_classes`: number of its outputs. Raises `NotAllowed` with what is not as documented.
     """
     network, again = (make(torch.Generator().manual_seed(0)).eval() for _ in range(2))
     _check_tensors(network, again)

@@ -17,19 +17,10 @@ class CNN4(nn.Module):
     The head depends on the image size: 256 features at 32x32 pixels, 64 at 28x28, as published. In images so small that
     a later batch norm would see a single pixel (under 16), the pooling before it is left out.
 
-    Parameters
-    ----------
-    in_channels, num_classes
-        Shape of the first and last layer.
-    image_size
-        Height and width of the images.
-    width
-        Channels of every layer.
+    `image_size`: height and width of the images. `width`: channels of every layer.
 
-    References
-    ----------
-    Kim et al., "Re-thinking Federated Active Learning based on Inter-class Diversity", CVPR 2023 (LoGo; its public
-    code's ``cnn4conv``), which IFAL (IJCAI 2025) and FairFAL (CVPR 2026) took over.
+    Source: Kim et al., "Re-thinking Federated Active Learning based on Inter-class Diversity", CVPR 2023 (LoGo; its
+    public code's ``cnn4conv``), which IFAL (IJCAI 2025) and FairFAL (CVPR 2026) took over.
     """
 
     def __init__(

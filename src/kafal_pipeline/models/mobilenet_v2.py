@@ -19,19 +19,11 @@ class MobileNetV2(nn.Module):
 
     Dropout is left out because it draws from torch's global generator, so that results would depend on what ran before.
 
-    Parameters
-    ----------
-    in_channels, num_classes
-        Shape of the first and last layer.
-    image_size
-        Height and width of the images: where these are tiny, later blocks keep their resolution.
-    stem
-        ``small``: the first convolution and the first strided block keep the resolution, as is usual for CIFAR;
-        ``large``: as published, for images of 64 pixels and more and for weights trained on ImageNet.
+    `image_size`: height and width of the images: where these are tiny, later blocks keep their resolution. `stem`:
+    ``small``: the first convolution and the first strided block keep the resolution, as is usual for CIFAR; ``large``:
+    as published, for images of 64 pixels and more and for weights trained on ImageNet.
 
-    References
-    ----------
-    Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.
+    Source: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.
     """
 
     def __init__(

@@ -21,10 +21,7 @@ def load_pretrained(network: nn.Module, path: Path) -> None:
     The file must hold every floating-point tensor of the network under its name, with its shape, and no other. The head
     (``head.weight``, ``head.bias``) may be missing or have other shapes: then the drawn one stays.
 
-    Raises
-    ------
-    UserError
-        If the file is missing, is no safetensors file, or holds other tensors than these or NaN.
+    Raises `UserError` if the file is missing, is no safetensors file, or holds other tensors than these or NaN.
     """
     from safetensors import SafetensorError  # only where weights are loaded
     from safetensors.torch import load_file

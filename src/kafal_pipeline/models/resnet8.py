@@ -38,9 +38,8 @@ class ResNet8(nn.Module):
 
     Works for every image size and number of channels; 77,946 parameters for 3 channels and 10 classes.
 
-    References
-    ----------
-    Cao et al., "Knowledge-Aware Federated Active Learning with Non-IID Data", ICCV 2023 (its public code's network).
+    Source: Cao et al., "Knowledge-Aware Federated Active Learning with Non-IID Data", ICCV 2023 (its public code's
+    network).
     """
 
     def __init__(self, in_channels: int, num_classes: int) -> None:

@@ -36,16 +36,9 @@ class ALFAMix:
     not by trying every anchor in turn; the published learned mixing weights are left out. The score is :math:`1 / (1 +
     \epsilon^*)`.
 
-    Parameters
-    ----------
-    model
-        The model that predicts and whose features are taken.
-    step
-        Of the mixing weight.
+    `model`: the model that predicts and whose features are taken. `step`: of the mixing weight.
 
-    References
-    ----------
-    Parvaneh et al., "Active Learning by Feature Mixing", CVPR 2022.
+    Source: Parvaneh et al., "Active Learning by Feature Mixing", CVPR 2022.
     """
 
     model: QueryModel = "global"

@@ -22,14 +22,10 @@ class CHASe(ScoreQuery):
     The subset is drawn afresh every cycle; the published freezing and awakening of samples between queries is not
     needed for that. Its alignment loss is an update's business.
 
-    Parameters
-    ----------
-    watched_samples
-        Size of the subset, or all there are.
+    `watched_samples`: size of the subset, or all there are.
 
-    References
-    ----------
-    Zhang et al., "CHASe: Client Heterogeneity-Aware Data Selection for Effective Federated Active Learning", TKDE 2025.
+    Source: Zhang et al., "CHASe: Client Heterogeneity-Aware Data Selection for Effective Federated Active Learning",
+    TKDE 2025.
     """
 
     watched_samples: Annotated[int, Field(ge=1)] = 500

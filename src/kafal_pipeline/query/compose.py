@@ -33,12 +33,7 @@ def compose(
 ) -> Selection:
     """Choose in each group, among its ``candidates x quota`` largest scores, by diversity.
 
-    Parameters
-    ----------
-    scores
-        Of the pool, ``(n,)``.
-    candidates
-        At least 1; 1 leaves nothing to the diversity step.
+    `scores`: of the pool, ``(n,)``. `candidates`: at least 1; 1 leaves nothing to the diversity step.
     """
     check_scores(scores, len(pool))
     groups = quota.groups(pool, min(budget, len(pool)))
@@ -60,22 +55,14 @@ class Compose:
     score stand beside, as in ``{score: ksas, prior_smoothing: 1}``, or below it, as in ``{score: {name: ksas,
     prior_smoothing: 1}}``.
 
-    Parameters
-    ----------
-    score
-        Name of a registered query that is a score, or the dotted path of a `ScoreQuery` of your own.
-    quota
-        ``none``; ``global_prototypes``: the same number of each class of nearest global prototypes;
-        ``towards_global_mix``: so that the client's labels come nearer to the proportions of all clients' labels.
-    diversity
-        ``none``; ``k_means``: nearest to the centres; ``k_centre``: greedy, seeded with the client's labelled samples
-        (of the same class, under a quota); ``k_means_pp``: D^2 sampling.
-    space, space_model
-        What diversity measures distances of, and the model that says where samples lie.
-    candidates
-        The diversity step chooses among the best ``candidates x quota`` of each group.
-    weighted
-        Whether scores weigh samples in ``k_means``; negative ones weigh nothing.
+    - `score`: name of a registered query that is a score, or the dotted path of a `ScoreQuery` of your own.
+    - `quota`: ``none``; ``global_prototypes``: the same number of each class of nearest global prototypes;
+      ``towards_global_mix``: so that the client's labels come nearer to the proportions of all clients' labels.
+    - `diversity`: ``none``; ``k_means``: nearest to the centres; ``k_centre``: greedy, seeded with the client's
+      labelled samples (of the same class, under a quota); ``k_means_pp``: D^2 sampling.
+    - `space`, `space_model`: what diversity measures distances of, and the model that says where samples lie.
+    - `candidates`: the diversity step chooses among the best ``candidates x quota`` of each group.
+    - `weighted`: whether scores weigh samples in ``k_means``; negative ones weigh nothing.
     """
 
     score: str | dict[str, JsonValue] = "entropy"

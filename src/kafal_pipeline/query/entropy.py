@@ -13,9 +13,7 @@ from kafal_pipeline.query.parts.uncertainty import Uncertainty
 class Entropy(Uncertainty):
     """Largest entropy ``-sum_y p_y log p_y`` of the softmax, in nats.
 
-    References
-    ----------
-    Settles, "Active Learning Literature Survey", 2009, section 3.1.
+    Source: Settles, "Active Learning Literature Survey", 2009, section 3.1.
     """
 
     @staticmethod

@@ -13,9 +13,7 @@ from kafal_pipeline.query.parts.uncertainty import Uncertainty
 class LeastConfidence(Uncertainty):
     """Smallest probability ``p_1`` of the predicted class; the score is ``1 - p_1``.
 
-    References
-    ----------
-    Lewis and Gale, "A Sequential Algorithm for Training Text Classifiers", SIGIR 1994.
+    Source: Lewis and Gale, "A Sequential Algorithm for Training Text Classifiers", SIGIR 1994.
     """
 
     @staticmethod

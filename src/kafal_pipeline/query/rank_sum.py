@@ -21,10 +21,7 @@ class RankSum(ScoreQuery):
 
     Ranks make two quantities of different scales count alike.
 
-    Parameters
-    ----------
-    prior_smoothing
-        Added to every label count in KSAS, so that classes without labels count too.
+    `prior_smoothing`: added to every label count in KSAS, so that classes without labels count too.
     """
 
     prior_smoothing: Annotated[float, Field(ge=0, le=1e6)] = 1.0

@@ -32,21 +32,11 @@ class TypiClust:
     cluster's unlabelled ones: the same first choice, and no quadratic work again for each choice. The score is the
     typicality.
 
-    Parameters
-    ----------
-    model
-        The model whose features are taken.
-    neighbours
-        Nearest samples that typicality looks at.
-    clusters
-        Largest number of clusters.
-    smallest
-        Samples a cluster must have.
+    `model`: the model whose features are taken. `neighbours`: nearest samples that typicality looks at. `clusters`:
+    largest number of clusters. `smallest`: samples a cluster must have.
 
-    References
-    ----------
-    Hacohen, Dekel and Weinshall, "Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets", ICML
-    2022.
+    Source: Hacohen, Dekel and Weinshall, "Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets",
+    ICML 2022.
     """
 
     model: QueryModel = "global"

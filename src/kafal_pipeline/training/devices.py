@@ -13,10 +13,7 @@ from kafal_pipeline.common.errors import UserError
 def choose_device(name: str) -> torch.device:
     """Return the device of that name; ``auto`` is a CUDA device if there is one, else the CPU.
 
-    Raises
-    ------
-    UserError
-        If the device is not there.
+    Raises `UserError` if the device is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -16,12 +16,7 @@ class Draws:
     With one for all, an update that draws a number more than another would also shuffle and augment otherwise, and
     their difference would be partly luck.
 
-    Attributes
-    ----------
-    labelled, unlabelled
-        Shuffles and augmentation of these images.
-    update
-        What the update draws in its loss.
+    `labelled`, `unlabelled`: shuffles and augmentation of these images. `update`: what the update draws in its loss.
     """
 
     labelled: torch.Generator

@@ -34,18 +34,12 @@ class ClientSamples:
 class Networks:
     """The networks of a client's round, and what their steps read and write.
 
-    Attributes
-    ----------
-    student
-        Holds the global model of this round; trained in place.
-    teacher
-        The same model, frozen; None if the update uses none in this round.
-    previous
-        The client's own model after its last round, frozen; None if the update uses none, or at its first.
-    workspace
-        Of the student; None makes one for this round.
-    recordings
-        Where steps are recorded and replayed, for these networks and this workspace; None does each as it is.
+    - `student`: holds the global model of this round; trained in place.
+    - `teacher`: the same model, frozen; None if the update uses none in this round.
+    - `previous`: the client's own model after its last round, frozen; None if the update uses none, or at its first.
+    - `workspace`: of the student; None makes one for this round.
+    - `recordings`: where steps are recorded and replayed, for these networks and this workspace; None does each as it
+      is.
     """
 
     student: nn.Module
@@ -73,8 +67,6 @@ class LocalResult:
 def learning_rate(training: TrainingConfig, epoch: int) -> float:
     """Return the rate of a client's `epoch`-th local epoch within the cycle, counted from 1.
 
-    Examples
-    --------
     >>> from kafal_pipeline.config import TrainingConfig
     >>> training = TrainingConfig(lr=0.1, lr_drop_epoch=260)
     >>> learning_rate(training, 259), round(learning_rate(training, 260), 6)
@@ -115,29 +107,17 @@ def local_steps(
 
     On a GPU a step is only started, so that one thread can keep several clients going.
 
-    Parameters
-    ----------
-    networks
-        What is trained, and by whom it is taught.
-    update
-        Gives the loss of a step.
-    round_
-        Round within the cycle, from 0.
-    epochs_done
-        Local epochs that this client has trained in this cycle: the learning rate goes by them.
-    momentum
-        This client's momentum buffers from its last round in this cycle; None at its first, empty without momentum.
-    draws
-        The only sources of randomness.
-    correction
-        What the update adds to every gradient.
-    steps_done
-        Steps behind `momentum`: how often a gradient was added to it.
-    after_epoch
-        Called with the number of every local epoch that ends; must leave the student in training mode.
+    - `networks`: what is trained, and by whom it is taught.
+    - `update`: gives the loss of a step.
+    - `round_`: round within the cycle, from 0.
+    - `epochs_done`: local epochs that this client has trained in this cycle: the learning rate goes by them.
+    - `momentum`: this client's momentum buffers from its last round in this cycle; None at its first, empty without
+      momentum.
+    - `draws`: the only sources of randomness.
+    - `correction`: what the update adds to every gradient.
+    - `steps_done`: steps behind `momentum`: how often a gradient was added to it.
+    - `after_epoch`: called with the number of every local epoch that ends; must leave the student in training mode.
 
-    Notes
-    -----
     Unlabelled batches are drawn afresh from a new shuffle every local epoch, one per labelled batch.
     """
     student = networks.student

@@ -47,12 +47,8 @@ class Recordings:
     The first call of a kind is done as it is: libraries choose algorithms and make workspaces then, which cannot be
     recorded. All tensors that the function uses besides its inputs must stay where they are in memory.
 
-    Parameters
-    ----------
-    recorder
-        Does the recording.
-    most
-        Recordings kept; the one used longest ago gives way, since each holds memory of its own.
+    `recorder`: does the recording. `most`: recordings kept; the one used longest ago gives way, since each holds memory
+    of its own.
     """
 
     def __init__(self, recorder: Recorder, most: int = 32) -> None:
@@ -87,12 +83,8 @@ class Recordings:
 def cuda_recorder(draws: Draws, stream: torch.cuda.Stream) -> Recorder:
     """Return a recorder of CUDA graphs.
 
-    Parameters
-    ----------
-    draws
-        What recorded functions draw from; replays go on from the states that these then have.
-    stream
-        Where recorded functions run, one after another, so that they can share their memory.
+    `draws`: what recorded functions draw from; replays go on from the states that these then have. `stream`: where
+    recorded functions run, one after another, so that they can share their memory.
     """
     pool = torch.cuda.graph_pool_handle()
 

@@ -26,9 +26,8 @@ class Scaffold(FedAvg):
 
     A client sends its model and the change of its control, and is sent the model and c: nearly twice FedAvg's bytes.
 
-    References
-    ----------
-    Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020, algorithm 1.
+    Source: Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020, algorithm
+    1.
     """
 
     def correction(self, client: State, server: State) -> Correction | None:

@@ -34,18 +34,8 @@ def render(
 ) -> str:
     """Return the page.
 
-    Parameters
-    ----------
-    tables, comparison
-        What is reported.
-    title
-        What was compared.
-    figures
-        By name, elements of `inline_svg`.
-    looks
-        Of the strategies.
-    versions
-        Name and version of what the runs were made with.
+    `tables`, `comparison`: what is reported. `figures`: by name, elements of `inline_svg`. `versions`: name and version
+    of what the runs were made with.
     """
     import jinja2
 
@@ -128,8 +118,6 @@ def _shown_classes(accuracy: pd.DataFrame) -> list[int]:
 def _seconds(value: float) -> str:
     """Return a duration as people say it.
 
-    Examples
-    --------
     >>> _seconds(0.42), _seconds(75), _seconds(7300)
     ('0.42 s', '75 s', '2.0 h')
     """
@@ -143,8 +131,6 @@ def _seconds(value: float) -> str:
 def _bytes(value: float) -> str:
     """Return an amount of data in units of 1000.
 
-    Examples
-    --------
     >>> _bytes(161816864), _bytes(12)
     ('161.8 MB', '12.0 B')
     """

@@ -30,16 +30,8 @@ def svg_text(figure: Figure) -> str:
 def inline_svg(text: str, *, name: str, description: str, variables: Mapping[str, tuple[str, str]]) -> str:
     """Return an SVG file as an element of an HTML page.
 
-    Parameters
-    ----------
-    text
-        The file of `svg_text`.
-    name
-        Of the figure, unique on the page: ids begin with it.
-    description
-        Read out instead of the picture.
-    variables
-        By colour (``#rrggbb``), the CSS variable that takes its place, and something else.
+    `name`: of the figure, unique on the page: ids begin with it. `description`: read out instead of the picture.
+    `variables`: by colour (``#rrggbb``), the CSS variable that takes its place, and something else.
     """
     root = ElementTree.fromstring(text)  # nosec B314
     for parent in list(root.iter()):

@@ -25,17 +25,12 @@ MOST_NAMES = 3
 class Verdict:
     """The strategy that leads by mean AULC, and how sure it is that it leads.
 
-    Attributes
-    ----------
-    winner
-        The leader; None if several share the best mean.
-    measured_by
-        What its lead is measured by: its baseline, or else the runner-up. Itself if it is alone, None without a leader.
-    strength
-        Whether the lead over `measured_by` is shown to be more than luck; "behind" if the reverse is, which a few seeds
-        far above the others can outweigh in the mean.
-    title, badge, sentences
-        The same for people.
+    - `winner`: the leader; None if several share the best mean.
+    - `measured_by`: what its lead is measured by: its baseline, or else the runner-up. Itself if it is alone, None
+      without a leader.
+    - `strength`: whether the lead over `measured_by` is shown to be more than luck; "behind" if the reverse is, which a
+      few seeds far above the others can outweigh in the mean.
+    - `title`, `badge`, `sentences`: the same for people.
     """
 
     winner: str | None
@@ -211,8 +206,6 @@ def _p(row: Any, family: pd.DataFrame) -> str:
 def percent(fraction: float, digits: int = 1) -> str:
     r"""Return a fraction in per cent, or a dash for NaN.
 
-    Examples
-    --------
     >>> percent(0.8634), percent(float("nan"))
     ('86.3\xa0%', '–')
     """
@@ -222,8 +215,6 @@ def percent(fraction: float, digits: int = 1) -> str:
 def points(fraction: float) -> str:
     """Return a difference of fractions in points with its sign, or a dash for NaN.
 
-    Examples
-    --------
     >>> points(0.021), points(-0.021), points(-0.0001)
     ('+2.1', '−2.1', '0.0')
     """
@@ -236,8 +227,6 @@ def points(fraction: float) -> str:
 def p_value(p: float, *, equals: bool = False) -> str:
     r"""Return a p-value to two or three decimals, with ``p =`` before it if `equals`; a dash for NaN.
 
-    Examples
-    --------
     >>> p_value(0.00012), p_value(0.0625), p_value(0.3, equals=True)
     ('<0.001', '0.062', 'p\xa0=\xa00.30')
     """

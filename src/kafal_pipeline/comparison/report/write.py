@@ -55,31 +55,15 @@ def write_report(
 ) -> list[Path]:
     """Compare the runs and write the report.
 
-    Parameters
-    ----------
-    tables
-        The runs, from `load_runs`.
-    folder
-        Where to: ``report.html``, ``comparison.json`` with the scalars, ``metrics`` with a few for each strategy,
-        figures as PNG and SVG, tables as CSV. Files of an earlier report are replaced, figures and strategies that this
-        one does not have are removed, others stay. Another report that is being written there is waited for.
-    title
-        What was compared (default: the data set's name).
-    baseline, alpha, targets
-        See `compare`.
-    versions
-        What the runs were made with, by name (default: the packages as installed now, which says nothing about runs
-        made earlier).
+    - `folder`: where to: ``report.html``, ``comparison.json`` with the scalars, ``metrics`` with a few for each
+      strategy, figures as PNG and SVG, tables as CSV. Files of an earlier report are replaced, figures and strategies
+      that this one does not have are removed, others stay. Another report that is being written there is waited for.
+    - `title`: what was compared (default: the data set's name).
+    - `baseline`, `alpha`, `targets`: see `compare`.
+    - `versions`: what the runs were made with, by name (default: the packages as installed now, which says nothing
+      about runs made earlier).
 
-    Returns
-    -------
-    list of Path
-        The files written, the page first.
-
-    Raises
-    ------
-    UserError
-        See `compare`.
+    Returns the files written, the page first. Raises `UserError` as `compare` does.
     """
     comparison = compare(tables, baseline=baseline, alpha=alpha, targets=targets)
     appearance = looks(comparison)

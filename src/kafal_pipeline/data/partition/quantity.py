@@ -40,10 +40,7 @@ def draw_until_large_enough(
 ) -> NDArray[np.int64]:
     """Repeat `draw`, which returns counts whose last axis is the clients, until all have ``min_size`` samples.
 
-    Raises
-    ------
-    UserError
-        If no draw of `MAX_DRAWS` is good enough.
+    Raises `UserError` if no draw of `MAX_DRAWS` is good enough.
     """
     best = 0
     for _ in range(MAX_DRAWS):

@@ -36,10 +36,7 @@ def download(
     It is downloaded, checked and unpacked in a folder beside its place and moved there at the end, so that a broken
     download leaves nothing behind that could be taken for the data.
 
-    Raises
-    ------
-    UserError
-        If the download fails or stalls.
+    Raises `UserError` if the download fails or stalls.
     """
     raw.mkdir(parents=True, exist_ok=True)
     logger.info("Downloading %s to %s", name, raw)

@@ -61,11 +61,8 @@ class ImageFiles:
 def common_shape(paths: Sequence[Path], image_size: int | None) -> tuple[int, int, int]:
     """Return the ``(H, W, C)`` of the files, from their headers: one channel if all are grey, else three.
 
-    Raises
-    ------
-    UserError
-        If the sizes differ and `image_size` is None, or a file is no image, one of more than 8 bits a channel, one with
-        a side of more than `MAX_SIDE` pixels or an animation.
+    Raises `UserError` if the sizes differ and `image_size` is None, or a file is no image, one of more than 8 bits a
+    channel, one with a side of more than `MAX_SIDE` pixels or an animation.
     """
     grey = True
     sizes: dict[tuple[int, int], Path] = {}

@@ -47,12 +47,7 @@ def as_written(folder: Path, arrays: Mapping[str, Mapping[str, Any]]) -> list[st
 
     As for sources, a note beside the store remembers sizes and times of files whose digests have been compared.
 
-    Parameters
-    ----------
-    folder
-        The store.
-    arrays
-        What its description says of each array: ``sha256`` of ``<name>.npy``.
+    `arrays`: what its description says of each array: ``sha256`` of ``<name>.npy``.
     """
     note = folder.with_name(f".{folder.name}.stored.json")
     files = {f"{name}.npy": array["sha256"] for name, array in sorted(arrays.items())}

@@ -27,22 +27,12 @@ logger = logging.getLogger(__name__)
 def open_store(config: DatasetConfig, raw: Path, folder: Path, base: Path = Path()) -> ImageData:
     """Return a data set mapped from its store, which is made first where it is not there or out of date.
 
-    Parameters
-    ----------
-    config
-        The section ``dataset``.
-    raw
-        The folder of downloaded and hand-made files, ``data/01_raw``.
-    folder
-        The store. It is replaced as a whole when the source's files or the parameters have changed, or when it is
-        damaged; when the source is gone, a store made with the same parameters is used as it is.
-    base
-        What a relative ``dataset.path`` starts from: the project's folder.
+    - `raw`: the folder of downloaded and hand-made files, ``data/01_raw``.
+    - `folder`: the store. It is replaced as a whole when the source's files or the parameters have changed, or when it
+      is damaged; when the source is gone, a store made with the same parameters is used as it is.
+    - `base`: what a relative ``dataset.path`` starts from: the project's folder.
 
-    Raises
-    ------
-    UserError
-        If the data set cannot be found or read, or its content is not allowed.
+    Raises `UserError` if the data set cannot be found or read, or its content is not allowed.
     """
     source = find_source(config, raw, base)
     note = folder.with_name(f".{folder.name}.source.json")
@@ -75,18 +65,9 @@ def read_store(folder: Path, *, trusted: bool = False) -> ImageData:
     The arrays are mapped copy-on-write: processes share their pages, torch takes them without a copy, and writing to
     them changes neither the file nor what other processes see.
 
-    Parameters
-    ----------
-    folder
-        The store.
-    trusted
-        Leave out to compare files with their SHA-256s where their sizes or times are not those of the last reading,
-        since another process has just done so.
-
-    Raises
-    ------
-    UserError
-        If the folder is no store, or a file of it is missing or is not what was written.
+    `trusted`: leave out to compare files with their SHA-256s where their sizes or times are not those of the last
+    reading, since another process has just done so. Raises `UserError` if the folder is no store, or a file of it is
+    missing or is not what was written.
     """
     meta = _whole(folder)
     if meta is None:

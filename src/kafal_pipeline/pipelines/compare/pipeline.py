@@ -15,10 +15,7 @@ from kafal_pipeline.pipelines.compare import nodes
 def create_pipeline(session: Session) -> Pipeline:
     """Return the pipeline ``parameters, images -> plan -> failures -> tables -> report``.
 
-    Parameters
-    ----------
-    session
-        How Kedro was called: the runs are called the same way.
+    `session`: how Kedro was called: the runs are called the same way.
     """
 
     def make(function: Callable[..., Any], inputs: list[str], outputs: str | None) -> Node:

@@ -31,14 +31,9 @@ class Planned:
 class Plan:
     """What a comparison is made of.
 
-    Attributes
-    ----------
-    compare
-        Its section.
-    splits
-        For each seed whose split is not on disk, or is not what the parameters ask for, the configuration of a run.
-    runs
-        All runs, in the order in which they begin: seed by seed, so that an interrupted comparison has whole seeds.
+    `splits`: for each seed whose split is not on disk, or is not what the parameters ask for, the configuration of a
+    run. `runs`: all runs, in the order in which they begin: seed by seed, so that an interrupted comparison has whole
+    seeds.
     """
 
     compare: CompareConfig

@@ -16,10 +16,7 @@ def examine(parameters: Parameters, root: Path = Path()) -> None:
 
     Nothing that stays is written, nothing is downloaded, and no run is recorded.
 
-    Raises
-    ------
-    UserError
-        With all failures, if there is one.
+    Raises `UserError` with all failures, if there is one.
     """
     from kafal_pipeline.pipelines.doctor.show import showing  # only where something is shown
 

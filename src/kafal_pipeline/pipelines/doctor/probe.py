@@ -41,22 +41,13 @@ MOST_IMAGES, MOST_BYTES = 2048, 32 << 20
 class Measured:
     """What was measured, while as many clients trained side by side as will in the run.
 
-    Attributes
-    ----------
-    model_bytes
-        Of one model.
-    step_seconds
-        Of a client's training step.
-    alone_seconds
-        The same without other programs: the processor's time on a CPU.
-    image_seconds
-        Of predicting one image.
-    side_by_side
-        Clients that train at the same time.
-    processes
-        Processes that the run trains and queries in.
-    process_bytes
-        Memory of the largest of them.
+    - `model_bytes`: of one model.
+    - `step_seconds`: of a client's training step.
+    - `alone_seconds`: the same without other programs: the processor's time on a CPU.
+    - `image_seconds`: of predicting one image.
+    - `side_by_side`: clients that train at the same time.
+    - `processes`: processes that the run trains and queries in.
+    - `process_bytes`: memory of the largest of them.
     """
 
     model_bytes: int

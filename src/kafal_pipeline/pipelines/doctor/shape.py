@@ -57,8 +57,6 @@ def resized(shape: DataShape, size: int | None) -> DataShape:
 def published_shape(config: DatasetConfig) -> DataShape | None:
     """Return the shape of a published data set that is not here yet; None of any other.
 
-    Examples
-    --------
     >>> from kafal_pipeline.config import DatasetConfig
     >>> str(published_shape(DatasetConfig(name="cifar10")))
     '50,000 training and 10,000 test images of 32 x 32 x 3, 10 classes'

@@ -32,8 +32,6 @@ def showing(findings: Iterable[Finding]) -> Iterator[Finding]:
 def line(finding: Finding) -> str:
     """Return a finding as a line.
 
-    Examples
-    --------
     >>> line(Finding("disk", "ok", "12.0 GB free"))
     'ok       disk: 12.0 GB free'
     """

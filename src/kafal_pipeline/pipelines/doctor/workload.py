@@ -22,13 +22,9 @@ one, some none, some train models of their own."""
 class Workload:
     """What a run computes.
 
-    Attributes
-    ----------
-    steps, turns, predictions
-        Training steps of clients, clients' turns of training, images that are predicted.
-    steps_in_sequence, predictions_in_sequence
-        How many of these come one after another where some clients work side by side: three on two processes take two
-        turns, as do four.
+    `steps`, `turns`, `predictions`: training steps of clients, clients' turns of training, images that are predicted.
+    `steps_in_sequence`, `predictions_in_sequence`: how many of these come one after another where some clients work
+    side by side: three on two processes take two turns, as do four.
     """
 
     steps: int

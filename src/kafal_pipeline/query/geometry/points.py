@@ -35,10 +35,7 @@ class Points:
     Inner products multiply, ``<a_i (x) b_i, a_j (x) b_j> = <a_i, a_j> <b_i, b_j>``, so that gradient embeddings of C
     classes and d features take memory O(n (C + d)) instead of O(n C d).
 
-    Attributes
-    ----------
-    factors
-        Each ``(n, d_f)``, float64.
+    `factors`: each ``(n, d_f)``, float64.
     """
 
     factors: tuple[Tensor, ...]

@@ -63,10 +63,7 @@ class InSpace:
 class KMeans(InSpace):
     """The candidate nearest to the mean of each of as many clusters; empty clusters are made up for by the best left.
 
-    Parameters
-    ----------
-    weighted
-        Whether the scores weigh the candidates in the means.
+    `weighted`: whether the scores weigh the candidates in the means.
     """
 
     weighted: bool = False

@@ -82,13 +82,8 @@ QUOTAS: dict[str, Callable[[], Quota]] = {
 def equal_quotas(capacity: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
     """Return ``floor(budget / C)`` for each group; what that leaves over goes one by one, to the largest groups first.
 
-    Parameters
-    ----------
-    capacity
-        Size of each group, ``(C,)``; their sum is at least `budget`.
+    `capacity`: size of each group, ``(C,)``; their sum is at least `budget`.
 
-    Examples
-    --------
     >>> equal_quotas(np.array([9, 1, 5, 0]), 9).tolist()
     [4, 1, 4, 0]
     """
@@ -113,8 +108,6 @@ def mix_quotas(
     A class lacks ``max(0, mix_y / sum(mix) * (sum(own) + budget) - own_y)``; the budget is divided in proportion to
     that, fractions by the largest remainder, and what groups cannot fill goes `one_by_one` to those with room.
 
-    Examples
-    --------
     >>> mix_quotas(np.array([9, 9, 9]), np.array([6, 2, 0]), np.array([10, 10, 0]), 4).tolist()
     [0, 4, 0]
     """

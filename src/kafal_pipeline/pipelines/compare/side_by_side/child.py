@@ -50,21 +50,9 @@ PRELOADED = [
 class Task:
     """What a process is to run.
 
-    Attributes
-    ----------
-    session
-        How Kedro was called.
-    parameters
-        The whole configuration.
-    pipeline
-        Its registered name.
-    comparison
-        Name of the comparison, for the tracker; None where nothing is tracked.
-    log
-        Where everything goes that the run would say on a terminal.
-    sources
-        The parts of its code (`sources.code_parts`) as they were before any was imported; None where they decide
-        nothing.
+    `pipeline`: its registered name. `comparison`: name of the comparison, for the tracker; None where nothing is
+    tracked. `log`: where everything goes that the run would say on a terminal. `sources`: the parts of its code
+    (`sources.code_parts`) as they were before any was imported; None where they decide nothing.
     """
 
     session: current_run.Session
@@ -121,10 +109,7 @@ def _prepare(log: Path) -> None:
 def _done_by_another(task: Task) -> bool:
     """Tell whether another command has finished the run since the comparison was planned.
 
-    Raises
-    ------
-    run_lock.Taken
-        If one is at work on it.
+    Raises `run_lock.Taken` if one is at work on it.
     """
     if task.pipeline != "trial":
         return False

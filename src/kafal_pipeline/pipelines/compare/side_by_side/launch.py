@@ -43,20 +43,10 @@ class _Child(Generic[K]):
 class Launcher(Generic[K]):
     """Runs tasks in processes of their own.
 
-    Parameters
-    ----------
-    jobs
-        The most of them side by side.
-    memory_limit
-        GB for all of them together: no run begins beside others that would go beyond it, if each needs as much as the
-        largest so far has.
-    hear
-        Called with a run's key and each of its messages but the last.
-
-    Attributes
-    ----------
-    taken
-        Keys of the tasks that could not begin because another process works on the same run.
+    `jobs`: the most of them side by side. `memory_limit`: GB for all of them together: no run begins beside others that
+    would go beyond it, if each needs as much as the largest so far has. `hear`: called with a run's key and each of its
+    messages but the last. `taken`: keys of the tasks that could not begin because another process works on the same
+    run.
     """
 
     def __init__(self, jobs: int, memory_limit: float, hear: Callable[[K, Message], None]) -> None:

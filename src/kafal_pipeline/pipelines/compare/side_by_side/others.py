@@ -27,23 +27,9 @@ def run_beside_others(
 ) -> Iterator[tuple[str, str | None]]:
     """Run all tasks; those that another process works on come last, and only if it leaves them unfinished.
 
-    Parameters
-    ----------
-    launcher
-        What runs them.
-    configs
-        The configuration of each, by its path.
-    tasks
-        Makes the tasks of some paths.
-    root
-        The project's folder.
-    finished
-        Tells whether the other process has left what the task would make.
-
-    Yields
-    ------
-    tuple
-        The path of each task that has ended, with the reason if it failed.
+    `configs`: the configuration of each, by its path. `tasks`: makes the tasks of some paths. `finished`: tells whether
+    the other process has left what the task would make. Yields the path of each task that has ended, with the reason if
+    it failed.
     """
     waiting = list(configs)
     while waiting:

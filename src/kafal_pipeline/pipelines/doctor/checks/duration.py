@@ -54,8 +54,6 @@ def seconds(config: Config, shape: DataShape, measured: Measured) -> float:
 def in_words(duration: float) -> str:
     """Return a duration as one would say it.
 
-    Examples
-    --------
     >>> [in_words(duration) for duration in (41, 260, 5000, 40_000, 200_000)]
     ['41 s', '4 min', '1.4 h', '11 h', '2.3 days']
     """

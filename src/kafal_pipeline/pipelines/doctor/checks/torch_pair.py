@@ -27,10 +27,7 @@ class Pair(NamedTuple):
 def check(needed: bool) -> Pair:
     """Import both.
 
-    Parameters
-    ----------
-    needed
-        Whether the configured data set is read by torchvision: nothing else needs it.
+    `needed`: whether the configured data set is read by torchvision: nothing else needs it.
     """
     versions = f"torch {_version('torch')}, torchvision {_version('torchvision')}"
     try:
