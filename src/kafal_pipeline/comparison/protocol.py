@@ -1,7 +1,5 @@
 """Checks that the runs of a comparison differ in strategy and seed alone."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

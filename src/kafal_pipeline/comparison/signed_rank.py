@@ -7,8 +7,6 @@ errors neither make nor break ties.
 Source: M. Hollander, D. A. Wolfe, Nonparametric Statistical Methods, 2nd ed., Wiley 1999, sections 3.1-3.3.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The section `compare`: the runs that a comparison is made of."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal

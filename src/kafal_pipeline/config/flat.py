@@ -1,7 +1,5 @@
 """Flattens a nested configuration to keys with dots."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Parameter files: which of them holds a key, and which is broken."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Checks the parameters as written and makes the configuration of one run, or messages that say what to mend."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 

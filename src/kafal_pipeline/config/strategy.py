@@ -1,7 +1,5 @@
 """A query or an update as the user names it, and the name under which its results are filed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

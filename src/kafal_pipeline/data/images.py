@@ -1,7 +1,5 @@
 """A data set in memory or mapped from disk."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

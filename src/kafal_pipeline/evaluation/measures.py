@@ -1,7 +1,5 @@
 """Numbers computed from labels, predictions and counts; every share is a fraction in [0, 1], never percent."""
 
-from __future__ import annotations
-
 from typing import TypedDict
 
 import numpy as np

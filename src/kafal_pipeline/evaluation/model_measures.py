@@ -1,7 +1,5 @@
 """Measures of a model on the test images: of all, of each class and of each client (docs/measures.md defines them)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import TypedDict

@@ -1,7 +1,5 @@
 """Checks that a network is what training, queries and aggregation take it for, by one forward and one backward."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """The 4-layer convolutional network of LoGo, IFAL and FairFAL."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated
 

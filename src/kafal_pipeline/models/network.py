@@ -1,7 +1,5 @@
 """Base class of every network, and the initialisation of its weights."""
 
-from __future__ import annotations
-
 import math
 from typing import Protocol, runtime_checkable
 

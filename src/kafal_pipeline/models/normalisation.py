@@ -1,7 +1,5 @@
 """Batch norm that accepts every batch size, and group norm as its replacement."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 

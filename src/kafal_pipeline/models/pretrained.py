@@ -1,7 +1,5 @@
 """Loads initial weights from a file instead of drawing them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """ResNet-18 for images of every size."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

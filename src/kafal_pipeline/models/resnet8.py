@@ -1,7 +1,5 @@
 """The 8-layer residual network of KAFAL."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention

@@ -1,7 +1,5 @@
 """Imports torchvision, here only: the project's own networks train without it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

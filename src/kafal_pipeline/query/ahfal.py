@@ -1,7 +1,5 @@
 """AHFAL: towards the labels that all clients have together."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """ALFA-Mix: samples whose prediction flips when their features are mixed a little with a class's."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """BADGE: diverse gradient embeddings."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

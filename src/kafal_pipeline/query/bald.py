@@ -1,7 +1,5 @@
 """BALD: how much a label would tell about the parameters, estimated by dropout on the features."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated

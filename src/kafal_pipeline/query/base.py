@@ -14,8 +14,6 @@ Two things a query may have besides:
   (`kafal_pipeline.query.chase`).
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass

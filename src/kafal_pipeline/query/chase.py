@@ -1,7 +1,5 @@
 """CHASe: samples whose prediction wavers while the client trains."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Cluster-Margin: small margins, spread over clusters."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

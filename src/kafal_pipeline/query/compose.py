@@ -1,7 +1,5 @@
 """Queries composed of a score, a quota and a diversity step."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property

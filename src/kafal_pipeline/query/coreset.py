@@ -1,7 +1,5 @@
 """Core-set: cover the feature space."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Coverage: uncertain and specialised samples of every class, spread out. This project's own composition."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

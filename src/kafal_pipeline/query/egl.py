@@ -1,7 +1,5 @@
 """Expected gradient length."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

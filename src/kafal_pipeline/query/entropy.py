@@ -1,7 +1,5 @@
 """Uncertainty sampling by predictive entropy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

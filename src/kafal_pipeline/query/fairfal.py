@@ -1,7 +1,5 @@
 """FairFAL: fair to rare classes, with the query model that suits the client."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """FEAL: evidential uncertainty of the local and the global model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """KSAS, Knowledge-Specialised Active Sampling: samples on which the local and the global model differ most."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Uncertainty sampling by the probability of the likeliest class."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """LoGo: local clusters, global uncertainty."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

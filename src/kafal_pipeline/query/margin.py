@@ -1,7 +1,5 @@
 """Uncertainty sampling by the margin between the two likeliest classes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """ProbCover: chooses samples so that balls around them cover as many others as possible. For low budgets."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

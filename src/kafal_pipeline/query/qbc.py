@@ -1,7 +1,5 @@
 """Query by committee."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """KSAS and entropy together, by rank."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

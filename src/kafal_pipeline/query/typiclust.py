@@ -1,7 +1,5 @@
 """TypiClust: typical samples of clusters that have no label yet. For low budgets."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

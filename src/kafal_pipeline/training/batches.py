@@ -1,7 +1,5 @@
 """Divides samples into batches."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Literal

@@ -1,7 +1,5 @@
 """Chooses the device to compute on, and the number of threads."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

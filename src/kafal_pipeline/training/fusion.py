@@ -1,7 +1,5 @@
 """Rewrites networks so that a forward in evaluation mode does less work; results are equal up to rounding."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -1,7 +1,5 @@
 """Arithmetic of forwards and backwards: float32, TF32 on a GPU, or bfloat16 where it is safe."""
 
-from __future__ import annotations
-
 import os
 
 import torch

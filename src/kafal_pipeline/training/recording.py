@@ -4,8 +4,6 @@ On a GPU a step of a small network is hundreds of kernels that take longer to st
 of them as one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol

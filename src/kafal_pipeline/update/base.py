@@ -11,8 +11,6 @@ start: like the clients' momentum they restart with every cycle, since the label
 fresh``, the model too. They survive rounds in which a client does not take part.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Checks of what an update's methods return, where they return it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """FedAvg, the baseline of all federated updates."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """FedNova: clients that take more steps do not weigh more."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """FedProx: FedAvg with a penalty on the distance from the global model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

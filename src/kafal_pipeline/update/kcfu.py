@@ -1,7 +1,5 @@
 """KCFU, Knowledge-Compensatory Federated Update: balanced training on own classes, others from a teacher."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal

@@ -1,7 +1,5 @@
 """SCAFFOLD: corrects each gradient by the difference between the client's and the average gradient."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Interface of every source of images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

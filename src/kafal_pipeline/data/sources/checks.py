@@ -1,7 +1,5 @@
 """Checks of arrays that a user supplies; every message names the file and the key."""
 
-from __future__ import annotations
-
 import unicodedata
 
 import numpy as np

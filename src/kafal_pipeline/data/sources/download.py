@@ -1,7 +1,5 @@
 """Downloads a published data set: all of it, or nothing."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

@@ -1,7 +1,5 @@
 """An ``.npz`` file with MedMNIST's keys."""
 
-from __future__ import annotations
-
 import lzma
 import math
 import struct

@@ -1,7 +1,5 @@
 """Digests of the files of a source and of a store, with notes that save reading them again."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

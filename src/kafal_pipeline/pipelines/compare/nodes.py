@@ -1,7 +1,5 @@
 """The nodes of a comparison."""
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path

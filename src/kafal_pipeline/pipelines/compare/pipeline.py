@@ -1,7 +1,5 @@
 """The pipeline of a comparison."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial, update_wrapper
 from typing import Any

@@ -1,7 +1,5 @@
 """Plans a comparison: the runs that are finished, that resume and that begin."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The node of the doctor: all checks, one after another."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

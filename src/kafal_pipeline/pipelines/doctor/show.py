@@ -1,7 +1,5 @@
 """Findings on the screen: a table on a terminal, plain lines elsewhere."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 import click

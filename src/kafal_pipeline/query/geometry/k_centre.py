@@ -1,7 +1,5 @@
 """Greedy k-centre: takes again and again the point that is farthest from all points taken so far."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

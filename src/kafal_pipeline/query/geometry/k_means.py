@@ -1,7 +1,5 @@
 """k-means, and the points nearest to its centres."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

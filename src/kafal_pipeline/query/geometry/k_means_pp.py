@@ -1,7 +1,5 @@
 """k-means++: points drawn with chances that grow with the squared distance to those drawn before."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

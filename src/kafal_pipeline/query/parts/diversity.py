@@ -1,7 +1,5 @@
 """Diversity: chooses which of the best candidates of a group are taken together."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 

@@ -1,7 +1,5 @@
 """Global prototypes: the mean direction of each class over all clients, made of sums that hide single samples."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """Quotas: how many samples are taken of each group."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol

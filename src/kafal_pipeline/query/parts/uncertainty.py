@@ -1,7 +1,5 @@
 """Uncertainty scores of one prediction, by whichever model or ensemble."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Runs one run of a comparison in a process of its own: a Kedro session that sends messages."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

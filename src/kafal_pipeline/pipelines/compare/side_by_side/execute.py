@@ -1,7 +1,5 @@
 """Executes what a comparison lacks: splits first, then runs; one process delivers them all to MLflow."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Runs several runs side by side, as many as cores and memory allow; one that fails does not end the others."""
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import multiprocessing.connection

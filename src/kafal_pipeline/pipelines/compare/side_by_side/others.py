@@ -1,7 +1,5 @@
 """Waits for runs that another command is working on: their results serve both."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping

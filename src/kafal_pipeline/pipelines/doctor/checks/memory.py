@@ -1,7 +1,5 @@
 """Whether there is memory for the processes that train."""
 
-from __future__ import annotations
-
 import psutil
 
 from kafal_pipeline.common.machine import memory_left

@@ -1,7 +1,5 @@
 """Checks that torch and torchvision can be imported and fit together."""
 
-from __future__ import annotations
-
 import importlib.metadata
 from typing import NamedTuple
 
