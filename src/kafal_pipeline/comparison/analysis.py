@@ -22,46 +22,35 @@ COSTS = ("train_seconds", "query_seconds", "evaluate_seconds", "bytes_sent", "sk
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found. Shares, accuracies and differences are fractions of 1.
+    """What a comparison found. Shares, accuracies and differences are fractions of 1."""
 
-    - `alpha`: level of the tests; intervals have the confidence ``1 - alpha``.
-    - `baselines`: the baseline of each strategy that has one.
-    - `scores`: AULC, seeds by strategies; NaN for a failed run.
-    - `summary`: one row a strategy, best mean AULC first: `n` finished runs, `failed` ones, `aulc`, `aulc_std`,
-      `aulc_low`, `aulc_high`, `final_accuracy`, `final_accuracy_std`, `mean_rank`.
-    - `leaders`: the strategies with the best mean AULC, as `best_first` takes it: several if they are equal.
-    - `against_baseline`, `pairs`, `wins`: see `against_baselines`, `all_pairs` and `win_matrix`.
-    - `ranking`: mean ranks with Friedman's test.
-    - `curves`, `gains`, `labels`: see `mean_curves`, `gains` and `labels_table`.
-    - `queried`, `class_accuracy`: strategies by classes.
-    - `clients`: see `client_accuracy`; empty without splits.
-    - `final_measures`: one row a strategy: means over the seeds of `FINAL_MEASURES` after the last cycle; NaN where an
-      earlier version of the project made the runs, which did not measure it.
-    - `costs`: one row a strategy: of a run, the mean seconds and bytes, and how often a client was left out of a round.
-    - `absent`: strategies none of whose runs finished, and how many runs that is; they are in no table.
-    - `lost_baseline`: the baseline's query, if it was to be run and none of its runs finished.
-    - `unmeasured`: by baseline none of whose runs finished, the strategies of its update, which nothing measures.
-    """
-
-    alpha: float
-    baselines: dict[str, str]
-    scores: pd.DataFrame
+    alpha: float  # level of the tests; intervals have the confidence ``1 - alpha``
+    baselines: dict[str, str]  # the baseline of each strategy that has one
+    scores: pd.DataFrame  # AULC, seeds by strategies; NaN for a failed run
+    # one row a strategy, best mean AULC first: `n` finished runs, `failed` ones, `aulc`, `aulc_std`, `aulc_low`,
+    # `aulc_high`, `final_accuracy`, `final_accuracy_std`, `mean_rank`
     summary: pd.DataFrame
+    # the strategies with the best mean AULC, as `best_first` takes it: several if they are equal
     leaders: tuple[str, ...]
+    # `against_baseline`, `pairs`, `wins`: see `against_baselines`, `all_pairs` and `win_matrix`
     against_baseline: pd.DataFrame
     pairs: pd.DataFrame
     wins: pd.DataFrame
-    ranking: Ranking
-    curves: pd.DataFrame
+    ranking: Ranking  # mean ranks with Friedman's test
+    curves: pd.DataFrame  # `curves`, `gains`, `labels`: see `mean_curves`, `gains` and `labels_table`
     gains: pd.DataFrame
     labels: pd.DataFrame
-    queried: pd.DataFrame
+    queried: pd.DataFrame  # `queried`, `class_accuracy`: strategies by classes
     class_accuracy: pd.DataFrame
-    clients: pd.DataFrame
+    clients: pd.DataFrame  # see `client_accuracy`; empty without splits
+    # one row a strategy: means over the seeds of `FINAL_MEASURES` after the last cycle; NaN where an earlier version of
+    # the project made the runs, which did not measure it
     final_measures: pd.DataFrame
+    # one row a strategy: of a run, the mean seconds and bytes, and how often a client was left out of a round
     costs: pd.DataFrame
-    absent: dict[str, int]
-    lost_baseline: str | None
+    absent: dict[str, int]  # strategies none of whose runs finished, and how many runs that is; they are in no table
+    lost_baseline: str | None  # the baseline's query, if it was to be run and none of its runs finished
+    # by baseline none of whose runs finished, the strategies of its update, which nothing measures
     unmeasured: dict[str, tuple[str, ...]]
 
     @property

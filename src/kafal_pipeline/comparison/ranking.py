@@ -21,19 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Where the strategies stand on average; rank 1 is the best.
+    """Where the strategies stand on average; rank 1 is the best."""
 
-    - `mean_ranks`: by strategy, best first; equal scores share the mean of their ranks.
-    - `n`: seeds that count: those that every strategy finished.
-    - `statistic`, `p`: Friedman's chi-squared, corrected for ties, and its p-value; NaN below 3 strategies or 2 seeds.
-    - `critical_difference`: Nemenyi's: two strategies whose mean ranks differ by less are not told apart. NaN without a
-      seed.
-    """
-
-    mean_ranks: dict[str, float]
-    n: int
+    mean_ranks: dict[str, float]  # by strategy, best first; equal scores share the mean of their ranks
+    n: int  # seeds that count: those that every strategy finished
+    # `statistic`, `p`: Friedman's chi-squared, corrected for ties, and its p-value; NaN below 3 strategies or 2 seeds
     statistic: float
     p: float
+    # Nemenyi's: two strategies whose mean ranks differ by less are not told apart. NaN without a seed
     critical_difference: float
 
     @property

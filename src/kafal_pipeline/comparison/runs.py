@@ -22,28 +22,22 @@ RUN_COLUMNS = ("strategy", "query", "update", "seed", "status", "reason")
 
 @dataclass(frozen=True)
 class RunTables:
-    """Everything that a comparison is made of.
+    """Everything that a comparison is made of."""
 
-    - `runs`: one row a run: `strategy`, `query`, `update`, `seed`, `status` (`FINISHED` or `FAILED`) and the `reason`
-      of a failure. The other tables hold finished runs only.
-    - `cycles`: one row a run and cycle: `strategy`, `seed` and the columns of `learning_curve` but those of the
-      classes.
-    - `classes`: one row a run, cycle and class: `strategy`, `seed`, `cycle`, `class` (an index), test `accuracy` of
-      that class (NaN where the test set has none of it) and how many labels the cycle `queried`; cycle 0 is the initial
-      pool.
-    - `clients`: one row a seed, client and class: `seed`, `client`, `class`, `count` of training samples; empty if the
-      splits were not given.
-    - `configuration`: the configuration that all runs share, flattened; `strategies` has the rest.
-    - `strategies`: by strategy, `query` and `update` as configured.
-    """
-
+    # one row a run: `strategy`, `query`, `update`, `seed`, `status` (`FINISHED` or `FAILED`) and the `reason` of a
+    # failure. The other tables hold finished runs only
     runs: pd.DataFrame
+    # one row a run and cycle: `strategy`, `seed` and the columns of `learning_curve` but those of the classes
     cycles: pd.DataFrame
+    # one row a run, cycle and class: `strategy`, `seed`, `cycle`, `class` (an index), test `accuracy` of that class
+    # (NaN where the test set has none of it) and how many labels the cycle `queried`; cycle 0 is the initial pool
     classes: pd.DataFrame
+    # one row a seed, client and class: `seed`, `client`, `class`, `count` of training samples; empty if the splits were
+    # not given
     clients: pd.DataFrame
     class_names: tuple[str, ...]
-    configuration: dict[str, Any]
-    strategies: dict[str, dict[str, Any]]
+    configuration: dict[str, Any]  # the configuration that all runs share, flattened; `strategies` has the rest
+    strategies: dict[str, dict[str, Any]]  # by strategy, `query` and `update` as configured
 
 
 @dataclass(frozen=True)

@@ -32,20 +32,14 @@ class ClientSamples:
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks of a client's round, and what their steps read and write.
+    """The networks of a client's round, and what their steps read and write."""
 
-    - `student`: holds the global model of this round; trained in place.
-    - `teacher`: the same model, frozen; None if the update uses none in this round.
-    - `previous`: the client's own model after its last round, frozen; None if the update uses none, or at its first.
-    - `workspace`: of the student; None makes one for this round.
-    - `recordings`: where steps are recorded and replayed, for these networks and this workspace; None does each as it
-      is.
-    """
-
-    student: nn.Module
-    teacher: nn.Module | None = None
+    student: nn.Module  # holds the global model of this round; trained in place
+    teacher: nn.Module | None = None  # the same model, frozen; None if the update uses none in this round
+    # the client's own model after its last round, frozen; None if the update uses none, or at its first
     previous: nn.Module | None = None
-    workspace: Workspace | None = None
+    workspace: Workspace | None = None  # of the student; None makes one for this round
+    # where steps are recorded and replayed, for these networks and this workspace; None does each as it is
     recordings: Recordings | None = None
 
 

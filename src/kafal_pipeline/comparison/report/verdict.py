@@ -23,20 +23,15 @@ MOST_NAMES = 3
 
 @dataclass(frozen=True)
 class Verdict:
-    """The strategy that leads by mean AULC, and how sure it is that it leads.
+    """The strategy that leads by mean AULC, and how sure it is that it leads."""
 
-    - `winner`: the leader; None if several share the best mean.
-    - `measured_by`: what its lead is measured by: its baseline, or else the runner-up. Itself if it is alone, None
-      without a leader.
-    - `strength`: whether the lead over `measured_by` is shown to be more than luck; "behind" if the reverse is, which a
-      few seeds far above the others can outweigh in the mean.
-    - `title`, `badge`, `sentences`: the same for people.
-    """
-
-    winner: str | None
+    winner: str | None  # the leader; None if several share the best mean
+    # what its lead is measured by: its baseline, or else the runner-up. Itself if it is alone, None without a leader
     measured_by: str | None
+    # whether the lead over `measured_by` is shown to be more than luck; "behind" if the reverse is, which a few seeds
+    # far above the others can outweigh in the mean
     strength: Strength
-    title: str
+    title: str  # `title`, `badge`, `sentences`: the same for people
     badge: str
     sentences: tuple[str, ...]
 

@@ -39,24 +39,15 @@ MOST_IMAGES, MOST_BYTES = 2048, 32 << 20
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured, while as many clients trained side by side as will in the run.
+    """What was measured, while as many clients trained side by side as will in the run."""
 
-    - `model_bytes`: of one model.
-    - `step_seconds`: of a client's training step.
-    - `alone_seconds`: the same without other programs: the processor's time on a CPU.
-    - `image_seconds`: of predicting one image.
-    - `side_by_side`: clients that train at the same time.
-    - `processes`: processes that the run trains and queries in.
-    - `process_bytes`: memory of the largest of them.
-    """
-
-    model_bytes: int
-    step_seconds: float
-    alone_seconds: float
-    image_seconds: float
-    side_by_side: int
-    processes: int
-    process_bytes: int
+    model_bytes: int  # of one model
+    step_seconds: float  # of a client's training step
+    alone_seconds: float  # the same without other programs: the processor's time on a CPU
+    image_seconds: float  # of predicting one image
+    side_by_side: int  # clients that train at the same time
+    processes: int  # processes that the run trains and queries in
+    process_bytes: int  # memory of the largest of them
 
 
 def probe(config: Config, shape: DataShape) -> Measured | str:

@@ -114,22 +114,16 @@ def _stored(config: DatasetConfig, folder: Path, meta: dict[str, Any], source: S
     if source.missing:
         found += " (of the store; the files that it was made from are gone)"
     if sum(array["bytes"] for array in meta["arrays"].values()) > HASHED:
-        advice = f"To compare the digests: sha256sum {folder}/*.npy, beside those in {META}."
+        advice = f"To compare the digests: sha256sum {folder}/*.npy, next to those in {META}."
         finding = Finding(CHECK, WARNING, f"{found}, of the right sizes; too large to be read here", advice)
         return Seen(finding, shape, stored=True)
     files = {f"{name}.npy": array["sha256"] for name, array in meta["arrays"].items()}
     damaged = [name for name, digest in files.items() if file_digest(folder / name) != digest]
     if damaged:
-        return Seen(
-            Finding(
-                CHECK,
-                FAILURE,
-                f"{folder}: {', '.join(damaged)} is not what was written (another SHA-256)",
-                "Remove the folder; the next run makes it again from the source."
-                + (" The source is gone: put it back first." if source.missing else ""),
-            ),
-            shape,
-        )
+        found = f"{folder}: {', '.join(damaged)} is not what was written (another SHA-256)"
+        advice = "Remove the folder; the next run makes it again from the source."
+        advice += " The source is gone: put it back first." if source.missing else ""
+        return Seen(Finding(CHECK, FAILURE, found, advice), shape)
     return _with_remarks(images, Seen(Finding(CHECK, OK, f"{found}, SHA-256 as written"), shape, stored=True))
 
 

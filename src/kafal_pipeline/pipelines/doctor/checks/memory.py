@@ -1,4 +1,4 @@
-"""Whether there is memory for the processes that train."""
+"""Checks that there is memory for the processes that train."""
 
 import psutil
 
@@ -25,6 +25,5 @@ def check(measured: Measured | str | None) -> Finding:
     if MARGIN * needed <= free:
         return Finding(CHECK, OK, found)
     fewer = max(1, int(free // (MARGIN * measured.process_bytes)))
-    return Finding(
-        CHECK, WARNING, found, f"Set training.processes={fewer}, or take a smaller training.batch_size or model."
-    )
+    advice = f"Set training.processes={fewer}, or take a smaller training.batch_size or model."
+    return Finding(CHECK, WARNING, found, advice)

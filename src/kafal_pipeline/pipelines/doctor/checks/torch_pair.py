@@ -31,9 +31,8 @@ def check(needed: bool) -> Pair:
     try:
         import torch  # noqa: F401, PLC0415 - this is the check
     except BROKEN as error:
-        return Pair(
-            Finding(CHECK, FAILURE, f"{versions}: torch cannot be imported ({_first(error)})", REINSTALL), False
-        )
+        found = f"{versions}: torch cannot be imported ({_first(error)})"
+        return Pair(Finding(CHECK, FAILURE, found, REINSTALL), False)
     try:
         import torchvision  # noqa: F401, PLC0415 - this is the check
     except BROKEN as error:
