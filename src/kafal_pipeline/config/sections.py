@@ -82,15 +82,11 @@ class DatasetConfig(Section):
     std: list[Annotated[AnyNumber, Field(ge=1e-4, le=1000)]] | None = None
 
     @model_validator(mode="after")
-    def _own_data_has_its_own_name(self) -> DatasetConfig:
+    def _checked(self) -> DatasetConfig:
         if self.path is not None and self.folder == "digits":
             raise ValueError(
                 "`path` is set, so set `name` too: it names the folder of the results, and digits is taken"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _resizing_needs_a_size(self) -> DatasetConfig:
         if self.resize != "squash" and self.image_size is None:
             raise ValueError("`resize` says how images come to `image_size`, so set that too")
         return self

@@ -95,12 +95,7 @@ def summary(curve: pd.DataFrame, config: Config) -> dict[str, Any]:
         "labels": int(last["labels"]),
         "labelled_fraction": float(last["labelled_fraction"]),
         "aulc": float(last["aulc"]),
-        "final_accuracy": float(last["accuracy"]),
-        "final_balanced_accuracy": float(last["balanced_accuracy"]),
-        "final_macro_f1": float(last["macro_f1"]),
-        "final_specificity_macro": float(last["specificity_macro"]),
-        "final_auroc_macro": float(last["auroc_macro"]),
-        "final_calibration_error": float(last["calibration_error"]),
+        **{f"final_{name}": float(last[name]) for name in ("accuracy", "balanced_accuracy", "macro_f1", *MACROS)},
         "bytes_sent": int(curve["bytes_sent"].sum()),
         "skipped_client_rounds": int(curve["skipped_client_rounds"].sum()),
     }

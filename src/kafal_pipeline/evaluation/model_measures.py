@@ -13,6 +13,9 @@ BINS = 15
 """Of equal width: the calibration error compares confidence with accuracy in each."""
 
 
+OF_CLIENTS = ("accuracy", "balanced_accuracy", "specificity_macro", "auroc_macro", "calibration_error")
+
+
 class MacroMeasures(TypedDict):
     """Means over the classes, and the calibration error; None where one is not defined."""
 
@@ -83,18 +86,9 @@ def evaluate(
     for client in np.unique(clients) if clients is not None else ():
         own = clients == client
         of_client = evaluate(labels[own], logits[own])
-        found["per_client"].append(
-            {
-                "client": int(client),
-                "name": str(client) if names is None else names[client],
-                "images": int(own.sum()),
-                "accuracy": of_client["accuracy"],
-                "balanced_accuracy": of_client["balanced_accuracy"],
-                "specificity_macro": of_client["specificity_macro"],
-                "auroc_macro": of_client["auroc_macro"],
-                "calibration_error": of_client["calibration_error"],
-            }
-        )
+        name = str(client) if names is None else names[client]
+        measures = {key: of_client[key] for key in OF_CLIENTS}  # type: ignore[literal-required]
+        found["per_client"].append({"client": int(client), "name": name, "images": int(own.sum()), **measures})  # type: ignore[typeddict-item]
     return found
 
 

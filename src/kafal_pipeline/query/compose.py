@@ -1,7 +1,7 @@
 """Queries composed of a score, a quota and a diversity step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -120,7 +120,3 @@ class Compose:
         """Choose by score, quota and diversity."""
         scores = self.score_part.scores(pool, rng)
         return compose(pool, scores, self.quota_part, self.diversity_part, self.candidates, budget, rng)
-
-
-OPTIONS = tuple(item.name for item in fields(Compose))
-"""Keys of a composition; others beside them are the score's."""

@@ -144,13 +144,5 @@ def _turned(image: PillowImage, orientation: int) -> PillowImage:
     """Return an image upright, and unlike Pillow's own function without writing EXIF data, which may be damaged."""
     from PIL.Image import Transpose  # only needed for folders of images
 
-    turns = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    return image.transpose(turns[orientation]) if orientation in turns else image
+    turns = ["FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"]
+    return image.transpose(Transpose[turns[orientation - 2]]) if orientation > 1 else image

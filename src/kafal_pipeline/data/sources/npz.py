@@ -52,26 +52,17 @@ def source(path: Path) -> Source:
 def _read(path: Path) -> RawData:
     with reading(path):
         arrays = _arrays(path)
-    images = {split: as_images(f"{path}: {split}_images", arrays[f"{split}_images"]) for split in ("train", "test")}
-    labels = {
-        split: as_integers(f"{path}: {split}_labels", arrays[f"{split}_labels"], len(images[split]))
-        for split in ("train", "test")
-    }
-    check_same_shape(str(path), images["train"].shape, images["test"].shape)
+    train, test = (as_images(f"{path}: {key}", arrays[key]) for key in ("train_images", "test_images"))
+    sizes = {"train": len(train), "test": len(test)}
+    trained, tested = (as_integers(f"{path}: {key}_labels", arrays[f"{key}_labels"], sizes[key]) for key in sizes)
+    check_same_shape(str(path), train.shape, test.shape)
     names = _class_names(path, arrays["classes"]) if "classes" in arrays else None
-    clients = {
-        split: as_clients(f"{path}: {split}_clients", arrays[f"{split}_clients"], len(images[split]))
-        for split in ("train", "test")
-        if f"{split}_clients" in arrays
-    }
-    return RawData(
-        images["train"],
-        labels["train"],
-        images["test"],
-        labels["test"],
-        check_classes(str(path), labels["train"], labels["test"], names),
-        *number_clients(str(path), clients.get("train"), clients.get("test")),
-    )
+    clients = [
+        as_clients(f"{path}: {name}", arrays[name], size) if (name := f"{key}_clients") in arrays else None
+        for key, size in sizes.items()
+    ]
+    classes = check_classes(str(path), trained, tested, names)
+    return RawData(train, trained, test, tested, classes, *number_clients(str(path), *clients))
 
 
 def _arrays(path: Path) -> dict[str, NDArray]:

@@ -87,18 +87,12 @@ def read_store(folder: Path, *, trusted: bool = False) -> ImageData:
     }
     return ImageData(
         name=meta["name"],
-        train_images=arrays["train_images"],
-        train_labels=arrays["train_labels"],
-        test_images=arrays["test_images"],
-        test_labels=arrays["test_labels"],
         classes=tuple(meta["classes"]),
         mean=np.array(meta["mean"], dtype=np.float64),
         std=np.array(meta["std"], dtype=np.float64),
-        train_clients=arrays.get("train_clients"),
-        test_clients=arrays.get("test_clients"),
         client_names=tuple(meta["client_names"]) if "client_names" in meta else None,
-        train_files=arrays.get("train_files"),
         folder=folder,
+        **arrays,
     )
 
 

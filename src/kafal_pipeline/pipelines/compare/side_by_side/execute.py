@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from kafal_pipeline.common.machine import cores
 from kafal_pipeline.config import Config
@@ -23,7 +22,7 @@ logger = logging.getLogger(__name__)
 CHANGED = "its code, split or images changed while it ran; the same command runs it again"
 
 LOG = Path("data/09_tracking")
-"""Folder of the runs' logs, beside their journals."""
+"""Folder of the runs' logs, next to their journals."""
 
 
 def execute(plan: Plan, session: current_run.Session) -> dict[str, str]:
@@ -35,7 +34,8 @@ def execute(plan: Plan, session: current_run.Session) -> dict[str, str]:
     launcher = Launcher[str](jobs, limit, lambda _key, _message: None)
 
     def splitting(paths: list[str]) -> list[tuple[str, Task]]:
-        return _split_tasks([splits[path] for path in paths], session)
+        parameters = {path: splits[path].model_dump(mode="json") for path in paths}
+        return [(path, Task(session, parameters[path], "partition", None, _log(session, path))) for path in paths]
 
     unsplit = {
         path: error for path, error in run_beside_others(launcher, splits, splitting, session.root) if error is not None
@@ -60,10 +60,8 @@ def execute(plan: Plan, session: current_run.Session) -> dict[str, str]:
 
         def training(paths: list[str]) -> list[tuple[str, Task]]:
             counts = shares(len(paths), jobs, processes)
-            return [
-                _task(plan, configs[path], session, count, sources[path])
-                for path, count in zip(paths, counts, strict=True)
-            ]
+            counted = zip(paths, counts, strict=True)
+            return [_task(plan, configs[path], session, count, sources[path]) for path, count in counted]
 
         def finished(config: Config) -> bool:
             return is_finished(session.root, config)
@@ -134,17 +132,8 @@ def _task(
         parameters["training"]["processes"] = processes
     path = config.run_path
     comparison = plan.compare.name if config.tracking.enabled else None
-    parameters["restart"] = "if_changed"  # what is there was made with something else, or goes on
+    parameters["restart"] = "if_changed"  # what is there was made with something else, or resumes
     return path, Task(session, parameters, "trial", comparison, _log(session, path), sources)
-
-
-def _split_tasks(configs: Iterable[Config], session: current_run.Session) -> list[tuple[str, Task]]:
-    tasks = []
-    for config in configs:
-        parameters: dict[str, Any] = config.model_dump(mode="json")
-        log = _log(session, config.split_path)
-        tasks.append((config.split_path, Task(session, parameters, "partition", None, log)))
-    return tasks
 
 
 def _log(session: current_run.Session, path: str) -> Path:
