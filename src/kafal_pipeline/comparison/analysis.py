@@ -1,10 +1,9 @@
 """Computes all tables of a comparison from its runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from kafal_pipeline.common.errors import UserError, did_you_mean
 from kafal_pipeline.comparison import classes, curves, pairs
@@ -12,9 +11,6 @@ from kafal_pipeline.comparison.ranking import Ranking, rank
 from kafal_pipeline.comparison.runs import FAILED, RunTables
 from kafal_pipeline.comparison.signed_rank import DECIMALS, pairs_needed
 from kafal_pipeline.evaluation.curve import MACROS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FINAL_MEASURES = ("balanced_accuracy", *MACROS)
 COSTS = ("train_seconds", "query_seconds", "evaluate_seconds", "bytes_sent", "skipped_client_rounds")
@@ -209,8 +205,6 @@ def _unmeasured(tables: RunTables, baseline: str, strategies: Sequence[str]) -> 
 def _summary(
     tables: RunTables, scores: pd.DataFrame, last: pd.DataFrame, ranking: Ranking, confidence: float
 ) -> pd.DataFrame:
-    import pandas as pd
-
     n, std = scores.count(), scores.std()
     half = [curves.half_width(*column, confidence) for column in zip(std, n, strict=True)]
     accuracy = last.groupby("strategy")["accuracy"]

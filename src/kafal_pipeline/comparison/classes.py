@@ -1,16 +1,11 @@
 """Labels bought and accuracy reached by each strategy, by class and by client."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from kafal_pipeline.evaluation.measures import entropy
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def queried_classes(classes: pd.DataFrame) -> pd.DataFrame:

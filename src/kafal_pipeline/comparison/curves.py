@@ -1,16 +1,12 @@
 """Learning curves over the seeds, and how many labels an accuracy costs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
-
-if TYPE_CHECKING:
-    import pandas as pd
+from scipy.stats import t
 
 REFERENCE = "baseline's final accuracy"
 """The target that differs from seed to seed: what the strategy's baseline reached in the end on the same seed."""
@@ -57,8 +53,6 @@ def half_width(std: float, n: int, confidence: float = 0.95) -> float:
     >>> round(half_width(1.0, 10), 4)
     0.7154
     """
-    from scipy.stats import t
-
     return float(t.ppf((1 + confidence) / 2, n - 1) * std / math.sqrt(n)) if n > 1 else math.nan
 
 
@@ -94,8 +88,6 @@ def labels_table(cycles: pd.DataFrame, targets: Sequence[float], baselines: Mapp
     whose initial pool reaches the target. A seed that did not reach the target counts as more labels than any other;
     the median is NaN, "not reached", if it falls on such seeds.
     """
-    import pandas as pd
-
     runs = {key: run.sort_values("cycle") for key, run in cycles.groupby(["strategy", "seed"])}
     rows = []
     for strategy in cycles["strategy"].unique():

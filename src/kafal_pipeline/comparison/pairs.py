@@ -4,19 +4,14 @@ The scores of a comparison are a table with a row for each seed and a column for
 that failed. A pair of strategies is compared on the seeds that both finished.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import permutations
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from kafal_pipeline.comparison.signed_rank import DECIMALS, hodges_lehmann, p_greater
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PAIR_COLUMNS = ("strategy", "against", "n", "wins", "ties", "losses", "difference", "low", "high", "p", "p_holm")
 
@@ -71,8 +66,6 @@ def win_matrix(pairs: pd.DataFrame, strategies: Sequence[str]) -> pd.DataFrame:
 
 def _compare(scores: pd.DataFrame, pairs: Sequence[tuple[str, str]], confidence: float) -> pd.DataFrame:
     """Return one row a pair with `PAIR_COLUMNS`: `strategy` minus `against`, tested for being greater than 0."""
-    import pandas as pd
-
     rows = [_row(scores, strategy, against, confidence) for strategy, against in pairs]
     table = pd.DataFrame(rows, columns=list(PAIR_COLUMNS[:-1]))
     return table.assign(p_holm=holm(table["p"].to_numpy(dtype=np.float64)))

@@ -3,20 +3,15 @@
 Source: J. Demsar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006), 1-30.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from scipy import stats
+from scipy.stats import studentized_range
 
 from kafal_pipeline.comparison.signed_rank import DECIMALS
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from kafal_pipeline.comparison.analysis import Comparison
 
 
 @dataclass(frozen=True)
@@ -52,8 +47,6 @@ def rank(scores: pd.DataFrame, alpha: float = 0.05) -> Ranking:
 
     `scores`: seeds by strategies, larger is better, NaN for a failed run. `alpha`: level of the critical difference.
     """
-    from scipy import stats
-
     complete = scores.dropna()
     n, k = complete.shape
     if n == 0:
@@ -79,23 +72,7 @@ def critical_difference(strategies: int, seeds: int, alpha: float = 0.05) -> flo
     >>> round(critical_difference(4, 14), 2)
     1.25
     """
-    from scipy.stats import studentized_range
-
     if strategies < 2 or seeds < 1:
         return math.nan
     q = studentized_range.ppf(1 - alpha, strategies, math.inf) / math.sqrt(2)
     return float(q * math.sqrt(strategies * (strategies + 1) / (6 * seeds)))
-
-
-def strategy_measures(comparison: Comparison) -> dict[str, dict[str, float]]:
-    """Return the few numbers by which each strategy is judged, those that are numbers: rows of `dvc metrics show`."""
-    own = comparison.summary[["aulc", "aulc_std", "final_accuracy", "mean_rank"]]
-    others = comparison.against_baseline.set_index("strategy")[["difference", "p_holm"]]
-    table = own.join(others.rename(columns={"difference": "above_baseline"}))
-    found = {
-        str(name): {str(key): float(value) for key, value in row.dropna().items()} for name, row in table.iterrows()
-    }
-    labels = comparison.curves.groupby("strategy")["labels"].max()
-    for name, values in found.items():
-        values |= {"seeds": int(comparison.summary["n"][name]), "labels": round(float(labels[name]))}
-    return found

@@ -1,19 +1,16 @@
 """Reads the finished runs of a comparison from disk into tables."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.comparison import protocol
 from kafal_pipeline.evaluation.curve import CycleMetrics, learning_curve
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CONFIGURATION = "configuration.json"
 FINISHED, FAILED = "finished", "failed"
@@ -74,8 +71,6 @@ def load_runs(
     Raises `UserError` if no run is finished, or if the runs cannot be compared: configurations that differ in more than
     query, update and seed, two runs of one strategy and seed, other classes, other initial pools for one seed.
     """
-    import pandas as pd
-
     folders, failures = list(folders), failures or {}
     runs: dict[Path, _Run] = {}
     failed: list[dict[str, Any]] = []
@@ -147,8 +142,6 @@ def _cycles(run: _Run) -> pd.DataFrame:
 
 
 def _classes(run: _Run) -> pd.DataFrame:
-    import pandas as pd
-
     cycles = [
         pd.DataFrame(
             {
@@ -164,8 +157,6 @@ def _classes(run: _Run) -> pd.DataFrame:
 
 
 def _clients(splits: Mapping[int, Path], seeds: set[int]) -> pd.DataFrame:
-    import pandas as pd
-
     missing = sorted(seed for seed in seeds & set(splits) if not splits[seed].is_file())
     if missing:
         raise UserError(

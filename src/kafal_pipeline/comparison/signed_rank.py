@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
 
 DECIMALS = 10
 
@@ -41,7 +42,7 @@ def p_greater(differences: ArrayLike) -> float:
     values = values[values != 0]
     if not values.size:
         return 1.0
-    doubled = _doubled_ranks(np.abs(values))
+    doubled = np.rint(2 * rankdata(np.abs(values))).astype(np.int64)  # whole numbers with ties too
     statistic = int(doubled[values > 0].sum())
     return float(min(1.0, _rank_sums(doubled)[statistic:].sum()))
 
@@ -88,13 +89,6 @@ def _rounded(differences: ArrayLike) -> NDArray[np.float64]:
     if values.ndim != 1 or not np.isfinite(values).all():
         raise ValueError(f"differences must be a vector of finite numbers, found shape {values.shape}: {values}")
     return values
-
-
-def _doubled_ranks(sizes: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return twice the ranks, which are whole numbers with ties too."""
-    from scipy.stats import rankdata
-
-    return np.rint(2 * rankdata(sizes)).astype(np.int64)
 
 
 def _rank_sums(ranks: NDArray[np.int64]) -> NDArray[np.float64]:

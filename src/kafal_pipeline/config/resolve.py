@@ -39,7 +39,7 @@ UNION_BRANCHES = {"float", "int", "constrained-float", "constrained-int", "liter
 """What pydantic appends to the location of a problem in a union."""
 
 OTHERS = ("compare", "run")
-"""Keys beside a run's configuration: what is compared, and the saved run that a report is about."""
+"""Keys next to a run's configuration: what is compared, and the saved run that a report is about."""
 
 
 class Config(BaseModel):

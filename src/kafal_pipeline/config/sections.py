@@ -160,9 +160,9 @@ class BudgetConfig(Section):
 class ModelConfig(Section):
     """The network that every client trains.
 
-    Written `model: cnn4`, or `model: {name: cnn4, width: 32}` with the network's own options beside the name.
+    Written `model: cnn4`, or `model: {name: cnn4, width: 32}` with the network's own options next to the name.
     `normalisation: group` puts group norm in the place of every batch norm; `pretrained` is a safetensors file with the
-    weights that the first cycle begins with, and every one if they begin afresh; the query models `local_only` and
+    weights that the first cycle begins with, and every one if they begin fresh; the query models `local_only` and
     `distilled` begin with them too.
 
     >>> ModelConfig.model_validate({"name": "cnn4", "width": 32}).options
@@ -192,7 +192,7 @@ class FederationConfig(Section):
     `client_momentum` says whether a client's momentum survives from one round to its next within a cycle; `batch_norm:
     local` lets every client keep its own batch norms, parameters and statistics, as in FedBN (Li et al., ICLR 2021).
     `on_client_failure` says what becomes of a client whose loss or model is no longer finite: it ends the run, or the
-    round goes on without it (`skip`), and the client from what it had before.
+    round continues without it (`skip`), and the client from what it had before.
     """
 
     rounds: Repetitions = 10

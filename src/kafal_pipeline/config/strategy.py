@@ -26,8 +26,8 @@ OF_DIVERSITY = ("space", "space_model", "candidates")
 class Strategy(BaseModel):
     """A registered name or a dotted path, with options.
 
-    Written `query: ksas`, or `query: {name: ksas, prior_smoothing: 1}` with the options beside the name; `label` is the
-    name its results carry, so that two settings of one method never overwrite each other.
+    Written `query: ksas`, or `query: {name: ksas, prior_smoothing: 1}` with the options next to the name; `label` is
+    the name its results carry, so that two settings of one method never overwrite each other.
 
     >>> Strategy.model_validate("ksas").label
     'ksas'

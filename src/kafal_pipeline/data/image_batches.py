@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
 BATCH_BYTES = 4 << 20
-"""Pixels handled at a time; large enough for the speed of the disk, small beside any data set worth the care."""
+"""Pixels handled at a time; large enough for the speed of the disk, small against any data set worth the care."""
 
 
 class Pixels(Protocol):

@@ -36,7 +36,7 @@ def heatmap(
     - `values`: numbers that are not negative, ``(len(rows), len(columns))``.
     - `rows`, `columns`: names of the rows and of the columns; columns are classes.
     - `rows_name`: what a row is, written at the axis of a table too large for names.
-    - `colour_bar`: what the colour measures, written beside the bar of a table without numbers.
+    - `colour_bar`: what the colour measures, written next to the bar of a table without numbers.
     - `text`: format of the numbers in the cells of a table that is small enough; None for a table without numbers.
     """
     columns = [short(name) for name in columns]

@@ -42,7 +42,7 @@ def check_network(make: Callable[[torch.Generator], nn.Module], images: Tensor, 
 
 
 def _check_tensors(network: nn.Module, again: nn.Module) -> None:
-    """Check the parameters and buffers of a network; `again` is one made anew with the same generator."""
+    """Check the parameters and buffers of a network; `again` is one made again with the same generator."""
     if not list(network.parameters()):
         raise NotAllowed("it has no parameters, so that there is nothing to train.")
     wrong = next(

@@ -61,7 +61,7 @@ class CNN4(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights anew: uniform within 1 / sqrt(fan in), as PyTorch does; the head's bias starts at 0."""
+        """Draw all weights again: uniform within 1 / sqrt(fan in), as PyTorch does; the head's bias starts at 0."""
         for layer in (*self.convolutions, self.head):
             bound = 1.0 / math.sqrt(layer.weight[0].numel())
             layer.weight.uniform_(-bound, bound, generator=generator)

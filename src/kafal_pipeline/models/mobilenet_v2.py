@@ -2,17 +2,16 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from kafal_pipeline.models.network import initialise_convolutional
+from kafal_pipeline.models.network import Convolutional
 from kafal_pipeline.models.vision import keep_resolution, torchvision_models
 
 STRIDED = (2, 4, 7, 14)
 """Positions of the blocks of stride 2."""
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Convolutional):
     """torchvision's MobileNetV2 without dropout; ``blocks`` are torchvision's ``features`` under another name.
 
     Dropout is left out because it draws from torch's global generator, so that results would depend on what ran before.
@@ -45,11 +44,3 @@ class MobileNetV2(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return the averaged last feature map, ``(n, 1280)``."""
         return self.blocks(images).mean(dim=(2, 3))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(n, num_classes)`` of normalised images ``(n, in_channels, H, W)``."""
-        return self.head(self.features(images))
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights anew from `generator`."""
-        initialise_convolutional(self, generator)

@@ -2,14 +2,13 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from kafal_pipeline.models.network import initialise_convolutional
+from kafal_pipeline.models.network import Convolutional
 from kafal_pipeline.models.vision import keep_resolution, torchvision_models
 
 
-class ResNet18(nn.Module):
+class ResNet18(Convolutional):
     """torchvision's ResNet-18, its tensors under torchvision's names, except that ``fc`` is ``head``.
 
     `image_size`: height and width of the images: where these are tiny, later stages keep their resolution. `stem`:
@@ -46,11 +45,3 @@ class ResNet18(nn.Module):
         """Return the averaged last feature map, ``(n, 512)``."""
         out = self.maxpool(self.bn1(self.conv1(images)).relu())
         return self.layer4(self.layer3(self.layer2(self.layer1(out)))).mean(dim=(2, 3))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(n, num_classes)`` of normalised images ``(n, in_channels, H, W)``."""
-        return self.head(self.features(images))
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights anew from `generator`."""
-        initialise_convolutional(self, generator)

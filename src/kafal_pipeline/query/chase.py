@@ -17,7 +17,7 @@ class CHASe(ScoreQuery):
     A random subset of the client's unlabelled samples is watched: after every local epoch the model in training
     predicts them in evaluation mode. Consecutive means the client's epochs of a cycle one after another, across rounds,
     so that one local epoch a round is enough. Samples that are not watched score -1: they come last, in random order.
-    The subset is drawn afresh every cycle; the published freezing and awakening of samples between queries is not
+    The subset is drawn again every cycle; the published freezing and awakening of samples between queries is not
     needed for that. Its alignment loss is an update's business.
 
     `watched_samples`: size of the subset, or all there are.

@@ -50,7 +50,7 @@ class Compose:
     """Any score with any quota and any diversity.
 
     Written ``query: {score: ksas, quota: global_prototypes, diversity: k_centre}``, without a `name`. Options of the
-    score stand beside, as in ``{score: ksas, prior_smoothing: 1}``, or below it, as in ``{score: {name: ksas,
+    score stand next to it, as in ``{score: ksas, prior_smoothing: 1}``, or below it, as in ``{score: {name: ksas,
     prior_smoothing: 1}}``.
 
     - `score`: name of a registered query that is a score, or the dotted path of a `ScoreQuery` of your own.
@@ -75,7 +75,7 @@ class Compose:
         """Refuse what does not fit together."""
         if self.weighted and self.diversity != "k_means":
             raise UserError(f"query.weighted: is for diversity k_means alone; found diversity {self.diversity!r}.")
-        _ = self.score_part  # its mistakes are the user's, and are told before anything runs
+        _ = self.score_part  # its mistakes are the user's, and are reported before anything runs
 
     @cached_property
     def score_part(self) -> ScoreQuery:

@@ -58,7 +58,7 @@ class PoolView:
     - `labelled`, `labels`: indices and labels of its labelled samples, int64 ``(m,)``.
     - `forward`: computes `Outputs` of a model for given samples.
     - `head_of`: returns the `Head` of a model.
-    - `summaries`: what each client, this one included, told the server before the choice
+    - `summaries`: what each client, this one included, reported to the server before the choice
       (`kafal_pipeline.query.base.Summarises`); empty for queries that ask for nothing.
     - `memory`: what this client's query kept at the cycle before (`Selection.memory`); empty at the first.
     - `watched`: what was watched in the last cycle's training: ``samples``, ``changes`` (see

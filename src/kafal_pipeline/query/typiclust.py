@@ -26,7 +26,7 @@ class TypiClust:
         typicality(x) = 1 / (1e-5 + mean distance to its min(neighbours, half the cluster) nearest of the cluster)
 
     The published method learns features from all images beforehand, without labels; here they are the model's own. It
-    computes typicality anew after every sample taken from a cluster, among those left of it; here once, among the
+    computes typicality again after every sample taken from a cluster, among those left of it; here once, among the
     cluster's unlabelled ones: the same first choice, and no quadratic work again for each choice. The score is the
     typicality.
 

@@ -34,7 +34,7 @@ class Draws:
         return cls(generator, generator, generator)
 
     def seed(self, seed: int, cycle: int, round_: int, client: int) -> Draws:
-        """Begin anew with the streams of one client's round."""
+        """Start the streams of one client's round."""
         purposes = (Purpose.TRAINING, Purpose.UNLABELLED, Purpose.UPDATE)
         for generator, purpose in zip((self.labelled, self.unlabelled, self.update), purposes, strict=True):
             seed_torch(generator, seed, purpose, cycle, round_, client)

@@ -112,7 +112,7 @@ def local_steps(
     - `steps_done`: steps behind `momentum`: how often a gradient was added to it.
     - `after_epoch`: called with the number of every local epoch that ends; must leave the student in training mode.
 
-    Unlabelled batches are drawn afresh from a new shuffle every local epoch, one per labelled batch.
+    Unlabelled batches are drawn from a new shuffle every local epoch, one per labelled batch.
     """
     student = networks.student
     student.train()

@@ -65,17 +65,13 @@ class Recordings:
         if recorded is None:
             own = tuple(None if tensor is None else tensor.clone() for tensor in inputs)
             recorded = _Recorded(self._recorder(lambda: function(*own)), own)
-            self._make_room()
+            while len(self._kept) >= self._most:  # old ones go after: the recorder has waited until none of them runs
+                self._kept.pop(next(iter(self._kept)))
         self._kept[key] = recorded  # the last in the order of use
         for own_input, given in zip(recorded.inputs, inputs, strict=True):
             if own_input is not None and given is not None:
                 own_input.copy_(given)
         recorded.recording.replay()
-
-    def _make_room(self) -> None:
-        """Let old recordings go right after a new one is made: the recorder has waited until none of them runs."""
-        while len(self._kept) >= self._most:
-            self._kept.pop(next(iter(self._kept)))
 
 
 def cuda_recorder(draws: Draws, stream: torch.cuda.Stream) -> Recorder:

@@ -4,7 +4,7 @@ An update is a dataclass that derives from `Update`; its fields are its options.
 
 1. begins with the broadcast model,
 2. minimises `client_loss`, once a step; to each gradient is added what `correction` says,
-3. closes with `finish`: what it keeps for its next round, and what it sends beside its model,
+3. closes with `finish`: what it keeps for its next round, and what it sends with its model,
 
 and then the server calls `aggregate`. What clients and the server keep are states, tensors by name, empty at a cycle's
 start: like the clients' momentum they restart with every cycle, since the labels change and, with ``between_cycles:
@@ -71,7 +71,7 @@ class LocalOutcome:
     """A client's training in one round, seen from its end.
 
     - `broadcast`, `trained`: the parameters, without buffers and without batch norms that stay local, before and after.
-    - `client`, `server`: what the client kept, and what the server broadcast beside the model.
+    - `client`, `server`: what the client kept, and what the server broadcast with the model.
     - `travel`: how far a constant gradient of 1 would have moved every parameter: the sum over steps of the learning
       rate, each times the sum of momentum's weights. Without momentum it is (number of steps) x (learning rate).
     """
@@ -145,7 +145,7 @@ class Update(ABC):
         return None
 
     def finish(self, outcome: LocalOutcome) -> tuple[State, State]:
-        """Return what the client keeps for its next round, and its message to the server beside its model."""
+        """Return what the client keeps for its next round, and the message that goes to the server with its model."""
         return {}, {}
 
     def aggregate(

@@ -23,7 +23,7 @@ Weight = Annotated[float, Field(ge=0, le=100)]
 """Of a term, or an exponent: larger ones overflow in float32 after a few steps."""
 
 Pseudocount = Annotated[float, Field(ge=1e-6, le=1e6)]
-"""Added to counts: so small that it is no number in float32 beside them, its logarithm would be infinite."""
+"""Added to counts: so small that it is no number in float32 next to them, its logarithm would be infinite."""
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, label_counts: Tensor, round_: int) -> Tensor:

@@ -1,11 +1,12 @@
 """Renders the page: one HTML file that needs no other file."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import jinja2
+import pandas as pd
 
 from kafal_pipeline.comparison.analysis import Comparison, warnings
 from kafal_pipeline.comparison.classes import balance, client_spread
@@ -15,9 +16,6 @@ from kafal_pipeline.comparison.report import appearance, verdict
 from kafal_pipeline.comparison.report.figures import FEWEST_SEEDS, MOST_BANDS
 from kafal_pipeline.comparison.report.panels import HEIGHT, WIDTH, panels
 from kafal_pipeline.comparison.runs import FAILED, RunTables
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_CLASSES = 60
 """With more classes than this, the page shows those on which the strategies differ most, and the CSV has them all."""
@@ -37,8 +35,6 @@ def render(
     `tables`, `comparison`: what is reported. `figures`: by name, elements of `inline_svg`. `versions`: name and version
     of what the runs were made with.
     """
-    import jinja2
-
     here = resources.files(__package__)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -67,7 +63,7 @@ def render(
         targets=_targets(comparison.labels, comparison.strategies),
         panels=panels(comparison, looks) if len(looks) > appearance.HIGHLIGHTED + 1 else [],
         panel_size=(WIDTH, HEIGHT),
-        pairs=_pairs(comparison),
+        pairs={(row["strategy"], row["against"]): row for row in _records(comparison.pairs)},
         classes=[(index, tables.class_names[index]) for index in shown],
         all_classes=len(tables.class_names),
         balance=balance(comparison.queried),
@@ -93,10 +89,6 @@ def _rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
-
-
-def _pairs(comparison: Comparison) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(row["strategy"], row["against"]): row for row in _records(comparison.pairs)}
 
 
 def _targets(labels: pd.DataFrame, strategies: list[str]) -> dict[str, dict[str, dict[str, Any]]]:

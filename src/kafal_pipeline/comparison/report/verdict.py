@@ -1,18 +1,15 @@
 """The headline of a comparison: who won, by how much, and whether it is more than luck."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import pandas as pd
 
 from kafal_pipeline.comparison.analysis import Comparison
 from kafal_pipeline.comparison.pairs import tests_made
 from kafal_pipeline.comparison.signed_rank import DECIMALS, pairs_needed
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Strength = Literal["shown", "open", "too few seeds", "behind", "level", "alone"]
 

@@ -1,7 +1,5 @@
 """Partitions by label: clients that see different mixtures of classes."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Cuts a balanced training set down to a long tail."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

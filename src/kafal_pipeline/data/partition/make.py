@@ -1,7 +1,5 @@
 """Makes a split from the section `partition` of the parameters."""
 
-from __future__ import annotations
-
 import logging
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Records the parameters and data that a split was made from, so that it is never used with others."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

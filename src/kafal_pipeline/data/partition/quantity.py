@@ -1,7 +1,5 @@
 """Partitions blind to labels: equal sizes, or skewed ones."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

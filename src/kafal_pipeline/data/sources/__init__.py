@@ -1,7 +1,5 @@
 """Sources of images: one file for each kind, and the choice among them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NoReturn
 

@@ -1,7 +1,5 @@
 """A folder of images: ``train/<class>/*.png`` and ``test/<class>/*.png`` (or jpg, jpeg)."""
 
-from __future__ import annotations
-
 import csv
 import logging
 import os

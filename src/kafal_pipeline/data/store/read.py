@@ -4,8 +4,6 @@ A store is a folder of ``.npy`` files and a ``meta.json``, which holds what it w
 digest of the source's files) and what it is made of (shape, type and SHA-256 of each file).
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path

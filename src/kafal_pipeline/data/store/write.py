@@ -1,7 +1,5 @@
 """Writes a store of images batch by batch."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

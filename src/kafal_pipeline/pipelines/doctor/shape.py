@@ -1,12 +1,8 @@
 """The size of a data set, known before its images are read."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from kafal_pipeline.config import DatasetConfig
+from kafal_pipeline.config import DatasetConfig
 
 _CIFAR = (50_000, 10_000, (32, 32, 3))
 _MNIST = (60_000, 10_000, (28, 28, 1))

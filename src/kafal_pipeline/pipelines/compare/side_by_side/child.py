@@ -83,7 +83,7 @@ def main(task: Task, connection: Connection) -> None:
     except UserError as error:
         print(f"Error: {masked(str(error))}", flush=True)  # for the log
         say("failed", masked(str(error)))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other runs go on, and the log has all of it
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other runs continue, and the log has all of it
         traceback.print_exc()
         said = failure_messages.users_mistake(error) or failure_messages.of_system(error, current_run.doing())
         say("failed", masked(f"{said or f'{type(error).__name__}: {error}'} (see {task.log})"))

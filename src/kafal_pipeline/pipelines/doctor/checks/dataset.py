@@ -1,15 +1,14 @@
 """Checks that the data is there and is the data that the parameters name."""
 
-from __future__ import annotations
-
 import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import file_digest
+from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import ImageData, read_store
 from kafal_pipeline.data.sources import RawData, Source, find_source
 from kafal_pipeline.data.sources.checks import one_sided
@@ -18,9 +17,6 @@ from kafal_pipeline.data.store.write import META, content_config
 from kafal_pipeline.pipelines.data.nodes import INTERMEDIATE, RAW
 from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Finding
 from kafal_pipeline.pipelines.doctor.shape import DataShape, published_shape, resized
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import DatasetConfig
 
 CHECK = "data"
 HASHED = 4 << 30

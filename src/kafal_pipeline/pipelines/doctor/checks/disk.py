@@ -1,18 +1,13 @@
 """Checks that there is room for the files that the run writes."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from kafal_pipeline.config import Config
 from kafal_pipeline.pipelines.doctor.checks.dataset import Seen
 from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Finding
 from kafal_pipeline.pipelines.doctor.probe import Measured
 from kafal_pipeline.pipelines.doctor.workload import written_bytes
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
 
 CHECK = "disk"
 BESIDES = 50 << 20

@@ -1,17 +1,12 @@
 """Estimates how long the run will take on this machine."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from kafal_pipeline.config import Config
 from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Finding
 from kafal_pipeline.pipelines.doctor.probe import Measured
+from kafal_pipeline.pipelines.doctor.shape import DataShape
 from kafal_pipeline.pipelines.doctor.workload import workload
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
-    from kafal_pipeline.pipelines.doctor.shape import DataShape
 
 CHECK = "time"
 BUSY = 0.7
