@@ -1,7 +1,5 @@
 """Makes a network from its name, and a self-contained model from a network."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Images on the device as one uint8 tensor; a batch is a gather, not a loader."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Trains one client locally for one round."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 
