@@ -9,8 +9,7 @@ import yaml
 
 from kafal_pipeline.common.errors import UserError, did_you_mean
 
-PARAMS = "--params"
-"""What messages call the command line's parameters."""
+PARAMS = "--params"  # what messages call the command line's parameters
 
 NOT_DECIMAL = re.compile(r"[-+]?(0[0-9_]+|0[bx][0-9a-fA-F_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 """Numbers that YAML 1.1 does not read as they look: 010 is 8, 08 a text, 1:30 is 90."""

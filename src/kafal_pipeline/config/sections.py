@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_serializer, model_validator
 
 from kafal_pipeline.common.options import LARGEST_NUMBER, LARGEST_WHOLE
 
@@ -24,35 +15,18 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
-AnyWhole = Annotated[int, BeforeValidator(_no_bool)]
-"""A whole number, to be bounded where it is used; pydantic alone takes true for 1."""
-
-AnyNumber = Annotated[float, BeforeValidator(_no_bool)]
-"""A number, to be bounded where it is used; pydantic alone takes true for 1.0."""
-
-Whole = Annotated[AnyWhole, Field(le=LARGEST_WHOLE)]
-"""A whole number, not beyond all use."""
-
-Number = Annotated[AnyNumber, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
-"""A number, not beyond all use."""
-
-Seed = Annotated[AnyWhole, Field(ge=0, lt=2**32)]
-"""What NumPy and PyTorch both take as the seed of a generator."""
-
-Repetitions = Annotated[AnyWhole, Field(ge=1, le=1_000_000)]
-"""Rounds, or epochs: more than a run could ever do, so that a slip of the keyboard is found before it begins."""
-
-Fraction = Annotated[AnyNumber, Field(gt=0, le=1)]
-"""A share of a client's samples."""
-
+AnyWhole = Annotated[int, BeforeValidator(_no_bool)]  # to be bounded where it is used; pydantic takes true for 1
+AnyNumber = Annotated[float, BeforeValidator(_no_bool)]  # the same of numbers
+Whole = Annotated[AnyWhole, Field(le=LARGEST_WHOLE)]  # not beyond all use
+Number = Annotated[AnyNumber, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]  # not beyond all use
+Seed = Annotated[AnyWhole, Field(ge=0, lt=2**32)]  # what NumPy and PyTorch both take as the seed of a generator
+Repetitions = Annotated[AnyWhole, Field(ge=1, le=1_000_000)]  # rounds or epochs: more is a slip of the keyboard
+Fraction = Annotated[AnyNumber, Field(gt=0, le=1)]  # a share of a client's samples
+# A share of a client's samples (a float in (0, 1]) or a number of samples (an int).
 Amount = Annotated[float | int, Field(gt=0, le=LARGEST_WHOLE), BeforeValidator(_no_bool)]
-"""A share of a client's samples (a float in (0, 1]) or a number of samples (an int)."""
 
-SMALLEST_RATE = 1e-12
-"""Of learning: what is smaller changes no weight in float32, and updates that divide by it overflow."""
-
-FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"
-"""Names that become folders: no separators, nothing hidden."""
+SMALLEST_RATE = 1e-12  # of learning: less changes no weight in float32, and updates that divide by it overflow
+FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"  # names that become folders: no separators, nothing hidden
 
 
 class Section(BaseModel):
@@ -92,7 +66,7 @@ class DatasetConfig(Section):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_resize_where_it_squashes(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_resize_where_it_squashes(self, handler: Any) -> dict[str, Any]:
         """Leave `resize` out where it is the default, so that stores and runs of older versions stay valid."""
         values: dict[str, Any] = handler(self)
         return {key: value for key, value in values.items() if (key, value) != ("resize", "squash")}
@@ -147,8 +121,7 @@ class BudgetConfig(Section):
 
     @model_validator(mode="after")
     def _shares_are_at_most_one(self) -> BudgetConfig:
-        for key in ("initial", "per_cycle"):
-            value = getattr(self, key)
+        for key, value in self:
             if isinstance(value, float) and value > 1:
                 raise ValueError(
                     f"{key} = {value} is a float, hence a share, and must be at most 1; "

@@ -9,18 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from kafal_pipeline.config.sections import FOLDER_NAME
 
-COMPOSE = "compose"
-"""The query that is meant where options have a `score`, `quota` or `diversity` and no `name`."""
-
-SCORE = "entropy"
-"""The score of a composition that names none."""
+COMPOSE = "compose"  # the query that is meant where options have a `score`, `quota` or `diversity` and no `name`
+SCORE = "entropy"  # the score of a composition that names none
 
 PARTS = ("score", "quota", "diversity", "space", "space_model", "candidates", "weighted")
 """The options of a composition itself, those of `kafal_pipeline.query.compose.Compose`; others are its score's."""
 
 
-OF_DIVERSITY = ("space", "space_model", "candidates")
-"""Those that only the diversity step reads."""
+OF_DIVERSITY = ("space", "space_model", "candidates")  # those that only the diversity step reads
 
 
 class Strategy(BaseModel):

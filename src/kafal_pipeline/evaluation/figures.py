@@ -17,11 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_BARS = 20
-"""More bars than this are drawn as a heat map: they would be too narrow for their numbers."""
-
-LONGEST_UPRIGHT = 12
-"""Characters that fit below a bar."""
+MAX_BARS = 20  # more bars than this are drawn as a heat map: they would be too narrow for their numbers
+LONGEST_UPRIGHT = 12  # characters that fit below a bar
 
 
 def learning_curve_figure(curve: pd.DataFrame, title: str) -> Figure:

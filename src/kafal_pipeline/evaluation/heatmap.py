@@ -14,11 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_ROWS, MAX_COLUMNS = 30, 20
-"""Larger tables get neither numbers in their cells nor a name for every row and column."""
-
-CHARACTER = 0.085
-"""Width of a character in inches, on average."""
+MAX_ROWS, MAX_COLUMNS = 30, 20  # larger tables get neither numbers in their cells nor a name for every row and column
+CHARACTER = 0.085  # width of a character in inches, on average
 
 
 def heatmap(

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from kafal_pipeline.evaluation.measures import ClassificationMeasures, classification_measures, confusion_matrix
 
-BINS = 15
-"""Of equal width: the calibration error compares confidence with accuracy in each."""
+BINS = 15  # of equal width: the calibration error compares confidence with accuracy in each
 
 
 OF_CLIENTS = ("accuracy", "balanced_accuracy", "specificity_macro", "auroc_macro", "calibration_error")

@@ -17,8 +17,7 @@ from kafal_pipeline.models.network import Network
 from kafal_pipeline.models.normalisation import replace_batch_norm, take_any_batch
 from kafal_pipeline.models.pretrained import load_pretrained
 
-SHAPE = ("in_channels", "num_classes")
-"""What a network's constructor is given by position."""
+SHAPE = ("in_channels", "num_classes")  # what a network's constructor is given by position
 
 
 def build(

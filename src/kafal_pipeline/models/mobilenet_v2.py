@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from kafal_pipeline.models.network import Convolutional
 from kafal_pipeline.models.vision import keep_resolution, torchvision_models
 
-STRIDED = (2, 4, 7, 14)
-"""Positions of the blocks of stride 2."""
+STRIDED = (2, 4, 7, 14)  # positions of the blocks of stride 2
 
 
 class MobileNetV2(Convolutional):

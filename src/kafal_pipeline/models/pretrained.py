@@ -8,8 +8,7 @@ from torch import nn
 
 from kafal_pipeline.common.errors import UserError
 
-SHOWN = 4
-"""Names of tensors in a message."""
+SHOWN = 4  # names of tensors in a message
 
 
 @torch.no_grad()

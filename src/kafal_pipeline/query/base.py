@@ -29,8 +29,7 @@ Scores = NDArray[np.float64]
 STORED = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 """Kinds of arrays that a query's summary and memory may be made of: those that can be saved."""
 
-NOTHING: Arrays = {}
-"""A default that nobody changes."""
+NOTHING: Arrays = {}  # a default that nobody changes
 
 
 class Selection(NamedTuple):

@@ -16,11 +16,8 @@ from kafal_pipeline.query.geometry.k_means import k_means, nearest_to_centres
 from kafal_pipeline.query.geometry.points import blocks, points_of
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
-SMALLEST = 1e-5
-"""Added to both distances of a ratio, so that it is 1 where neither model differs, and finite always."""
-
-GROUP = 16
-"""Columns of which only the largest is looked at first."""
+SMALLEST = 1e-5  # added to both distances of a ratio, so that it is 1 where neither model differs, and finite always
+GROUP = 16  # columns of which only the largest is looked at first
 
 
 @dataclass(frozen=True)

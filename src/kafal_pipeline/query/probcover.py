@@ -13,8 +13,7 @@ from kafal_pipeline.query.geometry.k_means import k_means
 from kafal_pipeline.query.geometry.points import Points, points_of
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
-SAMPLED = 1000
-"""Samples whose balls tell the radius."""
+SAMPLED = 1000  # samples whose balls tell the radius
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ class Recording(Protocol):
 REGISTERS = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 14)
 """Whether a recording must be told which generators it draws from; later versions of PyTorch find out by themselves."""
 
-Recorder = Callable[[Callable[[], None]], Recording]
-"""Records what a function does, without doing it."""
+Recorder = Callable[[Callable[[], None]], Recording]  # records what a function does, without doing it
 
 
 @dataclass

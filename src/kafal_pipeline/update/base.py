@@ -19,8 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-State = dict[str, Tensor]
-"""Tensors by name: a model's parameters and buffers, or what an update keeps."""
+State = dict[str, Tensor]  # tensors by name: a model's parameters and buffers, or what an update keeps
 
 
 @dataclass

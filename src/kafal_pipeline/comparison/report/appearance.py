@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from kafal_pipeline.comparison.analysis import Comparison
 from kafal_pipeline.evaluation.style import new_figure
 
-HIGHLIGHTED = 6
-"""So many of the best strategies have a colour of their own; more could not be told apart."""
+HIGHLIGHTED = 6  # so many of the best strategies have a colour of their own; more could not be told apart
 
 INK, MUTED, FAINT, OTHER, BASELINE = "#1b1f24", "#636b74", "#dde1e6", "#b3bac2", "#474f5a"
 

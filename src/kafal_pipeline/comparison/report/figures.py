@@ -15,14 +15,12 @@ from kafal_pipeline.comparison.report.verdict import points
 from kafal_pipeline.evaluation.style import short
 
 WIDTH = 4.7
-ROW = 0.27
-"""Inches a strategy takes in the figures that list them."""
+ROW = 0.27  # inches a strategy takes in the figures that list them
 
 MOST_NUMBERS, MOST_BANDS, MOST_TICKS = 12, 4, 7
 """The most strategies with numbers in the win matrix, the most with a band each, the most cycles with a tick each."""
 
-FEWEST_SEEDS = 3
-"""With fewer seeds no interval is drawn: of two values it is 18 times as wide as they lie apart."""
+FEWEST_SEEDS = 3  # with fewer seeds no interval is drawn: of two values it is 18 times as wide as they lie apart
 
 DASHES = (0, (4, 2))
 

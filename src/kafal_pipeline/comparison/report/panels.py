@@ -8,8 +8,7 @@ import pandas as pd
 from kafal_pipeline.comparison.analysis import Comparison
 from kafal_pipeline.comparison.report.appearance import Look
 
-WIDTH, HEIGHT, MARGIN = 160, 90, 4
-"""Of a panel, in its own units."""
+WIDTH, HEIGHT, MARGIN = 160, 90, 4  # of a panel, in its own units
 
 
 @dataclass(frozen=True)

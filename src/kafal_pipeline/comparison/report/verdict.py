@@ -14,8 +14,7 @@ from kafal_pipeline.comparison.signed_rank import DECIMALS, pairs_needed
 Strength = Literal["shown", "open", "too few seeds", "behind", "level", "alone"]
 
 SPACE = "\N{NO-BREAK SPACE}"
-MOST_NAMES = 3
-"""More strategies than this that share the best mean are counted, not named."""
+MOST_NAMES = 3  # more strategies than this that share the best mean are counted, not named
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,7 @@ FIGURES = (
 """Every figure that a report may have: which ones depends on its runs."""
 
 KINDS = ("png", "svg")
-MEASURES = "metrics"
-"""Folder of a report with a small file for each strategy."""
+MEASURES = "metrics"  # folder of a report with a small file for each strategy
 
 
 def write_report(

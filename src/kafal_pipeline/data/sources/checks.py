@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from kafal_pipeline.common.errors import UserError
 
-MAX_CHANNELS = 16
-"""More than any camera has: a larger last axis is a depth or a width in the place of the channels."""
+MAX_CHANNELS = 16  # more than any camera has: a larger last axis is a depth or a width in the place of the channels
 
 
 def as_images(where: str, array: NDArray) -> NDArray[np.uint8]:

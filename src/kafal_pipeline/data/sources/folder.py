@@ -18,8 +18,7 @@ from kafal_pipeline.data.sources.image_files import ImageFiles, common_shape
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 CLIENTS = {split: f"{split}_clients.csv" for split in ("train", "test")}
-DIGITS = 18
-"""Of a client's number; longer ones, which int64 cannot hold, are names."""
+DIGITS = 18  # of a client's number; longer ones, which int64 cannot hold, are names
 
 UNLABELLED = {"unlabelled", "unlabeled"}
 """Names of folders that are taken for images without labels, unless test/ has them too."""

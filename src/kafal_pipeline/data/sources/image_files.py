@@ -25,8 +25,7 @@ GREY_MODES = {"1", "L", "LA"}
 WIDE_MODES = ("I", "F")
 """Pillow's names of more than 8 bits a channel; converting them would cut off everything above 255."""
 
-ORIENTATION = 0x0112
-"""EXIF's tag; values of 5 and above exchange width and height."""
+ORIENTATION = 0x0112  # EXIF's tag; values of 5 and above exchange width and height
 
 MAX_SIDE = 65_535
 """Pixels: the most that a JPEG can have. Resizing a longer image would need much memory, however narrow it is."""

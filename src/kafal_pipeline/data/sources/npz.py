@@ -25,8 +25,7 @@ from kafal_pipeline.data.sources.checks import (
 REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
 OPTIONAL = ("train_clients", "test_clients", "classes")
 
-BOMB_BYTES, BOMB_RATIO = 64 << 20, 200
-"""A larger array that was packed by more than this ratio holds no pictures."""
+BOMB_BYTES, BOMB_RATIO = 64 << 20, 200  # a larger array that was packed by more than this ratio holds no pictures
 
 READ_ERRORS = (
     OSError,

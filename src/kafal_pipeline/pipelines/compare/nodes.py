@@ -20,8 +20,7 @@ logger = logging.getLogger(__name__)
 
 REPORTING = Path("data/08_reporting")
 
-NAMED = 5
-"""Runs that a warning names; of more it gives the number."""
+NAMED = 5  # runs that a warning names; of more it gives the number
 
 
 def plan(parameters: Parameters, images: ImageData, session: current_run.Session) -> Plan:

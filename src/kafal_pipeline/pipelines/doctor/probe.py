@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 
 TRAINING_SECONDS = 2.0
 PREDICTION_SECONDS = 0.5
-FEW_IMAGES = 12
-"""Predicted at the least, so that what a task costs besides does not count as much as the images."""
-
-LONG_SECONDS = 10.0
-"""Of a step that is not done a second time, though the first of all takes a second or two more."""
+FEW_IMAGES = 12  # predicted at the least, so that what a task costs besides does not count as much as the images
+LONG_SECONDS = 10.0  # of a step that is not done a second time, though the first of all takes a second or two more
 
 MOST_IMAGES, MOST_BYTES = 2048, 32 << 20
 """Random images that are trained on and predicted: what is in a picture does not change the time it takes."""

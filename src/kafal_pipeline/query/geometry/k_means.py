@@ -9,8 +9,7 @@ from kafal_pipeline.query.base import Scores
 from kafal_pipeline.query.geometry.k_means_pp import k_means_pp
 from kafal_pipeline.query.geometry.points import TILE, Points, blocks
 
-ITERATIONS = 50
-"""At most so many; assignments of real features stand still long before."""
+ITERATIONS = 50  # at most so many; assignments of real features stand still long before
 
 
 def k_means(

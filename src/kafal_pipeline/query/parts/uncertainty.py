@@ -9,8 +9,7 @@ from torch import Tensor
 from kafal_pipeline.query.base import ScoreQuery, Scores
 from kafal_pipeline.query.pool import PoolView, Predictor
 
-RANK_OFFSET = 20
-"""Added to a rank before its reciprocal is taken: the first places do not decide alone."""
+RANK_OFFSET = 20  # added to a rank before its reciprocal is taken: the first places do not decide alone
 
 
 def reciprocal_ranks(scores: Scores) -> Scores:

@@ -21,8 +21,7 @@ logger = logging.getLogger(__name__)
 
 CHANGED = "its code, split or images changed while it ran; the same command runs it again"
 
-LOG = Path("data/09_tracking")
-"""Folder of the runs' logs, next to their journals."""
+LOG = Path("data/09_tracking")  # folder of the runs' logs, next to their journals
 
 
 def execute(plan: Plan, session: current_run.Session) -> dict[str, str]:

@@ -22,11 +22,8 @@ K = TypeVar("K")
 ASSUMED_GB = 2.0
 """Memory of a run as long as none has got through a cycle: rather too much, since all of them grow at once."""
 
-LEAST_GB = 0.1
-"""Memory of a run at least, where the system says nothing."""
-
-PATIENCE = 1.5
-"""Seconds that processes have to end when the comparison is interrupted."""
+LEAST_GB = 0.1  # memory of a run at least, where the system says nothing
+PATIENCE = 1.5  # seconds that processes have to end when the comparison is interrupted
 
 
 @dataclass

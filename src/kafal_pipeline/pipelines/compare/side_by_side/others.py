@@ -12,8 +12,7 @@ from kafal_pipeline.runs import lock as run_lock
 
 logger = logging.getLogger(__name__)
 
-LOOK = 1.0
-"""Seconds between two looks whether another process still works on a run."""
+LOOK = 1.0  # seconds between two looks whether another process still works on a run
 
 
 def run_beside_others(

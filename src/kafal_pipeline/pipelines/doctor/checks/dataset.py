@@ -19,8 +19,7 @@ from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Findin
 from kafal_pipeline.pipelines.doctor.shape import DataShape, published_shape, resized
 
 CHECK = "data"
-HASHED = 4 << 30
-"""Bytes up to which a store's files are read to compare their digests: seconds."""
+HASHED = 4 << 30  # bytes up to which a store's files are read to compare their digests: seconds
 
 
 DECODING_SECONDS = 10.0

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from kafal_pipeline.config import Config
 
 CHECK = "device"
-SHORT_OF_MEMORY = 0.2
-"""Share of a GPU's memory below which another program is worth a warning."""
+SHORT_OF_MEMORY = 0.2  # share of a GPU's memory below which another program is worth a warning
 
 
 def check(config: Config) -> Finding:

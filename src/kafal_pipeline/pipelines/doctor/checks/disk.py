@@ -10,11 +10,8 @@ from kafal_pipeline.pipelines.doctor.probe import Measured
 from kafal_pipeline.pipelines.doctor.workload import written_bytes
 
 CHECK = "disk"
-BESIDES = 50 << 20
-"""Tables, figures, journal and MLflow's store."""
-
-MARGIN = 2
-"""Free space below this many times the estimate is worth a warning."""
+BESIDES = 50 << 20  # tables, figures, journal and MLflow's store
+MARGIN = 2  # free space below this many times the estimate is worth a warning
 
 
 def check(config: Config, data: Seen, measured: Measured | str | None, root: Path) -> Finding:

@@ -12,8 +12,7 @@ CHECK = "time"
 BUSY = 0.7
 """Share of the processor's time below which others use it, and below which the estimate is too long without them."""
 
-START_SECONDS = 10.0
-"""Of a run that does nothing: imports, worker processes, tables and figures."""
+START_SECONDS = 10.0  # of a run that does nothing: imports, worker processes, tables and figures
 
 
 def check(config: Config, shape: DataShape | None, measured: Measured | str | None) -> Finding:

@@ -7,8 +7,7 @@ from kafal_pipeline.pipelines.doctor.finding import OK, WARNING, Finding
 from kafal_pipeline.pipelines.doctor.probe import Measured
 
 CHECK = "memory"
-MARGIN = 1.5
-"""Free memory below this many times what was measured is worth a warning: runs have needed up to half more."""
+MARGIN = 1.5  # free memory below this many times what was measured is worth a warning: runs have needed up to half more
 
 
 def check(measured: Measured | str | None) -> Finding:

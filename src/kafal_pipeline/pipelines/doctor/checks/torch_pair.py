@@ -23,10 +23,7 @@ class Pair(NamedTuple):
 
 
 def check(needed: bool) -> Pair:
-    """Import both.
-
-    `needed`: whether the configured data set is read by torchvision: nothing else needs it.
-    """
+    """Import both. `needed`: whether the configured data set is read by torchvision: nothing else needs it."""
     versions = f"torch {_version('torch')}, torchvision {_version('torchvision')}"
     try:
         import torch  # noqa: F401, PLC0415 - this is the check
