@@ -26,8 +26,7 @@ Predictor = Literal[
     "global", "local", "downloaded", "local_only", "finetuned", "distilled", "ensemble_logit", "ensemble_rank"
 ]
 """A `QueryModel`, or both ``local`` and ``global``: the mean of their probabilities (``ensemble_logit``), or the sum
-over
-them of 1 / (20 + rank by score) (``ensemble_rank``)."""
+over them of 1 / (20 + rank by score) (``ensemble_rank``)."""
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
