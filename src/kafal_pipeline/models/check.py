@@ -1,7 +1,5 @@
 """Checks that a network is what training, queries and aggregation take it for, by one forward and one backward."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -13,19 +11,8 @@ from kafal_pipeline.common.errors import NotAllowed, kind_of
 def check_network(make: Callable[[torch.Generator], nn.Module], images: Tensor, num_classes: int) -> nn.Module:
     """Return a network that `make` has made if it is a `kafal_pipeline.models.network.Network`.
 
-    Parameters
-    ----------
-    make
-        Makes the network, its weights drawn from a generator.
-    images
-        A few, normalised, float32 ``(n, C, H, W)``.
-    num_classes
-        Number of its outputs.
-
-    Raises
-    ------
-    NotAllowed
-        With what is not as documented.
+    `make`: makes the network, its weights drawn from a generator. `images`: a few, normalised, float32
+    ``(n, C, H, W)``. `num_classes`: number of its outputs. Raises `NotAllowed` with what is not as documented.
     """
     with torch.random.fork_rng(devices=[]):
         made = []
@@ -60,7 +47,7 @@ def check_network(make: Callable[[torch.Generator], nn.Module], images: Tensor, 
 
 
 def _check_tensors(network: nn.Module, again: nn.Module) -> None:
-    """Check the parameters and buffers of a network; `again` is one made anew with the same generator."""
+    """Check the parameters and buffers of a network; `again` is one made again with the same generator."""
     if not list(network.parameters()):
         raise NotAllowed("it has no parameters, so that there is nothing to train.")
     wrong = next(

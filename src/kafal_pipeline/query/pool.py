@@ -26,8 +26,7 @@ Predictor = Literal[
     "global", "local", "downloaded", "local_only", "finetuned", "distilled", "ensemble_logit", "ensemble_rank"
 ]
 """A `QueryModel`, or both ``local`` and ``global``: the mean of their probabilities (``ensemble_logit``), or the sum
-over
-them of 1 / (20 + rank by score) (``ensemble_rank``)."""
+over them of 1 / (20 + rank by score) (``ensemble_rank``)."""
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -53,27 +52,16 @@ class PoolView:
     However they are given, samples are kept in ascending order, so that neither the order of a pool nor that of its
     labelled samples can change a choice: randomness and ties attach to a sample's place among the sorted.
 
-    Attributes
-    ----------
-    client
-        The client's number.
-    samples
-        Indices of its unlabelled samples in the training set, int64 ``(n,)``.
-    labelled, labels
-        Indices and labels of its labelled samples, int64 ``(m,)``.
-    num_classes
-        Number of classes.
-    forward
-        Computes `Outputs` of a model for given samples.
-    head_of
-        Returns the `Head` of a model.
-    summaries
-        What each client, this one included, told the server before the choice (`kafal_pipeline.query.base.Summarises`);
-        empty for queries that ask for nothing.
-    memory
-        What this client's query kept at the cycle before (`Selection.memory`); empty at the first.
-    watched
-        What was watched in the last cycle's training: ``samples``, ``changes`` (see `kafal_pipeline.query.chase`).
+    - `client`: the client's number.
+    - `samples`: indices of its unlabelled samples in the training set, int64 ``(n,)``.
+    - `labelled`, `labels`: indices and labels of its labelled samples, int64 ``(m,)``.
+    - `forward`: computes `Outputs` of a model for given samples.
+    - `head_of`: returns the `Head` of a model.
+    - `summaries`: what each client, this one included, reported to the server before the choice
+      (`kafal_pipeline.query.base.Summarises`); empty for queries that ask for nothing.
+    - `memory`: what this client's query kept at the cycle before (`Selection.memory`); empty at the first.
+    - `watched`: what was watched in the last cycle's training: ``samples``, ``changes`` (see
+      `kafal_pipeline.query.chase`).
     """
 
     client: int

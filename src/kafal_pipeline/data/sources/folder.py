@@ -1,7 +1,5 @@
 """A folder of images: ``train/<class>/*.png`` and ``test/<class>/*.png`` (or jpg, jpeg)."""
 
-from __future__ import annotations
-
 import csv
 import logging
 import os
@@ -20,8 +18,7 @@ from kafal_pipeline.data.sources.image_files import ImageFiles, common_shape
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 CLIENTS = {split: f"{split}_clients.csv" for split in ("train", "test")}
-DIGITS = 18
-"""Of a client's number; longer ones, which int64 cannot hold, are names."""
+DIGITS = 18  # of a client's number; longer ones, which int64 cannot hold, are names
 
 UNLABELLED = ("unlabelled", "unlabeled")
 """Folders whose names begin so are taken for images without labels, unless test/ has them too."""

@@ -1,16 +1,11 @@
 """Checks that the tracker answers and accepts the records of the run."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kafal_pipeline.common.errors import masked
+from kafal_pipeline.config import TrackingConfig
 from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Finding
 from kafal_pipeline.tracking import reachable
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import TrackingConfig
 
 CHECK = "tracker"
 ADVICE = "Correct tracking.uri or MLFLOW_TRACKING_URI (docs/tracking.md); or record nothing: --params tracking=off."
