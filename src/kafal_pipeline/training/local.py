@@ -45,20 +45,12 @@ class Networks:
 class LocalStart:
     """Where a client stands when its round begins.
 
-    Attributes
-    ----------
-    round
-        Round within the cycle, from 0.
-    draws
-        The only sources of randomness.
-    epochs
-        Local epochs that this client has trained in this cycle: the learning rate goes by them.
-    momentum
-        Its momentum buffers from its last round in this cycle; None at its first, empty without momentum.
-    steps
-        Steps behind `momentum`: how often a gradient was added to it.
-    correction
-        What the update adds to every gradient.
+    - `round`: round within the cycle, from 0.
+    - `draws`: the only sources of randomness.
+    - `epochs`: local epochs that this client has trained in this cycle: the learning rate goes by them.
+    - `momentum`: its momentum buffers from its last round in this cycle; None at its first, empty without momentum.
+    - `steps`: steps behind `momentum`: how often a gradient was added to it.
+    - `correction`: what the update adds to every gradient.
     """
 
     round: int

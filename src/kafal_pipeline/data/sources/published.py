@@ -17,6 +17,7 @@ from kafal_pipeline.data.sources.base import RawData, Source
 from kafal_pipeline.data.sources.checks import as_images, as_integers, check_classes
 from kafal_pipeline.data.sources.download import download
 
+BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
 IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 EMNIST = tuple(
     f"EMNIST/raw/emnist-{{split}}-{part}-{kind}-ubyte"
@@ -40,10 +41,7 @@ class Published:
 SETS = {
     "cifar10": Published(
         "CIFAR10",
-        tuple(
-            f"cifar-10-batches-py/{file}"
-            for file in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
-        ),
+        tuple(f"cifar-10-batches-py/{file}" for file in (*BATCHES, "test_batch", "batches.meta")),
     ),
     "cifar100": Published("CIFAR100", tuple(f"cifar-100-python/{file}" for file in ("train", "test", "meta"))),
     "svhn": Published("SVHN", ("train_32x32.mat", "test_32x32.mat")),
