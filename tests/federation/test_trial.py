@@ -72,18 +72,14 @@ def test_a_trial_resumes_in_the_middle_of_a_cycle(images, config, pool, tmp_path
         return Store(tmp_path / "scratch") if cycle is None else Store(tmp_path / f"cycle {cycle}", "me")
 
     with Workers(images, config) as workers:
-        whole = [
-            metrics(s) for s in Trial(config, images, Simulation(config, workers, pool)).run() if s.name == "evaluate"
-        ]
+        whole = metrics(Trial(config, images, Simulation(config, workers, pool)).run())
         clients, left = Simulation(config, workers, pool, store=store), {}
         with pytest.raises(Killed):
             for step in Trial(config, images, clients).run(on_round=kill):
                 left[step.name] = step
         assert left["annotate"].cycle == 2
         again = Simulation(config, workers, clients.pool, store=store, sites=Sites(memory=clients.sites.memory))
-        rounds, model = [], left["train"].result.global_state
-        trial = Trial(config, images, again).run(
-            2, model, left["query"].result, lambda state: rounds.append(state.round)
-        )
-        assert [metrics(step) for step in trial if step.name == "evaluate"] == whole[2:]
+        rounds, begin = [], (2, left["train"].result.global_state, left["query"].result)
+        resumed = Trial(config, images, again).run(*begin, lambda state: rounds.append(state.round))
+        assert metrics(resumed) == whole[2:]
     assert rounds == [2]
