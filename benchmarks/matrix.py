@@ -5,7 +5,7 @@
 
 Runs the nodes of the pipeline without Kedro, in memory, one run a core; nothing is written but
 benchmarks/results/matrix_<env>.csv, a row a run. Runs that succeeded there are not repeated (delete the file to begin
-anew). The exit code is 1 if a pair fails. The embedded digits are the data.
+again). The exit code is 1 if a pair fails. The embedded digits are the data.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How KAFAL's published code works, written plainly: the contestant that the engine is measured against.
 
-NCHW float32, clients one after another, PIL transforms in loader processes that are made anew for every client and
+NCHW float32, clients one after another, PIL transforms in loader processes that are made again for every client and
 epoch, ``torch.optim.SGD``. `arithmetic` does the same steps on batches that lie ready.
 """
 

@@ -194,7 +194,7 @@ def test_an_unknown_option_is_for_click_to_refuse(folder):
 
 
 @pytest.mark.parametrize("trains", [True, False])
-def test_only_what_trains_is_said_to_go_on(trains, capsys, monkeypatch):
+def test_only_what_trains_is_said_to_resume(trains, capsys, monkeypatch):
     def interrupted():
         raise KeyboardInterrupt
 

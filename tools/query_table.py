@@ -75,7 +75,7 @@ def _cost(figures: dict[str, Any] | None) -> tuple[str, str]:
 
 
 def renewed(text: str, costs: dict[str, Any]) -> str:
-    """Return the page with its table made anew."""
+    """Return the page with its table made again."""
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n{table(costs)}\n{END}{rest.split(END)[1]}"
 

@@ -57,7 +57,7 @@ TABLES: dict[str, Callable[[], str]] = {"updates": updates_table, "losses": loss
 
 
 def renewed(page: str) -> str:
-    """Return `page` with the text from ``<!-- generated: name ... -->`` to ``<!-- end -->`` written anew."""
+    """Return `page` with the text from ``<!-- generated: name ... -->`` to ``<!-- end -->`` written again."""
     return GENERATED.sub(lambda match: _between(match[1], TABLES[match[1]]()), page)
 
 

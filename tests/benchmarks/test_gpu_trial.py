@@ -83,7 +83,7 @@ def test_an_option_that_is_not_allowed_is_an_error_before_anything_is_read(gpu_t
     assert part in capsys.readouterr().err
 
 
-def test_a_killed_trial_on_a_bare_machine_goes_on_to_the_same_curve(gpu_trial, files, tmp_path):
+def test_a_killed_trial_on_a_bare_machine_resumes_to_the_same_curve(gpu_trial, files, tmp_path):
     """Without Kedro and the others; the reference runs in this process, which has them."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert gpu_trial.main([*files, "--no-window", "--out", str(whole)]) == 0

@@ -40,7 +40,7 @@ def test_a_cell_is_a_run_of_the_pipeline(matrix, tmp_path, copy_of_project, monk
     }
 
 
-def test_a_failed_cell_is_told_and_tried_again(matrix, tmp_path, monkeypatch):
+def test_a_failed_cell_is_reported_and_tried_again(matrix, tmp_path, monkeypatch):
     monkeypatch.setattr(matrix, "__file__", str(tmp_path / "matrix.py"))
     (tmp_path / "results").mkdir()
     arguments = ["matrix.py", "--env", "smoke", "--queries", "random", "no_query", "--updates", "fedavg", "--jobs", "1"]

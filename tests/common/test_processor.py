@@ -71,7 +71,7 @@ def test_every_node_that_goes_on_asks(run, monkeypatch, node, asked):
     assert calls == ([run] if asked else [])
 
 
-def test_going_on_elsewhere_or_under_other_settings_is_told_and_noted(run, monkeypatch, caplog):
+def test_resuming_elsewhere_or_under_other_settings_is_reported_and_noted(run, monkeypatch, caplog):
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     monkeypatch.setattr(machine, "processor", lambda: "Two (avx512f)")
     resume.warn_of_another_machine(run)

@@ -140,7 +140,7 @@ def own(tmp_path, monkeypatch):
         ("Fails", "making 'own_classes.Fails' with its options failed: SystemExit(0)"),
     ],
 )
-def test_a_class_of_ones_own_that_cannot_be_made_is_told(own, name, message):
+def test_a_class_of_ones_own_that_cannot_be_made_is_reported(own, name, message):
     with pytest.raises(UserError) as raised:
         create("query", f"own_classes.{name}", {}, QUERIES)
     assert str(raised.value).endswith(message)

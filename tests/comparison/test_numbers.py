@@ -1,4 +1,4 @@
-"""The numbers that a reader sees, on the page and in the figures, are those of the tables beside it."""
+"""The numbers that a reader sees, on the page and in the figures, are those of the tables next to it."""
 
 import math
 import re
@@ -110,7 +110,7 @@ def comparison(tables):
 
 @pytest.fixture(scope="module", params=LEVELS)
 def report(request, tables, tmp_path_factory):
-    """The bodies of the page's tables, and functions that read a file beside it and say if a p-value is shown."""
+    """The bodies of the page's tables, and functions that read a file next to it and say if a p-value is shown."""
     folder = tmp_path_factory.mktemp("report")
     page = write_report(tables, folder, alpha=request.param)[0].read_text(encoding="utf-8")
 

@@ -35,7 +35,7 @@ def image_folder(tmp_path):
 
 @pytest.fixture
 def published_split():
-    """The path of KAFAL's published split, beside the repository."""
+    """The path of KAFAL's published split, next to the repository."""
     path = Path(__file__).parents[3] / "shared/data/kafal_cifar10_alpha0.1_10clients.json"
     if not path.is_file():
         pytest.skip("the published split is not here")

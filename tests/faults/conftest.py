@@ -19,7 +19,7 @@ import os, pathlib, time
 from kafal_pipeline.query.random import Random
 
 class Gate(Random):
-    """Random, which says that it is asked and then waits until it is let go on."""
+    """Random, which says that it is asked and then waits until it may continue."""
 
     def scores(self, pool, rng):
         if len(pool) <= 32:  # the dry run of a few images, before the run begins

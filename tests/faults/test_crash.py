@@ -101,7 +101,7 @@ def test_killed_at_random(tmp_path, copy_of_project, digests, env, processes, sh
             process.wait(rng.uniform(0.05 if kills % 5 == 0 else 0.2, 1.0) * duration)
         except subprocess.TimeoutExpired:
             kills += kill(process, helper_too=rng.random() < 0.3)
-            done |= finished(folder)  # if it was killed on its way out: the next one begins anew
+            done |= finished(folder)  # if it was killed on its way out: the next one begins again
             continue
         assert process.returncode == 0, (folder / "log.txt").read_text()[-3000:]
         done |= finished(folder)

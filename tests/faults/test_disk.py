@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -243,8 +243,8 @@ class TestJournal:
     @pytest.fixture
     def tracker(self, tmp_path, monkeypatch):
         """A tracker whose disk has become full."""
-        helper = SimpleNamespace(pid=1, stdin=None, waited=0, wait=lambda _limit: setattr(helper, "waited", 1) or 0)
-        monkeypatch.setattr("kafal_pipeline.tracking.tracker._start_helper", lambda *_: helper)
+        helper = mock.Mock()
+        monkeypatch.setattr("kafal_pipeline.tracking.tracker.Helper", lambda *_: helper)
         tracker = Tracker.start(resolve({}), tmp_path, tmp_path)
         tracker._journal._file = Nearly(tracker._journal._file, 0)
         tracker.helper = helper
@@ -252,13 +252,13 @@ class TestJournal:
 
     def test_a_run_that_fails_for_it_ends_as_it_would_have(self, tracker, caplog):
         tracker.finish("FAILED", "CannotWrite: no room")
-        assert tracker.helper.waited
+        assert tracker.helper.close.called
         assert "KILLED" in caplog.text
 
     def test_a_run_that_is_finished_says_so(self, tracker):
         with pytest.raises(CannotWrite, match="No space left"):
             tracker.finish("FINISHED")
-        assert tracker.helper.waited
+        assert tracker.helper.close.called
 
 
 def _can_mount():

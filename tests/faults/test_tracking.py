@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.metadata
 import json
 import os
 import signal
@@ -18,7 +17,6 @@ import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -26,7 +24,7 @@ from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import resolve
 from kafal_pipeline.lifecycle.current_run import CurrentRun, Kind
 from kafal_pipeline.lifecycle.recorder import Recorder
-from kafal_pipeline.tracking import addresses, reachable
+from kafal_pipeline.tracking import reachable
 
 REFUSED = "http://me:hunter2@127.0.0.1:9"
 
@@ -71,7 +69,7 @@ class TestAtTheStart:
             assert reachable.problem(f"{uri}/mlflow/", tmp_path) is None
         assert asked == ["/mlflow/health"]
 
-    @pytest.mark.parametrize(("status", "said"), [(500, "500"), (503, "503"), (None, "does not answer within 1 s")])
+    @pytest.mark.parametrize(("status", "said"), [(500, "500"), (503, "503"), (None, "timed out")])
     def test_one_that_fails_or_hangs_is_not(self, status, said, tmp_path, monkeypatch):
         monkeypatch.setattr(reachable, "PATIENCE", 0.6)
         with serving(lambda _: status) as uri:
@@ -81,9 +79,14 @@ class TestAtTheStart:
         ("uri", "said"),
         [
             (REFUSED, "Connection refused"),
-            ("http://127.0.0.1:port", "no address"),
-            ("http://[::1", "no address"),
-            ("postgresql+psycopg2://me:hunter2@127.0.0.1:9/runs", "no database answers at 127.0.0.1, port 9"),
+            ("http://127.0.0.1:port", "nonnumeric port"),
+            ("http://[::1", "Invalid IPv6 URL"),
+            ("sqlite://", "names no file"),
+            ("sqlite:///:memory:", "names no file"),
+            ("sqlite+pysqlite:///", "names no file"),
+            ("sqlite:///file:x?mode=memory&uri=true", "names no file"),
+            ("sqlite://me:hunter2@runs.db", "names no file"),
+            ("sqlite:runs.db", "names no file"),
             ("sqlite:///text.txt", "cannot be written as a sqlite database"),
             ("mlruns", "MLFLOW_ALLOW_FILE_STORE"),
             ("file:///mlruns", "MLFLOW_ALLOW_FILE_STORE"),
@@ -133,62 +136,14 @@ class TestAtTheStart:
         assert reachable.problem("sqlite:///mlflow.db", tmp_path) is None
         assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
 
-    @pytest.mark.parametrize(
-        ("uri", "said"),
-        [
-            ("ftp://x/y", "no tracker of the kind 'ftp'"),
-            ("htp://x/y", "Did you mean 'http'?"),
-            ("postgres://x/y", "Did you mean 'postgresql'?"),
-            ("http+ssl://x", "'http+ssl'"),
-            ("localhost:5000", "begin it with http://"),
-            ("uc://catalog", "keeps models there"),
-            ("databricks-uc", "keeps models there"),
-            ("sqlite://", "in memory"),
-            ("sqlite:///:memory:", "in memory"),
-            ("sqlite+pysqlite:///", "in memory"),
-            ("sqlite:///file:x?mode=memory&uri=true", "in memory"),
-            ("sqlite://me:hunter2@runs.db", "sqlite:///runs.db"),
-            ("sqlite:runs.db", "sqlite:///runs.db"),
-            ("http://127.0.0.1:port", "no address"),
-        ],
-    )
-    @pytest.mark.parametrize("required", [True, False])
-    def test_an_address_that_no_tracker_has_is_refused_always(self, uri, said, required, tmp_path):
-        config = resolve({"tracking": {"uri": uri, "required": required}}).tracking
-        with pytest.raises(UserError, match="^tracking.uri: found ") as caught:
-            reachable.check(config, tmp_path, tmp_path / "journals")
-        assert said in str(caught.value)
-        assert "hunter2" not in str(caught.value)
+    def test_of_any_other_address_mlflow_says_what_is_wrong(self, tmp_path):
+        found = reachable.problem("postgres://me:hunter2@host/runs", tmp_path)
+        assert "postgres" in found
+        assert "hunter2" not in found
 
-    @pytest.mark.parametrize("uri", ["azureml://eastus", "arn:aws:sagemaker:x:1:mlflow-tracking-server/y"])
-    def test_what_a_plugin_knows_is_allowed(self, uri, tmp_path, monkeypatch):
-        assert reachable.mistake(uri) is not None
-        entries = {"mlflow.tracking_store": [SimpleNamespace(name="azureml"), SimpleNamespace(name="arn")]}
-        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: entries[group])
-        assert reachable.problem(uri, tmp_path) is None
-
-    def test_the_kinds_of_address_are_those_of_mlflow(self):
-        from mlflow.store.db.db_types import DATABASE_ENGINES
-        from mlflow.tracking._tracking_service.utils import _tracking_store_registry
-
-        known = {*reachable.SERVERS, *addresses.DATABASES, addresses.PATH, *addresses.NAMES}
-        plugins = {entry.name for entry in importlib.metadata.entry_points(group=reachable.PLUGINS)}
-        assert set(addresses.DATABASES) == set(DATABASE_ENGINES)
-        assert set(_tracking_store_registry._registry) - {""} - plugins == known
-
-    @pytest.mark.parametrize("uri", ["databricks", "databricks://profile"])
-    def test_databricks_needs_credentials(self, uri, tmp_path, monkeypatch):
-        for name in ("DATABRICKS_CONFIG_FILE", *reachable.DATABRICKS_CREDENTIALS):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("HOME", str(tmp_path))
-        found = reachable.problem(uri, tmp_path)
-        for part in ("DATABRICKS_HOST", "DATABRICKS_TOKEN", f"{tmp_path}/.databrickscfg", "databricks configure"):
-            assert part in found
-        (tmp_path / ".databrickscfg").touch()
-        assert reachable.problem(uri, tmp_path) is None
-        (tmp_path / ".databrickscfg").unlink()
-        monkeypatch.setenv("DATABRICKS_HOST", "https://mine.cloud.databricks.com")
-        assert reachable.problem(uri, tmp_path) is None
+    def test_any_other_address_that_mlflow_reaches_is_right(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(sys, "executable", "true")  # the program of this name answers 0
+        assert reachable.problem("azureml://eastus", tmp_path) is None
 
     @pytest.mark.parametrize("where", ["tracking.uri", "MLFLOW_TRACKING_URI"])
     def test_a_required_tracker_ends_the_run_with_what_to_do(self, where, tmp_path, monkeypatch):
@@ -377,14 +332,3 @@ def test_a_server_that_fails_later_does_not_slow_the_run_down(status, project):
     assert time.time() - ended < 60  # the wait for the helper, which gets nowhere
     trained = sum(json.loads(file.read_text())["seconds"] for file in project.folder.rglob("train_cost.json"))
     assert ended - began < trained + 30
-
-
-def test_databricks_is_looked_for_without_a_home_directory_too(monkeypatch, tmp_path):
-    for name in ("HOME", "DATABRICKS_CONFIG_FILE", *reachable.DATABRICKS_CREDENTIALS):
-        monkeypatch.delenv(name, raising=False)
-
-    def nobody(number):
-        raise KeyError(number)
-
-    monkeypatch.setattr("pwd.getpwuid", nobody)
-    assert "~/.databrickscfg" in reachable.problem("databricks", tmp_path)

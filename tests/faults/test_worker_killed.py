@@ -1,4 +1,4 @@
-"""A process that trains clients is killed: the run ends with one message, and goes on to the same results."""
+"""A process that trains clients is killed: the run ends with one message, and resumes to the same results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def workers_of(pid):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_ends_the_run_which_then_goes_on_to_the_same_bits(project, second_project, processes, wait):
+def test_a_killed_worker_ends_the_run_which_then_resumes_to_the_same_bits(project, second_project, processes, wait):
     run = project.start(PARAMS)
     processes.append(run)
     for line in run.stdout:

@@ -101,7 +101,7 @@ def test_a_failure_ends_the_run_by_default(images, everybody, make_config, pools
 
 
 @pytest.mark.parametrize("what", SPOILS)
-def test_a_skipped_client_goes_on_from_what_it_had(images, everybody, pools, start, spoil, what):
+def test_a_skipped_client_resumes_from_what_it_had(images, everybody, pools, start, spoil, what):
     seen = []
 
     def note(state):

@@ -74,7 +74,7 @@ def trial(request, digits, tmp_path_factory):
             for cycle in range(config.cycles):
                 keeper = None if checkpoints is None else Store(checkpoints / str(cycle), "test")
                 for last in (stop_after, None) if stop_after else (None,):
-                    with Workers(digits, config) as workers:  # a run that goes on has processes of its own
+                    with Workers(digits, config) as workers:  # a run that resumes has processes of its own
                         assert workers.count == processes
                         try:
                             state = train_cycle(
@@ -154,5 +154,5 @@ def test_clients_in_another_order(trial, expected, make_config, monkeypatch):
 
 
 @pytest.mark.parametrize("after", [1, 3])
-def test_an_end_after_a_round_and_another_run_that_goes_on(trial, expected, make_config, tmp_path, after):
+def test_an_end_after_a_round_and_another_run_that_resumes(trial, expected, make_config, tmp_path, after):
     assert trial(make_config, stop_after=after, checkpoints=tmp_path) == expected

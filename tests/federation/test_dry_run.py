@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -71,6 +73,12 @@ QUERIES = [
         {"scores": "pool.summaries[0]['a'].sort()", "query": "def summary(self, pool): return {'a': np.arange(3)}"},
         "read-only",
     ),
+    ({"scores": "rng.shuffle(pool.samples)"}, "client 0, cycle 1: ValueError: array is read-only"),
+    (
+        {"scores": "pool.probabilities('globl').amax(1).numpy()"},
+        "client 0, cycle 1: the pool was asked for the model 'globl'. Did you mean 'global'? Allowed: distilled, ",
+    ),
+    ({"scores": "pool.labelled.sort()"}, "client 0, cycle 1: ValueError: sort array is read-only"),
     ({"query": "watched_samples = -1"}, "`watched_samples` is -1"),
 ]
 UPDATES = [
@@ -169,6 +177,10 @@ def test_what_draws_from_a_global_generator_draws_the_same_again(begin, scores):
         ("F.dropout(super().features(images), training=self.training)", None),
         ("super().features(images)[:, :5]", "model own_strategies.Model: one forward: RuntimeError: "),
         ("F.dropout(super().features(images))", "gave other logits the second time"),
+        (
+            "super().features(images)\n    def initialise(self, generator): pass",
+            "one forward: `initialise` gave other weights",
+        ),
         ("super().features(images) * (1 if len(images) == 4 else [])", "client 0, cycle 1: TypeError"),
     ],
 )
@@ -181,6 +193,20 @@ def test_a_model_of_ones_own_is_tried(images, make_config, write, features, mess
     with pytest.raises(UserError, match=r"^dry run: model own_strategies\.Model: ") as raised:
         dry_run(config, images)
     assert message in str(raised.value)
+
+
+def test_a_query_that_changes_how_others_compute_is_refused(images, make_config, write, monkeypatch):
+    write()
+    counter = itertools.count(1)
+
+    def train(*args):
+        trained = train_cycle(*args)
+        factor = next(counter)
+        return replace(trained, global_state={k: v * factor for k, v in trained.global_state.items()})
+
+    monkeypatch.setattr(module, "train_cycle", train)
+    with pytest.raises(UserError, match=r"^dry run: query own_strategies\.Query: all clients: the same training gave"):
+        dry_run(make_config(query="own_strategies.Query", model="cnn4"), images)
 
 
 def test_this_packages_own_are_not_tried(images, make_config, monkeypatch):
@@ -216,7 +242,8 @@ def digits(tmp_path_factory):
     return open_store(DatasetConfig(), folder / "raw", folder / "images")
 
 
-def test_what_ends_its_process_is_refused(digits, make_config, write):
+def test_what_ends_its_process_is_refused(digits, make_config, write, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 300)  # a busy machine takes long to start a process
     write(scores="os._exit(0)")
     with pytest.raises(UserError, match=r"dry run: query own_strategies\.Query: it ended the process"):
         dry_run(make_config(query="own_strategies.Query", model="cnn4"), digits)

@@ -84,7 +84,7 @@ def two_cycles(images, config, pools, record):
     start = initial_state("resnet8", in_channels=1, num_classes=3, seed=0, cycle=0)
     with Workers(images, config) as workers:
         lane = workers._local._lanes[0]
-        lane._workspace.lr = torch.zeros(())  # as on a GPU, where a recorded step must read it anew
+        lane._workspace.lr = torch.zeros(())  # as on a GPU, where a recorded step must read it again
         recorder = Recorder(lane)
         if record:
             lane._recordings = Recordings(recorder)

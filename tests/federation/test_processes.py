@@ -34,7 +34,7 @@ def digits(tmp_path_factory):
 
 
 def end_server():
-    """End the process that others are forked off: the next one to be started starts it anew."""
+    """End the process that others are forked off: the next one to be started starts it again."""
     with contextlib.suppress(ImportError):
         from multiprocessing.forkserver import _forkserver  # missing on some systems
 

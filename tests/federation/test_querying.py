@@ -274,7 +274,7 @@ def test_one_and_two_processes_choose_the_same(tmp_path, make_config, query):
         assert selection.scores.tolist() == two.selections[client].scores.tolist()
 
 
-def test_who_is_waited_for_is_told(images, make_config, pools, start):
+def test_who_is_waited_for_is_reported(images, make_config, pools, start):
     seen, config = [], make_config(query="random")
     with Workers(images, config) as workers:
         trained = joined(CycleState(0, 0, start), Sites())

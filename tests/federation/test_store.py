@@ -185,7 +185,7 @@ def test_every_file_of_a_commit_is_synced_before_it_is_named(tmp_path, monkeypat
     assert len(synced) >= 3
 
 
-def test_training_goes_on_while_a_commit_is_written(tmp_path, monkeypatch):
+def test_training_resumes_while_a_commit_is_written(tmp_path, monkeypatch):
     go_on, original = threading.Event(), Path.write_bytes
 
     def slow(path, content):

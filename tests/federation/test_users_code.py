@@ -1,4 +1,4 @@
-"""Mistakes in a user's own classes are told as theirs, and what they change in the process is put back."""
+"""Mistakes in a user's own classes are reported as theirs, and what they change in the process is put back."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def own(module):
     return module.Own()
 
 
-def test_what_goes_wrong_in_a_users_class_is_told_with_its_line(own):
+def test_what_goes_wrong_in_a_users_class_is_reported_with_its_line(own):
     with pytest.raises(UserError) as raised, blamed("client 3, cycle 1", query=own):
         own.scores(None, None)
     message = str(raised.value)
@@ -88,7 +88,7 @@ def test_what_goes_wrong_in_a_users_class_is_told_with_its_line(own):
     ("kind", "said"),
     [("exit", "SystemExit: 0"), ("stop", "StopIteration"), ("locked", "own_module.Unpicklable: 1"), ("mute", "Mute")],
 )
-def test_every_exception_is_told_and_travels_between_processes(own, kind, said):
+def test_every_exception_is_reported_and_travels_between_processes(own, kind, said):
     with pytest.raises(UserError) as raised, blamed("client 3, cycle 1", query=own):
         own.fail(kind)
     again = pickle.loads(pickle.dumps(raised.value))
@@ -103,7 +103,7 @@ def test_what_is_not_the_classs_own_fault_passes(own, error):
     assert str(raised.value) == "mine"
 
 
-def test_what_is_not_allowed_is_told_without_the_name_of_an_exception(own):
+def test_what_is_not_allowed_is_reported_without_the_name_of_an_exception(own):
     with (
         pytest.raises(UserError, match=r"^query own_module\.Own: cycle 1: two; allowed: one$"),
         blamed("cycle 1", query=own),

@@ -39,7 +39,7 @@ def test_the_file_that_holds_the_key_is_named(loader):
     assert message(loader(params={"seed": "x"})).startswith("--params: seed: found 'x'")
 
 
-def test_an_archive_of_the_configuration_is_read_and_its_mistakes_are_told(tmp_path):
+def test_an_archive_of_the_configuration_is_read_and_its_mistakes_are_reported(tmp_path):
     for name, text in (("base", "seed: 1\n"), ("smoke", "training: {lr: 0.3}\n"), ("broken", "training: {lr: [\n")):
         (tmp_path / "all/conf" / name).mkdir(parents=True)
         (tmp_path / "all/conf" / name / "parameters.yml").write_text(text)

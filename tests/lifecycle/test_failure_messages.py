@@ -1,4 +1,4 @@
-"""Short memory and files in strange places are told in one message."""
+"""Short memory and files in strange places are reported in one message."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def test_what_does_not_train_is_not_tracked(project):
     assert project.restarts == []
 
 
-def test_a_part_of_a_run_goes_on_and_has_the_whole_curve(project):
+def test_a_part_of_a_run_resumes_and_has_the_whole_curve(project):
     project.catalog.save("cycle_00.metrics", metrics(0))
     project.run(project.pipeline(cycles=[1]), from_nodes=["cycle_01.train"])
     assert project.restarts == [True]

@@ -116,6 +116,12 @@ class Infinite(Good):
         return super().forward(images) / 0
 
 
+class ComplexBuffer(Good):
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        self.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
+
+
 class ExtraState(Good):
     def get_extra_state(self):
         return {"epoch": 1}
@@ -147,7 +153,8 @@ def maker(cls):
         (Counts, "gave other logits the second time"),
         (Scaled, "is not `head"),
         (Infinite, "is not finite"),
-        (ExtraState, "its state has dict as '_extra_state'"),
+        (ExtraState, "its state has an object of type dict as '_extra_state'; allowed: tensors of real"),
+        (ComplexBuffer, r"its state has Tensor of torch.complex64 of shape \(2,\) as 'phase'"),
     ],
 )
 def test_a_network_that_is_not_as_documented_is_refused(cls, part):

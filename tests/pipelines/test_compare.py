@@ -156,7 +156,7 @@ def test_results_that_were_changed_are_not_compared(compared, caplog):
     compare(folder, ["entropy"], seeds=[1], name="changed")
 
 
-def test_an_interrupted_run_is_not_finished_and_goes_on(compared):
+def test_an_interrupted_run_is_not_finished_and_resumes(compared):
     folder, _ = compared
     config = saved(folder)
     here = folder / "data/07_model_output" / config.run_path

@@ -23,6 +23,8 @@ from kafal_pipeline.models import build
 from kafal_pipeline.models.state import initial_state
 from kafal_pipeline.pipelines.fal import nodes
 
+from ..conftest import draw_nothing
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,7 +34,7 @@ def project_folder(tmp_path_factory, copy_of_project):
     return copy_of_project(tmp_path_factory.mktemp("project"))
 
 
-def run(folder, pipeline="fal", env="smoke", from_nodes=None, **params):
+def run(folder, pipeline="fal", env="smoke", from_nodes=None, draw=False, **params):
     bootstrap_project(folder)
     runtime_params = {"tracking": "off", **params}
     with (
@@ -40,12 +42,14 @@ def run(folder, pipeline="fal", env="smoke", from_nodes=None, **params):
         KedroSession.create(project_path=folder, env=env, runtime_params=runtime_params) as session,
     ):
         patch.chdir(folder)
+        if not draw:
+            draw_nothing(patch)
         session.run(pipeline_names=[pipeline], from_nodes=from_nodes)
 
 
 @pytest.fixture(scope="module")
 def finished(project_folder):
-    run(project_folder)
+    run(project_folder, draw=True)
     return project_folder / "data"
 
 
@@ -140,8 +144,11 @@ def test_same_seed_same_bits(finished, tmp_path_factory, project_folder, digests
         shutil.move(project_folder / "earlier", finished)
 
 
-def test_strategies_of_one_seed_share_split_and_initial_pool(finished, project_folder):
+def test_strategies_of_one_seed_share_split_and_initial_pool(finished, project_folder, starts):
     run(project_folder, query="random", update="fedavg")
+    models = finished / "06_models/smoke/random-fedavg/seed_0"
+    assert same(starts[0], initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=0))
+    assert same(starts[1], load_file(models / "cycle_00/global_model.safetensors"))  # a cycle continues the one before
     mine, other = (finished / f"05_model_input/smoke/{name}/seed_0" for name in ("ksas-kcfu", "random-fedavg"))
     first = [pd.read_parquet(folder / "cycle_00/pool.parquet") for folder in (mine, other)]
     pd.testing.assert_frame_equal(*first)
@@ -150,7 +157,7 @@ def test_strategies_of_one_seed_share_split_and_initial_pool(finished, project_f
 
 
 def test_another_seed_gives_other_bits(finished, project_folder):
-    run(project_folder, seed=1)
+    run(project_folder, seed=1, cycles=1)
     first, second = (
         load_file(finished / f"06_models/smoke/ksas-kcfu/seed_{seed}/cycle_00/global_model.safetensors")
         for seed in (0, 1)
@@ -160,22 +167,16 @@ def test_another_seed_gives_other_bits(finished, project_folder):
     assert splits[0] != splits[1]
 
 
-def test_every_switch_and_the_paper_preset_run(project_folder):
-    run(project_folder, preset="kafal_paper", cycles=2, federation={"between_cycles": "fresh"})
-    report = project_folder / "data/08_reporting/smoke/ksas_paper-kcfu_paper/seed_0/summary.json"
-    assert json.loads(report.read_text())["update"] == "kcfu_paper"
-
-
-def test_a_part_goes_on_only_from_results_of_the_same_parameters(project_folder):
-    options = {"query": "random", "update": "kcfu_balanced", "seed": 4}
+def test_a_part_resumes_only_from_results_of_the_same_parameters(project_folder):
+    options = {"query": "random", "update": "kcfu_balanced", "seed": 4, "cycles": 1}
     run(project_folder, **options)
     report = project_folder / "data/08_reporting/smoke/random-kcfu_balanced/seed_4/summary.json"
     before = report.read_text()
     run(project_folder, pipeline="report", **options)
     assert {**json.loads(report.read_text())} == json.loads(before)
     for changed in ({"training": {"lr": 0.5}}, {"cycles": 3}):
-        with pytest.raises(UserError, match=r"(training\.lr: 0\.05 then, 0\.5 now|cycles: 2 then, 3 now)"):
-            run(project_folder, pipeline="report", **options, **changed)
+        with pytest.raises(UserError, match=r"(training\.lr: 0\.05 then, 0\.5 now|cycles: 1 then, 3 now)"):
+            run(project_folder, pipeline="report", **{**options, **changed})
     record = project_folder / "data/07_model_output/smoke/random-kcfu_balanced/seed_4/configuration.json"
     record.unlink()
     with pytest.raises(UserError, match="are not known"):
@@ -184,11 +185,11 @@ def test_a_part_goes_on_only_from_results_of_the_same_parameters(project_folder)
 
 def test_a_shorter_run_leaves_no_cycles_of_a_longer_one(project_folder):
     outputs = project_folder / "data/07_model_output/smoke/random-kcfu/seed_6"
-    run(project_folder, query="random", seed=6, cycles=3)
-    assert (outputs / "cycle_02").is_dir()
-    run(project_folder, query="random", seed=6, cycles=2, restart=True)
-    assert not (outputs / "cycle_02").exists()
+    run(project_folder, query="random", seed=6, cycles=2)
     assert (outputs / "cycle_01").is_dir()
+    run(project_folder, query="random", seed=6, cycles=1, restart=True)
+    assert not (outputs / "cycle_01").exists()
+    assert (outputs / "cycle_00").is_dir()
 
 
 def test_the_trial_refuses_a_split_made_with_other_parameters(finished, project_folder):
@@ -203,12 +204,6 @@ def test_other_runners_are_refused(finished, project_folder):
         pytest.raises(UserError, match="SequentialRunner"),
     ):
         session.run(runner=ThreadRunner())
-
-
-def test_cycles_given_as_a_parameter_unroll_the_pipeline(project_folder):
-    run(project_folder, cycles=3, query="entropy")
-    curve = pd.read_csv(project_folder / "data/08_reporting/smoke/entropy-kcfu/seed_0/learning_curve.csv")
-    assert curve["cycle"].tolist() == [0, 1, 2]
 
 
 @pytest.fixture
@@ -230,18 +225,13 @@ def same(first, second):
 
 
 def test_every_cycle_starts_from_fresh_weights_where_asked(project_folder, starts):
-    run(project_folder, query="random", federation={"between_cycles": "fresh"})
+    run(project_folder, preset="kafal_paper", federation={"between_cycles": "fresh"})
+    report = project_folder / "data/08_reporting/smoke/ksas_paper-kcfu_paper/seed_0/summary.json"
+    assert json.loads(report.read_text())["update"] == "kcfu_paper"
     for cycle in (0, 1):
         fresh = initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=cycle)
         assert same(starts[cycle], fresh)
     assert not same(starts[0], starts[1])
-
-
-def test_every_cycle_goes_on_from_the_one_before_where_asked(project_folder, starts):
-    run(project_folder, query="random", update="fedavg")
-    models = project_folder / "data/06_models/smoke/random-fedavg/seed_0"
-    assert same(starts[0], initial_state("resnet8", in_channels=1, num_classes=10, seed=0, cycle=0))
-    assert same(starts[1], load_file(models / "cycle_00/global_model.safetensors"))
 
 
 def plain_network(state):
@@ -305,6 +295,8 @@ def test_the_query_can_be_recomputed_from_what_is_saved(project_folder, preset):
 @pytest.mark.parametrize("query", ["fairfal", "chase"])
 def test_what_a_query_keeps_survives_a_restart_between_cycles(project_folder, query, digests):
     run(project_folder, query=query, cycles=3)
+    curve = pd.read_csv(project_folder / f"data/08_reporting/smoke/{query}-kcfu/seed_0/learning_curve.csv")
+    assert curve["cycle"].tolist() == [0, 1, 2]  # as many as the parameter says
     name = f"smoke/{query}-kcfu/seed_0"
     folders = [project_folder / "data" / layer / name for layer in ("05_model_input", "06_models", "07_model_output")]
     before = {folder: digests(folder) for folder in folders}

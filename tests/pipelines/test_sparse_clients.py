@@ -150,7 +150,7 @@ def test_every_update_with_local_batch_norms(resources, images, pool, update):
 
 @pytest.mark.parametrize("query", sorted(QUERIES))
 def test_a_query_where_nobody_has_anything_left(resources, images, pool, query):
-    """The trial goes on without new labels."""
+    """The trial continues without new labels."""
     pool = pool[pool["label"] >= 0].reset_index(drop=True)
     values = parameters(query)
     trained = nodes.train(resources, 0, pool, images, values)[:3]

@@ -53,7 +53,7 @@ def make_query(name, **options):
 
 
 def informed(query, pool, others=()):
-    """Return the pool as it is in the second phase, all clients having told their summaries."""
+    """Return the pool as it is in the second phase, all clients having sent their summaries."""
     if not summarises(query):
         return pool
     everybody = {item.client: query.summary(item) for item in (pool, *others)}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from kafal_pipeline.config.resolve import ConfigError
 from kafal_pipeline.config.strategy import PARTS
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import ScoreQuery
-from kafal_pipeline.query.compose import OPTIONS
+from kafal_pipeline.query.compose import Compose
 from kafal_pipeline.query.geometry.points import points_of
 from kafal_pipeline.query.parts.quota import equal_quotas, mix_quotas
 from kafal_pipeline.query.pool import Outputs
@@ -34,7 +36,7 @@ def from_parameters(**values):
 
 
 def test_the_configuration_knows_the_options_of_a_composition():
-    assert PARTS == OPTIONS
+    assert tuple(item.name for item in fields(Compose)) == PARTS
 
 
 def test_options_beside_the_parts_are_the_scores():
@@ -171,7 +173,7 @@ def test_published_compositions_are_made_of_the_same_parts(make_pool):
         ({"score": "qbc", "committee": ["local", "local"]}, "a member may be listed only once"),
     ],
 )
-def test_mistakes_are_told(options, message):
+def test_mistakes_are_reported(options, message):
     with pytest.raises(UserError, match=message):
         from_parameters(**options)
 

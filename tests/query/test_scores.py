@@ -107,7 +107,7 @@ def test_every_member_of_a_committee_counts(make_pool):
 
 
 @pytest.mark.parametrize("smoothing", [0.01, 30.0])
-def test_rank_sum_smooths_as_much_as_it_is_told(make_pool, smoothing):
+def test_rank_sum_smooths_as_much_as_it_is_reported(make_pool, smoothing):
     pool = make_pool()
     expected = rank_sum(pool, smoothing)
     assert expected != pytest.approx(rank_sum(pool))

@@ -18,7 +18,7 @@ def _no_tracker_from_outside_and_none_left_behind(monkeypatch):
     monkeypatch.chdir(Path.cwd())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    for name, value in (deliver.NO_TELEMETRY | deliver.NO_RETRIES | deliver.TIMEOUT).items():
+    for name, value in (deliver.ENVIRONMENT | deliver.TIMEOUT).items():
         monkeypatch.setenv(name, value)
     yield
     if "mlflow" in sys.modules:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.files import file_digest
 from kafal_pipeline.config import resolve
-from kafal_pipeline.tracking import Tracker, deliver_shared, helper, tracker
+from kafal_pipeline.tracking import Tracker, helper
 from kafal_pipeline.tracking.deliver import __main__ as deliver
 from kafal_pipeline.tracking.deliver.delivery import Addresses, Delivery
+from kafal_pipeline.tracking.deliver.follow import TRY_LATER, Messages, follow
 from kafal_pipeline.tracking.deliver.system_metrics import SYSTEM
 from kafal_pipeline.tracking.journal import JOURNAL
 from kafal_pipeline.tracking.progress import Progress
@@ -42,7 +46,7 @@ def record_model(run, tmp_path):
     """Record a file as the model: what it holds is no matter to the delivery."""
     script = tmp_path / "model.pt"
     script.write_bytes(b"script")
-    digest = tracker.file_digest(script)
+    digest = file_digest(script)
     event = {
         "path": str(script),
         "sha256": digest,
@@ -63,7 +67,7 @@ def test_where_files_cannot_be_kept_the_numbers_and_the_end_are_delivered(journa
     run.metrics({"accuracy": 0.5}, step=20)
     run.finish("FINISHED")
     for _ in range(3):
-        assert deliver.main([str(run.journal)]) == deliver.TRY_LATER
+        assert deliver.main([str(run.journal)]) == TRY_LATER
     found = of(run, client)
     assert found.info.status == "FINISHED"
     assert found.data.metrics == {"accuracy": 0.5}
@@ -83,7 +87,7 @@ def test_a_file_that_had_to_wait_comes_later(journal, store, tmp_path, monkeypat
     run.finish("FINISHED")
     with monkeypatch.context() as broken:
         broken.setattr(mlflow.MlflowClient, "log_artifact", lambda *_: (_ for _ in ()).throw(OSError("no space")))
-        assert deliver.main([str(run.journal)]) == deliver.TRY_LATER
+        assert deliver.main([str(run.journal)]) == TRY_LATER
     assert deliver.main([str(run.journal)]) == 0
     progress = Progress.load(run.journal.parent)
     assert (progress.pending, progress.problem, progress.skipped) == ([], None, [])
@@ -109,10 +113,10 @@ def test_a_file_that_has_to_wait_is_not_forgotten_where_the_tracker_fails_meanwh
 
     with monkeypatch.context() as broken:
         broken.setattr(mlflow.MlflowClient, "log_artifact", down)
-        assert deliver.main([str(run.journal)]) == deliver.TRY_LATER
+        assert deliver.main([str(run.journal)]) == TRY_LATER
         assert len(Progress.load(run.journal.parent).pending) == 2
         broken.setattr(Store, "check", down)
-        assert deliver.main([str(run.journal)]) == deliver.TRY_LATER
+        assert deliver.main([str(run.journal)]) == TRY_LATER
         assert len(Progress.load(run.journal.parent).pending) == 2
     assert deliver.main([str(run.journal)]) == 0
     files = [file.path for file in client.list_artifacts(Progress.load(run.journal.parent).run_id)]
@@ -138,22 +142,11 @@ def test_a_model_is_logged_once_with_the_metrics_of_the_last_cycle(journal, stor
             return real(self, run_id, metrics=metrics, params=params, tags=tags)
 
         broken.setattr(client.__class__, "log_batch", log_batch)
-        assert deliver.main([str(run.journal)]) == deliver.TRY_LATER
+        assert deliver.main([str(run.journal)]) == TRY_LATER
     assert deliver.main([str(run.journal)]) == 0
     (model,) = client.search_logged_models([of(run, client).info.experiment_id])
     assert of(run, client).data.tags["model"] == f"models:/{model.model_id}"
     assert [(metric.key, metric.value) for metric in model.metrics] == [("accuracy", 0.5)]
-
-
-def test_a_model_of_an_older_version_is_left_out(journal, store):
-    client, _, _ = store
-    run = journal()
-    run._append("model", path="model.safetensors", sha256="s")
-    run.finish("FINISHED")
-    assert deliver.main([str(run.journal)]) == 0
-    assert of(run, client).info.status == "FINISHED"
-    (note,) = Progress.load(run.journal.parent).skipped
-    assert "older version" in note
 
 
 def test_a_number_that_is_refused_takes_no_other_with_it(journal, store):
@@ -212,13 +205,14 @@ def test_an_address_with_credentials_is_asked_for(journal, monkeypatch, caplog):
 
 
 def test_addresses_are_those_of_the_run(tmp_path):
-    hidden, none, older = {"uri": None, "uri_hidden": True}, {"uri": None, "uri_hidden": False}, {"uri": None}
-    from_outside = Addresses(None, "http://outside")
-    assert from_outside.of(hidden, tmp_path) == from_outside.of(older, tmp_path) == "http://outside"
+    hidden, none = {"uri": "http://***@outside"}, {"uri": None}
+    from_outside = Addresses(None, "http://me:secret@outside")
+    assert from_outside.of(hidden, tmp_path) == "http://me:secret@outside"
     assert from_outside.of(none, tmp_path) is None
     assert Addresses("http://given", "http://outside").of(none, tmp_path) == "http://given"
-    with pytest.raises(UserError, match="credentials"):
-        NOWHERE.of(hidden, tmp_path)
+    for other in (NOWHERE, Addresses(None, "http://me:secret@elsewhere")):
+        with pytest.raises(UserError, match="credentials"):
+            other.of(hidden, tmp_path)
 
 
 def test_a_run_without_an_address_goes_to_its_project_whatever_the_variable_says_later(
@@ -243,11 +237,11 @@ def test_a_damaged_file_beside_one_journal_ends_the_delivery_of_no_other(journal
     for run in (bad, good):
         run.metrics({"accuracy": 0.5}, step=1)
         run.finish("FINISHED")
-    messages = deliver_shared.SimpleQueue()
+    messages = Messages()
     for run in (bad, good):
         messages.put({"follow": str(run.journal)})
     messages.put(None)
-    assert not deliver_shared.deliver(NOWHERE, messages, pause=0.01)
+    assert follow(messages, NOWHERE, patience=30) == 1
     assert of(good, client).info.status == "FINISHED"
 
 
@@ -256,53 +250,55 @@ def test_who_does_not_want_to_wait_for_the_delivery_has_a_finished_run_all_the_s
 ):
     client, project, uri = store
     run = Tracker.start(resolve({"tracking": {"uri": uri, "system_metrics": False}}), tmp_path, project)
+    process = run._helper._process
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as impatient:
-        impatient.setattr(tracker, "wait", interrupted)
+        impatient.setattr(helper.Helper, "_wait", interrupted)
         run.finish("FINISHED")
-    assert "is still delivering this run to MLflow" in caplog.text
-    assert run._helper.wait(60) == 0
+    assert "is still delivering to MLflow" in caplog.text
+    assert process.wait(60) == 0
     assert of(run, client).info.status == "FINISHED"
 
 
 def test_a_helper_that_gets_no_core_is_replaced_by_one_that_does_not_give_way(store, tmp_path, monkeypatch):
     client, project, uri = store
     run = Tracker.start(resolve({"tracking": {"uri": uri, "system_metrics": False}}), tmp_path, project)
-    first = run._helper
+    first, started, waited = run._helper._process, [], iter(range(0, 1000, 10))
     os.kill(first.pid, signal.SIGSTOP)  # it does not get on
+    start = subprocess.Popen
+
+    def popen(*arguments, **options):
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(helper.subprocess, "Popen", popen)
     monkeypatch.setattr(helper, "PATIENCE", 0.5)
-    monkeypatch.setattr(helper, "starved", lambda pid, before: (pid == first.pid and before is not None, 0.0))
+    monkeypatch.setattr(helper, "seconds_ready", lambda _: next(waited))
     run.metrics({"accuracy": 0.5}, step=1)
     run.finish("FINISHED")
     assert first.returncode == -signal.SIGKILL
-    assert run._helper.returncode == 0
+    assert [process.returncode for process in started] == [0]
+    assert "--now" in started[0].args
     assert of(run, client).info.status == "FINISHED"
     assert of(run, client).data.metrics == {"accuracy": 0.5}
 
 
 @pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="only Linux says so")
-def test_who_waits_for_a_core_is_starved_and_who_sleeps_is_not():
-    hungry, ready = helper.starved(os.getpid(), None)
-    assert not hungry and ready >= 0
-    assert helper.starved(os.getpid(), ready - helper.PATIENCE)[0]
-    assert not helper.starved(os.getpid(), ready)[0]
+def test_it_is_known_how_long_a_process_waits_for_a_core():
+    assert helper.seconds_ready(os.getpid()) >= 0
+    assert math.isnan(helper.seconds_ready(2**30))
 
 
-def test_a_damaged_note_of_progress_does_not_end_a_run_that_waits(store, tmp_path, monkeypatch, caplog):
+def test_a_damaged_note_of_progress_does_not_end_a_run_that_waits(store, tmp_path, caplog):
     _, project, uri = store
     run = Tracker.start(resolve({"tracking": {"uri": uri, "system_metrics": False}}), tmp_path, project)
-
-    def damaged(*_):
-        raise UserError("delivered.json: damaged.")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(tracker, "wait", damaged)
-        run.finish("FINISHED")
-    assert "delivered.json: damaged. To deliver it later" in caplog.text
-    assert run._helper.wait(60) == 0
+    run.journal.with_name("delivered.json").write_text("{")
+    run.finish("FINISHED")
+    assert "To deliver it later" in caplog.text
+    assert "damaged" in run.journal.with_name(helper.LOG).read_text()
 
 
 def test_a_damaged_note_of_progress_does_not_end_the_run(journal, tmp_path):

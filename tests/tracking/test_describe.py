@@ -91,9 +91,9 @@ def test_names_of_files_need_not_be_utf8(repository):
 def test_where_looking_for_changes_takes_too_long_the_commit_is_recorded_all_the_same(repository, monkeypatch):
     real = describe._git
     monkeypatch.setattr(
-        describe, "_git", lambda project, *command: "" if "status" in command else real(project, *command)
+        describe, "_git", lambda project, *command: None if "status" in command else real(project, *command)
     )
-    assert set(git_tags(repository)) == {"git_commit", "mlflow.source.git.commit"}
+    assert set(git_tags(repository)) == {"git_commit", "mlflow.source.git.commit", "mlflow.source.git.branch"}
 
 
 def test_a_repository_without_a_commit_has_none(tmp_path):

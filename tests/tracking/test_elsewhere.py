@@ -11,7 +11,7 @@ import pytest
 
 from kafal_pipeline.config import resolve
 from kafal_pipeline.tracking import Tracker
-from kafal_pipeline.tracking.deliver import __main__ as deliver
+from kafal_pipeline.tracking.deliver.follow import TRY_LATER
 from kafal_pipeline.tracking.deliver.local_store import follow_move
 from kafal_pipeline.tracking.progress import Progress
 
@@ -123,7 +123,7 @@ def server():
 def test_a_server_that_would_have_us_wait_is_left_for_later(tmp_path, run_python, server):
     runs = {status: record(tmp_path, status, uri=f"{server}/{status}") for status in ("429", "503", "302")}
     said = run_python(DELIVER, *(run.journal for run in runs.values()))  # which waits for a minute at most
-    assert said.returncode == deliver.TRY_LATER, said.stderr
+    assert said.returncode == TRY_LATER, said.stderr
     for status, run in runs.items():
         problem = Progress.load(run.journal.parent).problem
         assert ("redirects" if status == "302" else status) in problem

@@ -28,7 +28,7 @@ def test_events_come_back_in_their_order_with_their_time(path):
     assert 0 < first["time"] <= second["time"]
 
 
-def test_reading_goes_on_where_it_stopped(path):
+def test_reading_resumes_where_it_stopped(path):
     journal = Journal(path)
     journal.append("a", number=1)
     offset = read(path)[-1].end

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -16,6 +17,7 @@ from kafal_pipeline.config import resolve
 from kafal_pipeline.tracking import NullTracker, Tracker
 from kafal_pipeline.tracking.deliver import __main__ as deliver
 from kafal_pipeline.tracking.deliver.delivery import Addresses, Delivery
+from kafal_pipeline.tracking.deliver.follow import TRY_LATER
 from kafal_pipeline.tracking.journal import JOURNAL, read
 from kafal_pipeline.tracking.progress import PROGRESS, Progress
 
@@ -192,7 +194,7 @@ def test_what_is_delivered_is_not_looked_at_again(finished, run_python):
 def test_the_helper_lets_the_run_come_first(store, tmp_path, gives_way):
     _, project, uri = store
     tracker = Tracker.start(config(uri), tmp_path, project)
-    assert gives_way(tracker._helper.pid) == min(deliver.COURTESY, 19 - os.nice(0))
+    assert gives_way(tracker._helper._process.pid) == min(deliver.COURTESY, 19 - os.nice(0))
     tracker.finish("FINISHED")
 
 
@@ -225,7 +227,7 @@ def test_a_killed_process_leaves_a_killed_run(store, tmp_path):
     assert run.data.metrics == {"accuracy": 0.5}
 
 
-def test_a_tracker_that_is_down_loses_nothing_and_a_restart_goes_on_in_the_same_run(store, tmp_path, caplog):
+def test_a_tracker_that_is_down_loses_nothing_and_a_restart_resumes_in_the_same_run(store, tmp_path, caplog):
     client, project, uri = store
     tracker = Tracker.start(config(UNREACHABLE), tmp_path, project, patience=0)
     tracker.metrics({"accuracy": 0.25}, step=1)
@@ -234,7 +236,7 @@ def test_a_tracker_that_is_down_loses_nothing_and_a_restart_goes_on_in_the_same_
     assert f"python -m kafal_pipeline.tracking.deliver {tracker.journal}" in caplog.text
     folder = tracker.journal.parent
 
-    assert deliver.main([str(tmp_path)]) == deliver.TRY_LATER
+    assert deliver.main([str(tmp_path)]) == TRY_LATER
     assert deliver.main([str(tmp_path), "--uri", uri]) == 0
     failed = run_of(client, folder)
     assert failed.info.status == "FAILED"
@@ -256,16 +258,9 @@ def test_a_tracker_that_is_down_loses_nothing_and_a_restart_goes_on_in_the_same_
     assert [(point.step, point.value) for point in points] == [(1, 0.25), (2, 0.75)]
 
 
-class FakeHelper:
-    pid, stdin = 1, None
-
-    def wait(self, limit):
-        return 0
-
-
 @pytest.fixture
 def no_helper(monkeypatch):
-    monkeypatch.setattr("kafal_pipeline.tracking.tracker._start_helper", lambda *_: FakeHelper())
+    monkeypatch.setattr("kafal_pipeline.tracking.tracker.Helper", mock.Mock())
 
 
 @pytest.mark.usefixtures("no_helper")
@@ -288,7 +283,7 @@ class TestWhichJournal:
         same.abort()
         assert Tracker.start(config(None), tmp_path, tmp_path, restart=True).journal == same.journal
 
-    def test_an_execution_goes_on_with_another_number_of_processes(self, tmp_path):
+    def test_an_execution_resumes_with_another_number_of_processes(self, tmp_path):
         def start(execution, processes, restart=True):
             settings = config(None, training={"processes": processes})
             return Tracker.start(settings, tmp_path, tmp_path, restart=restart, execution=execution)
@@ -308,7 +303,7 @@ class TestWhichJournal:
         tracker = Tracker.start(config("http://me:hunter2@127.0.0.1:9"), tmp_path, tmp_path)
         tracker.finish("FAILED", "at http://me:hunter2@127.0.0.1:9")
         assert b"hunter2" not in tracker.journal.read_bytes()
-        assert read(tracker.journal)[0].event["uri"] is None
+        assert read(tracker.journal)[0].event["uri"] == "http://***@127.0.0.1:9"
 
     def test_nothing_is_written_after_the_end(self, tmp_path):
         tracker = Tracker.start(config(None), tmp_path, tmp_path)

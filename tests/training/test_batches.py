@@ -27,7 +27,7 @@ def test_labelled_batches_are_a_permutation(size, batch_size, batches):
         assert set(lengths[:-1]) <= {batch_size}
 
 
-def test_each_epoch_is_shuffled_anew():
+def test_each_epoch_is_shuffled_again():
     shared = generator()
     first, second = (torch.cat(labelled_batches(50, 8, "equal", shared)).tolist() for _ in range(2))
     assert first != second

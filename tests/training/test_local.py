@@ -219,7 +219,7 @@ class Spy(KCFU):
         return super().loss_terms(step)
 
 
-def test_all_training_images_are_augmented_and_the_unlabelled_shuffled_anew_each_epoch(pixels, monkeypatch):
+def test_all_training_images_are_augmented_and_the_unlabelled_shuffled_again_each_epoch(pixels, monkeypatch):
     seen = []
     original = pixels.augmented
 

@@ -99,7 +99,7 @@ class Graph:
             raise RuntimeError("operation failed due to a previous error during capture")
 
 
-def test_a_step_that_cannot_be_recorded_is_told_with_its_own_cause():
+def test_a_step_that_cannot_be_recorded_is_reported_with_its_own_cause():
     graph = Graph()
 
     def waits():
@@ -111,7 +111,7 @@ def test_a_step_that_cannot_be_recorded_is_told_with_its_own_cause():
     assert graph.calls == ["begin", "end"]
 
 
-def test_a_recording_that_fails_only_at_its_end_is_told():
+def test_a_recording_that_fails_only_at_its_end_is_reported():
     graph = Graph()
     graph.broken = True
     with pytest.raises(UserError, match="training.cuda_graphs.*previous error during capture"):
@@ -200,5 +200,5 @@ def test_graphs_of_a_lane_share_their_memory(log):
 )
 def test_which_versions_must_be_told_the_generators(monkeypatch, version, registers):
     monkeypatch.setattr(torch, "__version__", version)
-    found = runpy.run_path(recording.__file__, run_name="recording_anew")
+    found = runpy.run_path(recording.__file__, run_name="recording_again")
     assert found["REGISTERS"] is registers

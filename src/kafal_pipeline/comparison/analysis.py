@@ -1,10 +1,9 @@
 """Computes all tables of a comparison from its runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from kafal_pipeline.common.errors import UserError, did_you_mean
 from kafal_pipeline.comparison import classes, curves, pairs
@@ -13,72 +12,41 @@ from kafal_pipeline.comparison.runs import FAILED, RunTables
 from kafal_pipeline.comparison.signed_rank import DECIMALS, pairs_needed
 from kafal_pipeline.evaluation.curve import MACROS
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 FINAL_MEASURES = ("balanced_accuracy", *MACROS)
 COSTS = ("train_seconds", "query_seconds", "evaluate_seconds", "bytes_sent", "skipped_client_rounds")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found. Shares, accuracies and differences are fractions of 1.
+    """What a comparison found. Shares, accuracies and differences are fractions of 1."""
 
-    Attributes
-    ----------
-    alpha
-        Level of the tests; intervals have the confidence ``1 - alpha``.
-    baselines
-        The baseline of each strategy that has one.
-    scores
-        AULC, seeds by strategies; NaN for a failed run.
-    summary
-        One row a strategy, best mean AULC first: `n` finished runs, `failed` ones, `aulc`, `aulc_std`, `aulc_low`,
-        `aulc_high`, `final_accuracy`, `final_accuracy_std`, `mean_rank`.
-    leaders
-        The strategies with the best mean AULC, as `best_first` takes it: several if they are equal.
-    against_baseline, pairs, wins
-        See `against_baselines`, `all_pairs` and `win_matrix`.
-    ranking
-        Mean ranks with Friedman's test.
-    curves, gains, labels
-        See `mean_curves`, `gains` and `labels_table`.
-    queried, class_accuracy
-        Strategies by classes.
-    clients
-        See `client_accuracy`; empty without splits.
-    final_measures
-        One row a strategy: means over the seeds of `FINAL_MEASURES` after the last cycle; NaN where an earlier version
-        of the project made the runs, which did not measure it.
-    costs
-        One row a strategy: of a run, the mean seconds and bytes, and how often a client was left out of a round.
-    absent
-        Strategies none of whose runs finished, and how many runs that is; they are in no table.
-    lost_baseline
-        The baseline's query, if it was to be run and none of its runs finished.
-    unmeasured
-        By baseline none of whose runs finished, the strategies of its update, which nothing measures.
-    """
-
-    alpha: float
-    baselines: dict[str, str]
-    scores: pd.DataFrame
+    alpha: float  # level of the tests; intervals have the confidence ``1 - alpha``
+    baselines: dict[str, str]  # the baseline of each strategy that has one
+    scores: pd.DataFrame  # AULC, seeds by strategies; NaN for a failed run
+    # one row a strategy, best mean AULC first: `n` finished runs, `failed` ones, `aulc`, `aulc_std`, `aulc_low`,
+    # `aulc_high`, `final_accuracy`, `final_accuracy_std`, `mean_rank`
     summary: pd.DataFrame
+    # the strategies with the best mean AULC, as `best_first` takes it: several if they are equal
     leaders: tuple[str, ...]
+    # `against_baseline`, `pairs`, `wins`: see `against_baselines`, `all_pairs` and `win_matrix`
     against_baseline: pd.DataFrame
     pairs: pd.DataFrame
     wins: pd.DataFrame
-    ranking: Ranking
-    curves: pd.DataFrame
+    ranking: Ranking  # mean ranks with Friedman's test
+    curves: pd.DataFrame  # `curves`, `gains`, `labels`: see `mean_curves`, `gains` and `labels_table`
     gains: pd.DataFrame
     labels: pd.DataFrame
-    queried: pd.DataFrame
+    queried: pd.DataFrame  # `queried`, `class_accuracy`: strategies by classes
     class_accuracy: pd.DataFrame
-    clients: pd.DataFrame
+    clients: pd.DataFrame  # see `client_accuracy`; empty without splits
+    # one row a strategy: means over the seeds of `FINAL_MEASURES` after the last cycle; NaN where an earlier version of
+    # the project made the runs, which did not measure it
     final_measures: pd.DataFrame
+    # one row a strategy: of a run, the mean seconds and bytes, and how often a client was left out of a round
     costs: pd.DataFrame
-    absent: dict[str, int]
-    lost_baseline: str | None
+    absent: dict[str, int]  # strategies none of whose runs finished, and how many runs that is; they are in no table
+    lost_baseline: str | None  # the baseline's query, if it was to be run and none of its runs finished
+    # by baseline none of whose runs finished, the strategies of its update, which nothing measures
     unmeasured: dict[str, tuple[str, ...]]
 
     @property
@@ -92,22 +60,10 @@ def compare(
 ) -> Comparison:
     """Compute everything that the report of a comparison shows.
 
-    Parameters
-    ----------
-    tables
-        The runs.
-    baseline
-        Label of the query that the others are measured by, each under its own update. If no run has it, nothing is
-        measured by a baseline.
-    alpha
-        Level of the tests, in (0, 1).
-    targets
-        Accuracies, as fractions, whose price in labels is asked for.
-
-    Raises
-    ------
-    UserError
-        If `alpha` or a target is not a fraction, or `baseline` is a query that nothing is called.
+    `baseline`: label of the query that the others are measured by, each under its own update. If no run has it, nothing
+    is measured by a baseline. `alpha`: level of the tests, in (0, 1). `targets`: accuracies, as fractions, whose price
+    in labels is asked for. Raises `UserError` if `alpha` or a target is not a fraction, or `baseline` is a query that
+    nothing is called.
     """
     _check(tables, baseline, alpha, targets)
     cycles, confidence = tables.cycles, 1 - alpha
@@ -149,10 +105,7 @@ def best_first(scores: pd.DataFrame) -> list[str]:
     A strategy with less than half of the seeds that another has would leave too few, and comes last; so do all but the
     most complete ones where they share none. Names decide between means that are equal to `DECIMALS` decimals.
 
-    Parameters
-    ----------
-    scores
-        Seeds by strategies, larger is better, NaN for a failed run.
+    `scores`: seeds by strategies, larger is better, NaN for a failed run.
     """
     means, enough = _means(scores)
     return sorted(map(str, scores.columns), key=lambda name: (name not in enough, -means[name], name))
@@ -252,8 +205,6 @@ def _unmeasured(tables: RunTables, baseline: str, strategies: Sequence[str]) -> 
 def _summary(
     tables: RunTables, scores: pd.DataFrame, last: pd.DataFrame, ranking: Ranking, confidence: float
 ) -> pd.DataFrame:
-    import pandas as pd
-
     n, std = scores.count(), scores.std()
     half = [curves.half_width(*column, confidence) for column in zip(std, n, strict=True)]
     accuracy = last.groupby("strategy")["accuracy"]

@@ -1,31 +1,18 @@
 """Labels bought and accuracy reached by each strategy, by class and by client."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from kafal_pipeline.evaluation.measures import entropy
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def queried_classes(classes: pd.DataFrame) -> pd.DataFrame:
     """Return the class mix of the labels that each strategy's queries bought, the initial pool left out.
 
-    Parameters
-    ----------
-    classes
-        One row a run, cycle and class; see `RunTables`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row for each strategy, a column for each class: its share of a run's bought labels, averaged over the seeds.
-        NaN where nothing was bought.
+    `classes`: one row a run, cycle and class; see `RunTables`. Returns a row for each strategy, a column for each
+    class: its share of a run's bought labels, averaged over the seeds. NaN where nothing was bought.
     """
     bought = classes[classes["cycle"] > 0]
     counts = bought.pivot_table(index=["strategy", "seed"], columns="class", values="queried", aggfunc="sum")
@@ -38,8 +25,6 @@ def queried_classes(classes: pd.DataFrame) -> pd.DataFrame:
 def balance(shares: pd.DataFrame) -> pd.Series:
     """Return how even each row's shares are, as entropy over the largest possible one: 1 if equal, 0 for one class.
 
-    Examples
-    --------
     >>> import pandas as pd
     >>> balance(pd.DataFrame([[0.5, 0.5], [1.0, 0.0]])).tolist()
     [1.0, 0.0]
@@ -62,18 +47,9 @@ def client_accuracy(classes: pd.DataFrame, clients: pd.DataFrame) -> pd.DataFram
     would see if its data differ from the test set's in the classes' frequencies only. Classes that the test set lacks
     are left out.
 
-    Parameters
-    ----------
-    classes
-        One row a run, cycle and class; see `RunTables`.
-    clients
-        One row a seed, client and class with `count`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a run and client: `strategy`, `seed`, `client`, `samples`, `accuracy`. Client 0 of one seed is not
-        client 0 of another: each seed has a split of its own.
+    `classes`: one row a run, cycle and class; see `RunTables`. `clients`: one row a seed, client and class with
+    `count`. Returns one row a run and client: `strategy`, `seed`, `client`, `samples`, `accuracy`. Client 0 of one seed
+    is not client 0 of another: each seed has a split of its own.
     """
     last = classes.loc[classes["cycle"] == classes["cycle"].max()].dropna(subset=["accuracy"])
     joined = last.merge(clients, on=["seed", "class"])

@@ -1,16 +1,12 @@
 """Learning curves over the seeds, and how many labels an accuracy costs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
-
-if TYPE_CHECKING:
-    import pandas as pd
+from scipy.stats import t
 
 REFERENCE = "baseline's final accuracy"
 """The target that differs from seed to seed: what the strategy's baseline reached in the end on the same seed."""
@@ -19,20 +15,10 @@ REFERENCE = "baseline's final accuracy"
 def mean_curves(cycles: pd.DataFrame, measure: str = "accuracy", confidence: float = 0.95) -> pd.DataFrame:
     """Average the learning curves of each strategy over its seeds.
 
-    Parameters
-    ----------
-    cycles
-        One row a run and cycle: `strategy`, `seed`, `cycle`, `labels`, `labelled_fraction` and the measure.
-    measure
-        The column to average.
-    confidence
-        Of the interval of the mean (Student's t).
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a strategy and cycle: `strategy`, `cycle`, `n`, mean `labels` and `labelled_fraction`, and the measure's
-        `mean`, `std` (of a sample), `low` and `high`; the last three are NaN for a single seed.
+    `cycles`: one row a run and cycle: `strategy`, `seed`, `cycle`, `labels`, `labelled_fraction` and the measure.
+    `measure`: the column to average. `confidence`: of the interval of the mean (Student's t). Returns one row a
+    strategy and cycle: `strategy`, `cycle`, `n`, mean `labels` and `labelled_fraction`, and the measure's `mean`, `std`
+    (of a sample), `low` and `high`; the last three are NaN for a single seed.
     """
     groups = cycles.groupby(["strategy", "cycle"], sort=True)
     table = groups.agg(
@@ -49,19 +35,9 @@ def mean_curves(cycles: pd.DataFrame, measure: str = "accuracy", confidence: flo
 def gains(cycles: pd.DataFrame, baselines: Mapping[str, str], confidence: float = 0.95) -> pd.DataFrame:
     """Average the differences in accuracy between each strategy and its baseline, paired by seed and cycle.
 
-    Parameters
-    ----------
-    cycles
-        As for `mean_curves`.
-    baselines
-        The baseline of each strategy that has one; the others are left out.
-    confidence
-        Of the interval of the mean difference (Student's t).
-
-    Returns
-    -------
-    pandas.DataFrame
-        The columns of `mean_curves`, with the differences in `mean`, `std`, `low` and `high`.
+    `cycles`: as for `mean_curves`. `baselines`: the baseline of each strategy that has one; the others are left out.
+    `confidence`: of the interval of the mean difference (Student's t). Returns the columns of `mean_curves`, with the
+    differences in `mean`, `std`, `low` and `high`.
     """
     paired = cycles[cycles["strategy"].isin(list(baselines))]
     paired = paired.assign(baseline=paired["strategy"].map(dict(baselines)))
@@ -74,27 +50,18 @@ def gains(cycles: pd.DataFrame, baselines: Mapping[str, str], confidence: float 
 def half_width(std: float, n: int, confidence: float = 0.95) -> float:
     """Return half the width of Student's interval of a mean; NaN for fewer than two values.
 
-    Examples
-    --------
     >>> round(half_width(1.0, 10), 4)
     0.7154
     """
-    from scipy.stats import t
-
     return float(t.ppf((1 + confidence) / 2, n - 1) * std / math.sqrt(n)) if n > 1 else math.nan
 
 
 def labels_to_reach(labels: ArrayLike, accuracy: ArrayLike, target: float) -> float:
     """Return the number of labels at which a learning curve first reaches `target`, interpolated between cycles.
 
-    Returns
-    -------
-    float
-        NaN if the curve never reaches it. A curve that begins above it costs at most its first number of labels, which
-        is returned.
+    Returns NaN if the curve never reaches it. A curve that begins above it costs at most its first number of labels,
+    which is returned.
 
-    Examples
-    --------
     >>> labels_to_reach([100, 200, 300], [0.5, 0.7, 0.6], 0.6)
     150.0
     >>> labels_to_reach([100, 200, 300], [0.5, 0.7, 0.6], 0.8)
@@ -114,26 +81,13 @@ def labels_to_reach(labels: ArrayLike, accuracy: ArrayLike, target: float) -> fl
 def labels_table(cycles: pd.DataFrame, targets: Sequence[float], baselines: Mapping[str, str]) -> pd.DataFrame:
     """Say how many labels each strategy needs for given accuracies and for its baseline's final one.
 
-    Parameters
-    ----------
-    cycles
-        One row a run and cycle.
-    targets
-        Accuracies as fractions.
-    baselines
-        The baseline of each strategy that has one; for others the row `REFERENCE` is left out.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a strategy and target: `strategy`, `target` (a fraction as text, or `REFERENCE`), `n` seeds, how many of
-        them `reached` it, the median of `labels` over the seeds, the median of their `share` of the labels that the
-        baseline bought, and whether these medians are `at_most`, because they fall on seeds whose initial pool reaches
-        the target. A seed that did not reach the target counts as more labels than any other; the median is NaN,
-        "not reached", if it falls on such seeds.
+    `targets`: accuracies as fractions. `baselines`: the baseline of each strategy that has one; for others the row
+    `REFERENCE` is left out. Returns one row a strategy and target: `strategy`, `target` (a fraction as text, or
+    `REFERENCE`), `n` seeds, how many of them `reached` it, the median of `labels` over the seeds, the median of their
+    `share` of the labels that the baseline bought, and whether these medians are `at_most`, because they fall on seeds
+    whose initial pool reaches the target. A seed that did not reach the target counts as more labels than any other;
+    the median is NaN, "not reached", if it falls on such seeds.
     """
-    import pandas as pd
-
     runs = {key: run.sort_values("cycle") for key, run in cycles.groupby(["strategy", "seed"])}
     rows = []
     for strategy in cycles["strategy"].unique():

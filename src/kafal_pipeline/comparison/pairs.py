@@ -4,19 +4,14 @@ The scores of a comparison are a table with a row for each seed and a column for
 that failed. A pair of strategies is compared on the seeds that both finished.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import permutations
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from kafal_pipeline.comparison.signed_rank import DECIMALS, hodges_lehmann, p_greater
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PAIR_COLUMNS = ("strategy", "against", "n", "wins", "ties", "losses", "difference", "low", "high", "p", "p_holm")
 
@@ -28,8 +23,6 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     stay and do not count. Written out here because SciPy has no Holm and statsmodels would be a dependency for one
     line; the tests check it against values of R's ``p.adjust``.
 
-    Examples
-    --------
     >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
     [0.03, 0.06, 0.06]
     """
@@ -49,14 +42,8 @@ def all_pairs(scores: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
 def against_baselines(scores: pd.DataFrame, baselines: Mapping[str, str], confidence: float = 0.95) -> pd.DataFrame:
     """Compare every strategy with its baseline; Holm counts these tests only, since they were chosen beforehand.
 
-    Parameters
-    ----------
-    scores
-        Seeds by strategies.
-    baselines
-        The baseline of each strategy that has one.
-    confidence
-        Of the intervals, each for itself.
+    `scores`: seeds by strategies. `baselines`: the baseline of each strategy that has one. `confidence`: of the
+    intervals, each for itself.
     """
     pairs = [(strategy, baselines[strategy]) for strategy in scores.columns if strategy in baselines]
     return _compare(scores, pairs, confidence)
@@ -70,12 +57,7 @@ def tests_made(table: pd.DataFrame) -> int:
 def win_matrix(pairs: pd.DataFrame, strategies: Sequence[str]) -> pd.DataFrame:
     """Return the share of seeds on which the row's strategy beats the column's; a tie counts half.
 
-    Parameters
-    ----------
-    pairs
-        The table of `all_pairs`.
-    strategies
-        Order of rows and columns.
+    `pairs`: the table of `all_pairs`. `strategies`: order of rows and columns.
     """
     shares = (pairs["wins"] + pairs["ties"] / 2) / pairs["n"].where(pairs["n"] > 0)
     table = pairs.assign(share=shares).pivot(index="strategy", columns="against", values="share")
@@ -84,8 +66,6 @@ def win_matrix(pairs: pd.DataFrame, strategies: Sequence[str]) -> pd.DataFrame:
 
 def _compare(scores: pd.DataFrame, pairs: Sequence[tuple[str, str]], confidence: float) -> pd.DataFrame:
     """Return one row a pair with `PAIR_COLUMNS`: `strategy` minus `against`, tested for being greater than 0."""
-    import pandas as pd
-
     rows = [_row(scores, strategy, against, confidence) for strategy, against in pairs]
     table = pd.DataFrame(rows, columns=list(PAIR_COLUMNS[:-1]))
     return table.assign(p_holm=holm(table["p"].to_numpy(dtype=np.float64)))

@@ -1,7 +1,5 @@
 """Checks that the runs of a comparison differ in strategy and seed alone."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,15 +16,8 @@ FREE = ("query", "update", "seed", "dataset.label")
 def check(configurations: Mapping[Path, Mapping[str, Any]]) -> None:
     """Check that runs can be compared.
 
-    Parameters
-    ----------
-    configurations
-        What each run's folder says about its parameters.
-
-    Raises
-    ------
-    UserError
-        Naming the keys that differ, or the two folders of one strategy and seed.
+    `configurations`: what each run's folder says about its parameters. Raises `UserError` naming the keys that differ,
+    or the two folders of one strategy and seed.
     """
     first, *others = configurations
     here = shared(configurations[first])
@@ -67,15 +58,8 @@ def _check_strategies(configurations: Mapping[Path, Mapping[str, Any]]) -> None:
 def check_pools(pools: Mapping[Path, tuple[int, CycleMetrics]]) -> None:
     """Check that runs of one seed began with the same labels, and that all have the same classes.
 
-    Parameters
-    ----------
-    pools
-        By folder, the run's seed and its metrics of cycle 0.
-
-    Raises
-    ------
-    UserError
-        If a pairing by seed would compare runs on different data.
+    `pools`: by folder, the run's seed and its metrics of cycle 0. Raises `UserError` if a pairing by seed would compare
+    runs on different data.
     """
     firsts: dict[int, Path] = {}
     anchor = next(iter(pools))

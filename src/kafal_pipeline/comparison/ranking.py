@@ -1,46 +1,29 @@
 """Mean ranks over the seeds, Friedman's test of all strategies at once, and Nemenyi's critical difference.
 
-References
-----------
-J. Demsar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006), 1-30.
+Source: J. Demsar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006), 1-30.
 """
-
-from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from scipy import stats
+from scipy.stats import studentized_range
 
 from kafal_pipeline.comparison.signed_rank import DECIMALS
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from kafal_pipeline.comparison.analysis import Comparison
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Where the strategies stand on average; rank 1 is the best.
+    """Where the strategies stand on average; rank 1 is the best."""
 
-    Attributes
-    ----------
-    mean_ranks
-        By strategy, best first; equal scores share the mean of their ranks.
-    n
-        Seeds that count: those that every strategy finished.
-    statistic, p
-        Friedman's chi-squared, corrected for ties, and its p-value; NaN below 3 strategies or 2 seeds.
-    critical_difference
-        Nemenyi's: two strategies whose mean ranks differ by less are not told apart. NaN without a seed.
-    """
-
-    mean_ranks: dict[str, float]
-    n: int
+    mean_ranks: dict[str, float]  # by strategy, best first; equal scores share the mean of their ranks
+    n: int  # seeds that count: those that every strategy finished
+    # `statistic`, `p`: Friedman's chi-squared, corrected for ties, and its p-value; NaN below 3 strategies or 2 seeds
     statistic: float
     p: float
+    # Nemenyi's: two strategies whose mean ranks differ by less are not told apart. NaN without a seed
     critical_difference: float
 
     @property
@@ -62,15 +45,8 @@ class Ranking:
 def rank(scores: pd.DataFrame, alpha: float = 0.05) -> Ranking:
     """Rank the strategies on every seed that all of them finished.
 
-    Parameters
-    ----------
-    scores
-        Seeds by strategies, larger is better, NaN for a failed run.
-    alpha
-        Level of the critical difference.
+    `scores`: seeds by strategies, larger is better, NaN for a failed run. `alpha`: level of the critical difference.
     """
-    from scipy import stats
-
     complete = scores.dropna()
     n, k = complete.shape
     if n == 0:
@@ -93,28 +69,10 @@ def rank(scores: pd.DataFrame, alpha: float = 0.05) -> Ranking:
 def critical_difference(strategies: int, seeds: int, alpha: float = 0.05) -> float:
     """Return Nemenyi's critical difference ``q sqrt(k (k + 1) / (6 N))`` of k strategies on N seeds.
 
-    Examples
-    --------
     >>> round(critical_difference(4, 14), 2)
     1.25
     """
-    from scipy.stats import studentized_range
-
     if strategies < 2 or seeds < 1:
         return math.nan
     q = studentized_range.ppf(1 - alpha, strategies, math.inf) / math.sqrt(2)
     return float(q * math.sqrt(strategies * (strategies + 1) / (6 * seeds)))
-
-
-def strategy_measures(comparison: Comparison) -> dict[str, dict[str, float]]:
-    """Return the few numbers by which each strategy is judged, those that are numbers: rows of `dvc metrics show`."""
-    own = comparison.summary[["aulc", "aulc_std", "final_accuracy", "mean_rank"]]
-    others = comparison.against_baseline.set_index("strategy")[["difference", "p_holm"]]
-    table = own.join(others.rename(columns={"difference": "above_baseline"}))
-    found = {
-        str(name): {str(key): float(value) for key, value in row.dropna().items()} for name, row in table.iterrows()
-    }
-    labels = comparison.curves.groupby("strategy")["labels"].max()
-    for name, values in found.items():
-        values |= {"seeds": int(comparison.summary["n"][name]), "labels": round(float(labels[name]))}
-    return found

@@ -1,19 +1,16 @@
 """Reads the finished runs of a comparison from disk into tables."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.comparison import protocol
 from kafal_pipeline.evaluation.curve import CycleMetrics, learning_curve
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CONFIGURATION = "configuration.json"
 FINISHED, FAILED = "finished", "failed"
@@ -22,36 +19,22 @@ RUN_COLUMNS = ("strategy", "query", "update", "seed", "status", "reason")
 
 @dataclass(frozen=True)
 class RunTables:
-    """Everything that a comparison is made of.
+    """Everything that a comparison is made of."""
 
-    Attributes
-    ----------
-    runs
-        One row a run: `strategy`, `query`, `update`, `seed`, `status` (`FINISHED` or `FAILED`) and the `reason` of a
-        failure. The other tables hold finished runs only.
-    cycles
-        One row a run and cycle: `strategy`, `seed` and the columns of `learning_curve` but those of the classes.
-    classes
-        One row a run, cycle and class: `strategy`, `seed`, `cycle`, `class` (an index), test `accuracy` of that class
-        (NaN where the test set has none of it) and how many labels the cycle `queried`; cycle 0 is the initial pool.
-    clients
-        One row a seed, client and class: `seed`, `client`, `class`, `count` of training samples; empty if the splits
-        were not given.
-    class_names
-        The classes' names.
-    configuration
-        The configuration that all runs share, flattened; `strategies` has the rest.
-    strategies
-        By strategy, `query` and `update` as configured.
-    """
-
+    # one row a run: `strategy`, `query`, `update`, `seed`, `status` (`FINISHED` or `FAILED`) and the `reason` of a
+    # failure. The other tables hold finished runs only
     runs: pd.DataFrame
+    # one row a run and cycle: `strategy`, `seed` and the columns of `learning_curve` but those of the classes
     cycles: pd.DataFrame
+    # one row a run, cycle and class: `strategy`, `seed`, `cycle`, `class` (an index), test `accuracy` of that class
+    # (NaN where the test set has none of it) and how many labels the cycle `queried`; cycle 0 is the initial pool
     classes: pd.DataFrame
+    # one row a seed, client and class: `seed`, `client`, `class`, `count` of training samples; empty if the splits were
+    # not given
     clients: pd.DataFrame
     class_names: tuple[str, ...]
-    configuration: dict[str, Any]
-    strategies: dict[str, dict[str, Any]]
+    configuration: dict[str, Any]  # the configuration that all runs share, flattened; `strategies` has the rest
+    strategies: dict[str, dict[str, Any]]  # by strategy, `query` and `update` as configured
 
 
 @dataclass(frozen=True)
@@ -78,26 +61,16 @@ def load_runs(
 ) -> RunTables:
     """Read the runs in `folders`; one that is missing or not finished is listed as failed.
 
-    Parameters
-    ----------
-    folders
-        Of the runs, ``data/07_model_output/<data set>/<query>-<update>/seed_<n>``.
-    splits
-        The table of each seed's split, ``data/03_primary/<data set>/seed_<n>/split_table.csv``. Without them the
-        comparison has no accuracies of the clients.
-    failures
-        What is known of runs that failed. Such a folder is not read: it may hold cycles of an earlier run.
-    keys
-        The `query` and `update` of runs, for those that cannot be read; without them the folder's name is taken apart.
+    - `folders`: of the runs, ``data/07_model_output/<data set>/<query>-<update>/seed_<n>``.
+    - `splits`: the table of each seed's split, ``data/03_primary/<data set>/seed_<n>/split_table.csv``. Without them
+      the comparison has no accuracies of the clients.
+    - `failures`: what is known of runs that failed. Such a folder is not read: it may hold cycles of an earlier run.
+    - `keys`: the `query` and `update` of runs, for those that cannot be read; without them the folder's name is taken
+      apart.
 
-    Raises
-    ------
-    UserError
-        If no run is finished, or if the runs cannot be compared: configurations that differ in more than query,
-        update and seed, two runs of one strategy and seed, other classes, other initial pools for one seed.
+    Raises `UserError` if no run is finished, or if the runs cannot be compared: configurations that differ in more than
+    query, update and seed, two runs of one strategy and seed, other classes, other initial pools for one seed.
     """
-    import pandas as pd
-
     folders, failures = list(folders), failures or {}
     runs: dict[Path, _Run] = {}
     failed: list[dict[str, Any]] = []
@@ -169,8 +142,6 @@ def _cycles(run: _Run) -> pd.DataFrame:
 
 
 def _classes(run: _Run) -> pd.DataFrame:
-    import pandas as pd
-
     cycles = [
         pd.DataFrame(
             {
@@ -186,8 +157,6 @@ def _classes(run: _Run) -> pd.DataFrame:
 
 
 def _clients(splits: Mapping[int, Path], seeds: set[int]) -> pd.DataFrame:
-    import pandas as pd
-
     missing = sorted(seed for seed in seeds & set(splits) if not splits[seed].is_file())
     if missing:
         raise UserError(

@@ -4,18 +4,15 @@ SciPy's exact p-values hold without ties, and it has neither the Hodges-Lehmann 
 them come from one exact distribution. Differences that agree to `DECIMALS` decimals count as equal, so that rounding
 errors neither make nor break ties.
 
-References
-----------
-M. Hollander, D. A. Wolfe, Nonparametric Statistical Methods, 2nd ed., Wiley 1999, sections 3.1-3.3.
+Source: M. Hollander, D. A. Wolfe, Nonparametric Statistical Methods, 2nd ed., Wiley 1999, sections 3.1-3.3.
 """
-
-from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
 
 DECIMALS = 10
 
@@ -34,18 +31,8 @@ def p_greater(differences: ArrayLike) -> float:
     Zeros are dropped (Wilcoxon's way, also R's), ties get the mean of their ranks, and the p-value is the share of the
     2^n equally likely assignments of signs whose rank sum is at least as large as the one found.
 
-    Parameters
-    ----------
-    differences
-        One a pair, ``(n,)``.
+    `differences`: one a pair, ``(n,)``. The value lies in [2^-n, 1]; it is 1 if no difference is left.
 
-    Returns
-    -------
-    float
-        In [2^-n, 1]; 1 if no difference is left.
-
-    Examples
-    --------
     >>> p_greater([1.0, 2.0, 3.0])
     0.125
     >>> p_greater([0.0, -1.0])
@@ -55,7 +42,7 @@ def p_greater(differences: ArrayLike) -> float:
     values = values[values != 0]
     if not values.size:
         return 1.0
-    doubled = _doubled_ranks(np.abs(values))
+    doubled = np.rint(2 * rankdata(np.abs(values))).astype(np.int64)  # whole numbers with ties too
     statistic = int(doubled[values > 0].sum())
     return float(min(1.0, _rank_sums(doubled)[statistic:].sum()))
 
@@ -67,21 +54,9 @@ def hodges_lehmann(differences: ArrayLike, confidence: float = 0.95) -> Estimate
     smallest one between two of them, equally far from both ends, that covers the centre of symmetry with at least the
     confidence asked for (as R's ``wilcox.test(conf.int=TRUE)``). With ties or zeros it covers at least as often.
 
-    Parameters
-    ----------
-    differences
-        One a pair, ``(n,)``; zeros stay in.
-    confidence
-        In (0, 1).
+    `differences`: one a pair, ``(n,)``; zeros stay in. `confidence`: in (0, 1). The interval is NaN where even
+    the widest one does not reach the confidence: n < 6 for 95 %. All is NaN without pairs.
 
-    Returns
-    -------
-    Estimate
-        The interval is NaN where even the widest one does not reach the confidence: n < 6 for 95 %. All is NaN
-        without pairs.
-
-    Examples
-    --------
     >>> hodges_lehmann([1, 2, 3, 4, 5, 6])
     Estimate(difference=3.5, low=1.0, high=6.0)
     """
@@ -103,8 +78,6 @@ def pairs_needed(comparisons: int, alpha: float) -> int:
 
     With n pairs no p-value is below 2^-n, and Holm multiplies the smallest by the number of comparisons.
 
-    Examples
-    --------
     >>> pairs_needed(1, 0.05), pairs_needed(6, 0.05), pairs_needed(1560, 0.05)
     (5, 7, 15)
     """
@@ -116,13 +89,6 @@ def _rounded(differences: ArrayLike) -> NDArray[np.float64]:
     if values.ndim != 1 or not np.isfinite(values).all():
         raise ValueError(f"differences must be a vector of finite numbers, found shape {values.shape}: {values}")
     return values
-
-
-def _doubled_ranks(sizes: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return twice the ranks, which are whole numbers with ties too."""
-    from scipy.stats import rankdata
-
-    return np.rint(2 * rankdata(sizes)).astype(np.int64)
 
 
 def _rank_sums(ranks: NDArray[np.int64]) -> NDArray[np.float64]:

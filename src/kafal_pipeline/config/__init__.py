@@ -9,7 +9,6 @@ from kafal_pipeline.config.sections import (
     LongTailConfig,
     ModelConfig,
     PartitionConfig,
-    QueryTrainingConfig,
     TrackingConfig,
     TrainingConfig,
 )
@@ -24,7 +23,6 @@ __all__ = [
     "LongTailConfig",
     "ModelConfig",
     "PartitionConfig",
-    "QueryTrainingConfig",
     "Strategy",
     "TrackingConfig",
     "TrainingConfig",

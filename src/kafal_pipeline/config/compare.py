@@ -1,7 +1,5 @@
 """The section `compare`: the runs that a comparison is made of."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
@@ -35,8 +33,6 @@ Strategies = Annotated[list[Strategy], Field(min_length=1), BeforeValidator(_as_
 class CompareConfig(Section):
     """The matrix of a comparison, how it is measured, and how much of the machine it may use.
 
-    Examples
-    --------
     >>> section = CompareConfig.model_validate({"queries": ["random", {"score": "ksas"}], "seeds": "0-2"})
     >>> section.seeds, [query.label for query in section.queries]
     ([0, 1, 2], ['random', 'compose_ksas'])
@@ -57,11 +53,8 @@ class CompareConfig(Section):
 def resolve_comparison(parameters: Mapping[str, Any]) -> tuple[CompareConfig, list[Config]]:
     """Check the section `compare` and return it with the configuration of each of its runs, seed by seed.
 
-    Raises
-    ------
-    ConfigError
-        With every problem found, strategies and seeds named twice among them, and strategies whose results would have
-        one name.
+    Raises `ConfigError` with every problem found, strategies and seeds named twice among them, and strategies whose
+    results would have one name.
     """
     try:
         compare = CompareConfig.model_validate(parameters.get("compare", {}))
@@ -99,12 +92,8 @@ def resolve_comparison(parameters: Mapping[str, Any]) -> tuple[CompareConfig, li
 def instead_of(parameters: Mapping[str, Any], compare: CompareConfig) -> list[tuple[str, str]]:
     """Return a problem for each of these parameters that a comparison would not heed, and what to write instead.
 
-    Parameters
-    ----------
-    parameters
-        Those that were given for this comparison alone: files have values for other runs.
-    compare
-        The section; without updates of its own, it takes the parameter `update`.
+    `parameters`: those that were given for this comparison alone: files have values for other runs. `compare`: the
+    section; without updates of its own, it takes the parameter `update`.
     """
     matrix = {"query": "queries", "seed": "seeds"} | ({} if compare.updates is None else {"update": "updates"})
     return [

@@ -1,7 +1,5 @@
 """Flattens a nested configuration to keys with dots."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +7,6 @@ from typing import Any
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested mappings as one; an empty mapping is a value.
 
-    Examples
-    --------
     >>> flat({"training": {"lr": 0.1, "options": {}}, "seed": 1})
     {'training.lr': 0.1, 'training.options': {}, 'seed': 1}
     """

@@ -1,7 +1,5 @@
 """Parameter files: which of them holds a key, and which is broken."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,8 +9,7 @@ import yaml
 
 from kafal_pipeline.common.errors import UserError, did_you_mean
 
-PARAMS = "--params"
-"""What messages call the command line's parameters."""
+PARAMS = "--params"  # what messages call the command line's parameters
 
 NOT_DECIMAL = re.compile(r"[-+]?(0[0-9_]+|0[bx][0-9a-fA-F_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 """Numbers that YAML 1.1 does not read as they look: 010 is 8, 08 a text, 1:30 is 90."""
@@ -52,8 +49,6 @@ def merged(config_loader: Any) -> Mapping[str, Any]:
 def misread(text: str) -> str | None:
     """Return what is wrong with a number of a YAML text that is not decimal; None if all are.
 
-    Examples
-    --------
     >>> misread("[10, 010]")
     'found 010; write a number in decimal digits without leading zeros, or a text in quotes.'
     >>> misread("[0, 1_000, 1e3, 0.05, '010', 0-9]")

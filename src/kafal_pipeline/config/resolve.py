@@ -1,8 +1,6 @@
 """Checks the parameters as written and makes the configuration of one run, or messages that say what to mend."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -41,7 +39,7 @@ UNION_BRANCHES = {"float", "int", "constrained-float", "constrained-int", "liter
 """What pydantic appends to the location of a problem in a union."""
 
 OTHERS = ("compare", "run")
-"""Keys beside a run's configuration: what is compared, and the saved run that a report is about."""
+"""Keys next to a run's configuration: what is compared, and the saved run that a report is about."""
 
 
 class Config(BaseModel):
@@ -86,15 +84,9 @@ class ConfigError(UserError):
 def resolve(parameters: Mapping[str, Any]) -> Config:
     """Check the parameters of a run and fill in the preset's values.
 
-    Parameters
-    ----------
-    parameters
-        The merged parameters as Kedro loads them, or those of an already resolved `Config` (``model_dump()``).
-
-    Raises
-    ------
-    ConfigError
-        With every problem found: unknown keys, wrong types, values out of bounds, contradictions.
+    `parameters`: the merged parameters as Kedro loads them, or those of an already resolved `Config`
+    (``model_dump()``). Raises `ConfigError` with every problem found: unknown keys, wrong types, values out of bounds,
+    contradictions.
     """
     values = {
         key: value
@@ -112,36 +104,29 @@ def resolve(parameters: Mapping[str, Any]) -> Config:
         config = Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(explained(error, Config)) from None
-    problems = _contradictions(config)
-    if problems:
+    if problems := list(_contradictions(config)):
         raise ConfigError(problems)
     return config
 
 
-def _contradictions(config: Config) -> list[tuple[str, str]]:
-    """Return what no single section can see."""
-    problems = []
+def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield what no single section can see."""
     budget = config.budget
     if isinstance(budget.initial, float) and isinstance(budget.per_cycle, float):
         share = budget.initial + (config.cycles - 1) * budget.per_cycle
         if share > 1 + 1e-9:
-            problems.append(
-                (
-                    "budget",
-                    f"initial + (cycles - 1) x per_cycle = {budget.initial} + {config.cycles - 1} x {budget.per_cycle} "
-                    f"= {share:.4g} of each client's samples is larger than its pool; it must be at most 1. "
-                    "Lower budget.initial, budget.per_cycle or cycles.",
-                )
+            yield (
+                "budget",
+                f"initial + (cycles - 1) x per_cycle = {budget.initial} + {config.cycles - 1} x {budget.per_cycle} "
+                f"= {share:.4g} of each client's samples is larger than its pool; it must be at most 1. "
+                "Lower budget.initial, budget.per_cycle or cycles.",
             )
     if config.federation.batch_norm == "local" and config.model.normalisation == "group":
-        problems.append(
-            (
-                "federation.batch_norm",
-                "found 'local', but with model.normalisation 'group' there is no batch norm to keep local. "
-                "Set federation.batch_norm: averaged or model.normalisation: batch.",
-            )
+        yield (
+            "federation.batch_norm",
+            "found 'local', but with model.normalisation 'group' there is no batch norm to keep local. "
+            "Set federation.batch_norm: averaged or model.normalisation: batch.",
         )
-    return problems
 
 
 def explained(error: ValidationError, model: type[BaseModel]) -> list[tuple[str, str]]:
@@ -161,9 +146,8 @@ def _explain(problem: dict[str, Any], model: type[BaseModel]) -> tuple[str, str]
     kind, found, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "extra_forbidden":
         others = OTHERS if location[:-1] == [] and model is Config else ()
-        return ".".join(
-            location
-        ), f"unknown key. {did_you_mean(location[-1], [*_keys_at(location[:-1], model), *others])}"
+        keys = [*_keys_at(location[:-1], model), *others]
+        return ".".join(location), f"unknown key. {did_you_mean(location[-1], keys)}"
     # A union's branches end in the branch's name: `budget.initial.float`.
     if location and (location[-1] in UNION_BRANCHES or location[-1].startswith("function-")):
         location = location[:-1]

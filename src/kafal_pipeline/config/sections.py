@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_serializer, model_validator
 
 from kafal_pipeline.common.options import LARGEST_NUMBER, LARGEST_WHOLE
 
@@ -24,35 +15,18 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
-AnyWhole = Annotated[int, BeforeValidator(_no_bool)]
-"""A whole number, to be bounded where it is used; pydantic alone takes true for 1."""
-
-AnyNumber = Annotated[float, BeforeValidator(_no_bool)]
-"""A number, to be bounded where it is used; pydantic alone takes true for 1.0."""
-
-Whole = Annotated[AnyWhole, Field(le=LARGEST_WHOLE)]
-"""A whole number, not beyond all use."""
-
-Number = Annotated[AnyNumber, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
-"""A number, not beyond all use."""
-
-Seed = Annotated[AnyWhole, Field(ge=0, lt=2**32)]
-"""What NumPy and PyTorch both take as the seed of a generator."""
-
-Repetitions = Annotated[AnyWhole, Field(ge=1, le=1_000_000)]
-"""Rounds, or epochs: more than a run could ever do, so that a slip of the keyboard is found before it begins."""
-
-Fraction = Annotated[AnyNumber, Field(gt=0, le=1)]
-"""A share of a client's samples."""
-
+AnyWhole = Annotated[int, BeforeValidator(_no_bool)]  # to be bounded where it is used; pydantic takes true for 1
+AnyNumber = Annotated[float, BeforeValidator(_no_bool)]  # the same of numbers
+Whole = Annotated[AnyWhole, Field(le=LARGEST_WHOLE)]  # not beyond all use
+Number = Annotated[AnyNumber, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]  # not beyond all use
+Seed = Annotated[AnyWhole, Field(ge=0, lt=2**32)]  # what NumPy and PyTorch both take as the seed of a generator
+Repetitions = Annotated[AnyWhole, Field(ge=1, le=1_000_000)]  # rounds or epochs: more is a slip of the keyboard
+Fraction = Annotated[AnyNumber, Field(gt=0, le=1)]  # a share of a client's samples
+# A share of a client's samples (a float in (0, 1]) or a number of samples (an int).
 Amount = Annotated[float | int, Field(gt=0, le=LARGEST_WHOLE), BeforeValidator(_no_bool)]
-"""A share of a client's samples (a float in (0, 1]) or a number of samples (an int)."""
 
-SMALLEST_RATE = 1e-12
-"""Of learning: what is smaller changes no weight in float32, and updates that divide by it overflow."""
-
-FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"
-"""Names that become folders: no separators, nothing hidden."""
+SMALLEST_RATE = 1e-12  # of learning: less changes no weight in float32, and updates that divide by it overflow
+FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"  # names that become folders: no separators, nothing hidden
 
 
 class Section(BaseModel):
@@ -82,21 +56,17 @@ class DatasetConfig(Section):
     std: list[Annotated[AnyNumber, Field(ge=1e-4, le=1000)]] | None = None
 
     @model_validator(mode="after")
-    def _own_data_has_its_own_name(self) -> DatasetConfig:
+    def _checked(self) -> DatasetConfig:
         if self.path is not None and self.folder == "digits":
             raise ValueError(
                 "`path` is set, so set `name` too: it names the folder of the results, and digits is taken"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _resizing_needs_a_size(self) -> DatasetConfig:
         if self.resize != "squash" and self.image_size is None:
             raise ValueError("`resize` says how images come to `image_size`, so set that too")
         return self
 
     @model_serializer(mode="wrap")
-    def _without_resize_where_it_squashes(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_resize_where_it_squashes(self, handler: Any) -> dict[str, Any]:
         """Leave `resize` out where it is the default, so that stores and runs of older versions stay valid."""
         values: dict[str, Any] = handler(self)
         return {key: value for key, value in values.items() if (key, value) != ("resize", "squash")}
@@ -151,8 +121,7 @@ class BudgetConfig(Section):
 
     @model_validator(mode="after")
     def _shares_are_at_most_one(self) -> BudgetConfig:
-        for key in ("initial", "per_cycle"):
-            value = getattr(self, key)
+        for key, value in self:
             if isinstance(value, float) and value > 1:
                 raise ValueError(
                     f"{key} = {value} is a float, hence a share, and must be at most 1; "
@@ -164,13 +133,11 @@ class BudgetConfig(Section):
 class ModelConfig(Section):
     """The network that every client trains.
 
-    Written `model: cnn4`, or `model: {name: cnn4, width: 32}` with the network's own options beside the name.
+    Written `model: cnn4`, or `model: {name: cnn4, width: 32}` with the network's own options next to the name.
     `normalisation: group` puts group norm in the place of every batch norm; `pretrained` is a safetensors file with the
-    weights that the first cycle begins with, and every one if they begin afresh; the query models `local_only` and
+    weights that the first cycle begins with, and every one if they begin fresh; the query models `local_only` and
     `distilled` begin with them too.
 
-    Examples
-    --------
     >>> ModelConfig.model_validate({"name": "cnn4", "width": 32}).options
     {'width': 32}
     """
@@ -198,7 +165,7 @@ class FederationConfig(Section):
     `client_momentum` says whether a client's momentum survives from one round to its next within a cycle; `batch_norm:
     local` lets every client keep its own batch norms, parameters and statistics, as in FedBN (Li et al., ICLR 2021).
     `on_client_failure` says what becomes of a client whose loss or model is no longer finite: it ends the run, or the
-    round goes on without it (`skip`), and the client from what it had before.
+    round continues without it (`skip`), and the client from what it had before.
     """
 
     rounds: Repetitions = 10

@@ -1,7 +1,5 @@
 """A query or an update as the user names it, and the name under which its results are filed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -11,28 +9,22 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from kafal_pipeline.config.sections import FOLDER_NAME
 
-COMPOSE = "compose"
-"""The query that is meant where options have a `score`, `quota` or `diversity` and no `name`."""
-
-SCORE = "entropy"
-"""The score of a composition that names none."""
+COMPOSE = "compose"  # the query that is meant where options have a `score`, `quota` or `diversity` and no `name`
+SCORE = "entropy"  # the score of a composition that names none
 
 PARTS = ("score", "quota", "diversity", "space", "space_model", "candidates", "weighted")
 """The options of a composition itself, those of `kafal_pipeline.query.compose.Compose`; others are its score's."""
 
 
-OF_DIVERSITY = ("space", "space_model", "candidates")
-"""Those that only the diversity step reads."""
+OF_DIVERSITY = ("space", "space_model", "candidates")  # those that only the diversity step reads
 
 
 class Strategy(BaseModel):
     """A registered name or a dotted path, with options.
 
-    Written `query: ksas`, or `query: {name: ksas, prior_smoothing: 1}` with the options beside the name; `label` is the
-    name its results carry, so that two settings of one method never overwrite each other.
+    Written `query: ksas`, or `query: {name: ksas, prior_smoothing: 1}` with the options next to the name; `label` is
+    the name its results carry, so that two settings of one method never overwrite each other.
 
-    Examples
-    --------
     >>> Strategy.model_validate("ksas").label
     'ksas'
     >>> Strategy.model_validate({"name": "ksas", "prior_smoothing": 1}).label
@@ -58,7 +50,7 @@ class Strategy(BaseModel):
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             raise ValueError(
                 "must be a name (in quotes if it is no, on and the like), or a mapping with the key `name` and options "
-                "beside it; on the command line update.name=fedprox,update.loss=focal"
+                "next to it; on the command line update.name=fedprox,update.loss=focal"
             )
         value = dict(value)
         name, label, nested = value.pop("name"), value.pop("label", None), value.pop("options", {})

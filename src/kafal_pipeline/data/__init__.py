@@ -4,7 +4,6 @@ from kafal_pipeline.data.images import ImageData
 from kafal_pipeline.data.partition import check_split, format_split, make_partition, read_split, split_table
 from kafal_pipeline.data.partition.origin import check_origin, split_origin
 from kafal_pipeline.data.pools import (
-    ClientPool,
     annotate,
     check_pool,
     client_pools,
@@ -15,7 +14,6 @@ from kafal_pipeline.data.pools import (
 from kafal_pipeline.data.store.read import open_store, read_store
 
 __all__ = [
-    "ClientPool",
     "ImageData",
     "annotate",
     "check_origin",

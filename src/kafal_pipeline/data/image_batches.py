@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
 BATCH_BYTES = 4 << 20
-"""Pixels handled at a time; large enough for the speed of the disk, small beside any data set worth the care."""
+"""Pixels handled at a time; large enough for the speed of the disk, small against any data set worth the care."""
 
 
 class Pixels(Protocol):
@@ -32,15 +32,9 @@ class Pixels(Protocol):
 def fitted(image: PillowImage, size: tuple[int, int], resize: str) -> PillowImage:
     """Return an image of ``(width, height)`` pixels, by Pillow's bilinear filter, which averages when it shrinks.
 
-    Parameters
-    ----------
-    image
-        The image; one that has the size already is returned as it is.
-    size
-        Width and height.
-    resize
-        ``squash`` changes the proportions; ``crop`` keeps them and cuts off what is too much, the same on both sides;
-        ``pad`` keeps them and puts black around.
+    `image`: the image; one that has the size already is returned as it is. `size`: width and height. `resize`:
+    ``squash`` changes the proportions; ``crop`` keeps them and cuts off what is too much, the same on both sides;
+    ``pad`` keeps them and puts black around.
     """
     from PIL import Image, ImageOps  # only needed where images are resized
 

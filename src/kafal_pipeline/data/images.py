@@ -1,7 +1,5 @@
 """A data set in memory or mapped from disk."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,47 +9,28 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ImageData:
-    """Training and test images with their labels.
+    """Training and test images with their labels."""
 
-    Attributes
-    ----------
-    name
-        The data set's name, such as ``cifar10``.
-    train_images, test_images
-        Pixels, uint8, ``(N, H, W, C)``; grey images have ``C = 1``.
-    train_labels, test_labels
-        Class indices ``0 .. len(classes) - 1``, int64, ``(N,)``.
-    classes
-        The classes' names.
-    mean, std
-        Per channel, of the training pixels scaled to [0, 1], float64, ``(C,)``.
-    train_clients
-        The client that holds each training image, ``0 .. len(client_names) - 1``, int64, ``(N,)``, where the data
-        itself says so, else None. With the method ``natural`` these are the federation's clients.
-    test_clients
-        The same of each test image, where the data says so, else None.
-    client_names
-        What the data calls the clients of `train_clients`, in their order; None where `train_clients` is.
-    train_files
-        The file of each training image, relative to the dataset folder, ``(N,)`` strings; None where the images are no
-        files of their own.
-    folder
-        The store the arrays are mapped from, None for arrays in memory.
-    """
-
-    name: str
+    name: str  # the data set's name, such as ``cifar10``
+    # `train_images`, `test_images`: pixels, uint8, ``(N, H, W, C)``; grey images have ``C = 1``
     train_images: NDArray[np.uint8]
+    # `train_labels`, `test_labels`: class indices ``0 .. len(classes) - 1``, int64, ``(N,)``
     train_labels: NDArray[np.int64]
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
     classes: tuple[str, ...]
-    mean: NDArray[np.float64]
+    mean: NDArray[np.float64]  # `mean`, `std`: per channel, of the training pixels scaled to [0, 1], float64, ``(C,)``
     std: NDArray[np.float64]
+    # the client that holds each training image, ``0 .. len(client_names) - 1``, int64, ``(N,)``, where the data itself
+    # says so, else None. With the method ``natural`` these are the federation's clients
     train_clients: NDArray[np.int64] | None = None
-    test_clients: NDArray[np.int64] | None = None
+    test_clients: NDArray[np.int64] | None = None  # the same of each test image, where the data says so, else None
+    # what the data calls the clients of `train_clients`, in their order; None where `train_clients` is
     client_names: tuple[str, ...] | None = None
+    # the file of each training image, relative to the dataset folder, ``(N,)`` strings; None where the images are no
+    # files of their own
     train_files: NDArray[np.str_] | None = None
-    folder: Path | None = None
+    folder: Path | None = None  # the store the arrays are mapped from, None for arrays in memory
 
     def clients_of(self, method: str) -> tuple[str, ...] | None:
         """Return what the data calls the federation's clients, in order; None unless ``partition.method`` is theirs."""

@@ -32,16 +32,9 @@ UNLABELLED = -1
 class ClientPool:
     """One client's pool; every array is int64 and sorted by sample.
 
-    Attributes
-    ----------
-    labelled
-        Training indices of the labelled samples, ``(L,)``.
-    labels
-        Their labels, ``(L,)``.
-    unlabelled
-        Training indices of the others, ``(U,)``.
-    initial_unlabelled
-        Those that were unlabelled when the trial started, ``(U_0,)``; labelling never changes it.
+    `labelled`: training indices of the labelled samples, ``(L,)``. `labels`: their labels, ``(L,)``. `unlabelled`:
+    training indices of the others, ``(U,)``. `initial_unlabelled`: those that were unlabelled when the trial started,
+    ``(U_0,)``; labelling never changes it.
     """
 
     labelled: NDArray[np.int64]
@@ -55,8 +48,6 @@ def cycle_budget(size: int, amount: float | int) -> int:
 
     A float is a share and is rounded up; an int is the number itself.
 
-    Examples
-    --------
     >>> cycle_budget(5021, 0.10), cycle_budget(5000, 0.05), cycle_budget(5000, 20)
     (503, 250, 20)
     """
@@ -75,23 +66,9 @@ def initial_pool(
 ) -> pd.DataFrame:
     """Return the pool of cycle 0: of each client's samples some, drawn without regard to their classes, are labelled.
 
-    Parameters
-    ----------
-    split
-        The training indices of each client.
-    labels
-        Labels of all training samples, ``(N,)``.
-    budget
-        The section ``budget``.
-    cycles
-        Number of cycles, the first included.
-    seed
-        The trial's seed.
-
-    Raises
-    ------
-    UserError
-        If some client has fewer samples than the trial will have labelled, or the split is none of these samples.
+    `split`: the training indices of each client. `labels`: labels of all training samples, ``(N,)``. `cycles`: number
+    of cycles, the first included. Raises `UserError` if some client has fewer samples than the trial will have
+    labelled, or the split is none of these samples.
     """
     import pandas as pd
 
@@ -119,19 +96,8 @@ def initial_pool(
 def check_pool(pool: pd.DataFrame, labels: NDArray[np.int64], cycle: int) -> None:
     """Check that a table is a pool of these samples after `cycle`.
 
-    Parameters
-    ----------
-    pool
-        The table.
-    labels
-        Labels of all training samples, ``(N,)``.
-    cycle
-        The last cycle in which samples were labelled.
-
-    Raises
-    ------
-    ValueError
-        Naming the first row that is none of a pool's, and why.
+    `labels`: labels of all training samples, ``(N,)``. `cycle`: the last cycle in which samples were labelled. Raises
+    `ValueError` naming the first row that is none of a pool's, and why.
     """
     client, sample, label, since = (pool[name].to_numpy() for name in COLUMNS)
     there = (sample >= 0) & (sample < len(labels))
@@ -154,21 +120,9 @@ def check_pool(pool: pd.DataFrame, labels: NDArray[np.int64], cycle: int) -> Non
 def annotate(pool: pd.DataFrame, queried: pd.DataFrame, labels: NDArray[np.int64], cycle: int) -> pd.DataFrame:
     """Return a new pool in which the queried samples carry their labels.
 
-    Parameters
-    ----------
-    pool
-        The pool before.
-    queried
-        The samples to label: columns ``client`` and ``sample``, others are not looked at.
-    labels
-        Labels of all training samples, ``(N,)``: the oracle.
-    cycle
-        The cycle in which they are labelled.
-
-    Raises
-    ------
-    ValueError
-        If a queried sample stands twice, is not its client's, or is labelled already.
+    `queried`: the samples to label: columns ``client`` and ``sample``, others are not looked at. `labels`: labels of
+    all training samples, ``(N,)``: the oracle. `cycle`: the cycle in which they are labelled. Raises `ValueError` if a
+    queried sample stands twice, is not its client's, or is labelled already.
     """
     rows = pool.set_index(["client", "sample"]).index.get_indexer(queried.set_index(["client", "sample"]).index)
     label, since = (pool[name].to_numpy(np.int64, copy=True) for name in ("label", "labelled_in_cycle"))

@@ -9,7 +9,6 @@ from kafal_pipeline.evaluation.figures import (
     queried_classes_figure,
 )
 from kafal_pipeline.evaluation.measures import (
-    ClassificationMeasures,
     aulc,
     classification_measures,
     confusion_matrix,
@@ -19,7 +18,6 @@ from kafal_pipeline.evaluation.model_measures import evaluate
 from kafal_pipeline.evaluation.table import format_table
 
 __all__ = [
-    "ClassificationMeasures",
     "CycleMetrics",
     "aulc",
     "class_table",

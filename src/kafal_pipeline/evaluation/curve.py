@@ -61,16 +61,9 @@ COLUMNS = (
 def learning_curve(metrics: Sequence[CycleMetrics]) -> pd.DataFrame:
     """Put the cycles' metrics into one table.
 
-    Parameters
-    ----------
-    metrics
-        One mapping a cycle, in any order.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a cycle, in order: `COLUMNS`, then ``accuracy_<class>`` for every class. Fractions, seconds and bytes;
-        `aulc` covers the cycles up to the row's. Absent values are NaN.
+    `metrics`: one mapping a cycle, in any order. Returns one row a cycle, in order: `COLUMNS`, then
+    ``accuracy_<class>`` for every class. Fractions, seconds and bytes; `aulc` covers the cycles up to the row's. Absent
+    values are NaN.
     """
     import pandas as pd
 
@@ -89,17 +82,8 @@ def summary(curve: pd.DataFrame, config: Config) -> dict[str, Any]:
 
     Seconds differ from run to run, everything else is reproducible; hence they stand apart.
 
-    Parameters
-    ----------
-    curve
-        The table of `learning_curve`.
-    config
-        The run's configuration.
-
-    Returns
-    -------
-    dict
-        Strings, ints and floats only, ready for JSON; values that are not numbers are left out.
+    `curve`: the table of `learning_curve`. Returns strings, ints and floats only, ready for JSON; values that are not
+    numbers are left out.
     """
     last = curve.iloc[-1]
     results = {
@@ -111,12 +95,7 @@ def summary(curve: pd.DataFrame, config: Config) -> dict[str, Any]:
         "labels": int(last["labels"]),
         "labelled_fraction": float(last["labelled_fraction"]),
         "aulc": float(last["aulc"]),
-        "final_accuracy": float(last["accuracy"]),
-        "final_balanced_accuracy": float(last["balanced_accuracy"]),
-        "final_macro_f1": float(last["macro_f1"]),
-        "final_specificity_macro": float(last["specificity_macro"]),
-        "final_auroc_macro": float(last["auroc_macro"]),
-        "final_calibration_error": float(last["calibration_error"]),
+        **{f"final_{name}": float(last[name]) for name in ("accuracy", "balanced_accuracy", "macro_f1", *MACROS)},
         "bytes_sent": int(curve["bytes_sent"].sum()),
         "skipped_client_rounds": int(curve["skipped_client_rounds"].sum()),
     }
@@ -127,11 +106,8 @@ def summary(curve: pd.DataFrame, config: Config) -> dict[str, Any]:
 def class_table(last: CycleMetrics) -> pd.DataFrame:
     """Put what the last cycle says of each class into one table.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row a class: `class` (its name), `images` in the test set, `sensitivity`, `specificity`, `auroc`. What is
-        not defined, or was not measured by the version that made the results, is missing.
+    Returns one row a class: `class` (its name), `images` in the test set, `sensitivity`, `specificity`, `auroc`. What
+    is not defined, or was not measured by the version that made the results, is missing.
     """
     import pandas as pd
 
@@ -149,10 +125,8 @@ def class_table(last: CycleMetrics) -> pd.DataFrame:
 def client_table(last: CycleMetrics) -> pd.DataFrame:
     """Put what the last cycle says of each client with test images of its own into one table.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row a client, the columns those of `ClientMeasures`; no rows where the data do not say whose the images are.
+    Returns one row a client, the columns those of `ClientMeasures`; no rows where the data do not say whose the images
+    are.
     """
     import pandas as pd
 

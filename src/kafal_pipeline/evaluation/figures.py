@@ -17,22 +17,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_BARS = 20
-"""More bars than this are drawn as a heat map: they would be too narrow for their numbers."""
-
-LONGEST_UPRIGHT = 12
-"""Characters that fit below a bar."""
+MAX_BARS = 20  # more bars than this are drawn as a heat map: they would be too narrow for their numbers
+LONGEST_UPRIGHT = 12  # characters that fit below a bar
 
 
 def learning_curve_figure(curve: pd.DataFrame, title: str) -> Figure:
     """Draw test accuracy and balanced accuracy over the number of labels.
 
-    Parameters
-    ----------
-    curve
-        The table of `kafal_pipeline.evaluation.curve.learning_curve`.
-    title
-        What was run, such as ``"digits, ksas with kcfu, seed 0"``.
+    `curve`: the table of `kafal_pipeline.evaluation.curve.learning_curve`. `title`: what was run, such as
+    ``"digits, ksas with kcfu, seed 0"``.
     """
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -88,14 +81,8 @@ def client_classes_figure(
 ) -> Figure:
     """Draw how many training samples of each class every client holds.
 
-    Parameters
-    ----------
-    split_table
-        Columns `client`, `class` (an index into `classes`) and `count`; pairs without a row count 0.
-    classes
-        The classes' names.
-    names
-        The clients' names, where the data have any.
+    `split_table`: columns `client`, `class` (an index into `classes`) and `count`; pairs without a row count 0.
+    `names`: the clients' names, where the data have any.
     """
     counts = (
         split_table.pivot_table(index="client", columns="class", values="count", aggfunc="sum", fill_value=0)
@@ -117,12 +104,7 @@ def client_classes_figure(
 def queried_classes_figure(histograms: Mapping[int, Sequence[int]], classes: Sequence[str]) -> Figure:
     """Draw the class mix of the labels that each cycle bought.
 
-    Parameters
-    ----------
-    histograms
-        Number of labels by class, ``(C,)``, for every cycle; cycle 0 is the initial pool.
-    classes
-        The classes' names.
+    `histograms`: number of labels by class, ``(C,)``, for every cycle; cycle 0 is the initial pool.
     """
     counts = np.array([histograms[cycle] for cycle in sorted(histograms)], dtype=np.int64)
     names = ["initial pool" if cycle == 0 else f"cycle {cycle}" for cycle in sorted(histograms)]
@@ -134,14 +116,8 @@ def queried_by_client_figure(
 ) -> Figure:
     """Draw the class mix of the labels that the queries bought from each client, the initial pool left out.
 
-    Parameters
-    ----------
-    pool
-        The last cycle's, with `client`, `label` and `labelled_in_cycle` of every training image.
-    classes
-        The classes' names.
-    clients
-        The clients' names (default: their numbers).
+    `pool`: the last cycle's, with `client`, `label` and `labelled_in_cycle` of every training image. `clients`: the
+    clients' names (default: their numbers).
     """
     counts = np.zeros((pool["client"].max() + 1, len(classes)), dtype=np.int64)
     bought = pool[pool["labelled_in_cycle"] > 0]
@@ -153,12 +129,8 @@ def queried_by_client_figure(
 def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
     """Draw which classes each class of the test set is predicted as.
 
-    Parameters
-    ----------
-    confusion
-        Counts, true class by predicted class, ``(C, C)``; empty if the version that made the results kept none.
-    classes
-        The classes' names.
+    `confusion`: counts, true class by predicted class, ``(C, C)``; empty if the version that made the results kept
+    none.
     """
     counts = np.array(confusion if len(confusion) else np.zeros((len(classes), len(classes))), dtype=np.int64)
     totals = counts.sum(axis=1)

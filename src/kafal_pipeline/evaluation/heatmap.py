@@ -14,11 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_ROWS, MAX_COLUMNS = 30, 20
-"""Larger tables get neither numbers in their cells nor a name for every row and column."""
-
-CHARACTER = 0.085
-"""Width of a character in inches, on average."""
+MAX_ROWS, MAX_COLUMNS = 30, 20  # larger tables get neither numbers in their cells nor a name for every row and column
+CHARACTER = 0.085  # width of a character in inches, on average
 
 
 def heatmap(
@@ -33,20 +30,11 @@ def heatmap(
 ) -> Figure:
     """Draw a table as colours: white for 0, darker for more.
 
-    Parameters
-    ----------
-    values
-        Numbers that are not negative, ``(len(rows), len(columns))``.
-    title
-        What is seen.
-    rows, columns
-        Names of the rows and of the columns; columns are classes.
-    rows_name
-        What a row is, written at the axis of a table too large for names.
-    colour_bar
-        What the colour measures, written beside the bar of a table without numbers.
-    text
-        Format of the numbers in the cells of a table that is small enough; None for a table without numbers.
+    - `values`: numbers that are not negative, ``(len(rows), len(columns))``.
+    - `rows`, `columns`: names of the rows and of the columns; columns are classes.
+    - `rows_name`: what a row is, written at the axis of a table too large for names.
+    - `colour_bar`: what the colour measures, written next to the bar of a table without numbers.
+    - `text`: format of the numbers in the cells of a table that is small enough; None for a table without numbers.
     """
     columns = [short(name) for name in columns]
     few_rows, few_columns = len(rows) <= MAX_ROWS, len(columns) <= MAX_COLUMNS

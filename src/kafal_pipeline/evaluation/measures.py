@@ -1,7 +1,5 @@
 """Numbers computed from labels, predictions and counts; every share is a fraction in [0, 1], never percent."""
 
-from __future__ import annotations
-
 from typing import TypedDict
 
 import numpy as np
@@ -20,25 +18,9 @@ class ClassificationMeasures(TypedDict):
 def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, num_classes: int) -> NDArray[np.int64]:
     """Count how often class i (row) was predicted as class j (column).
 
-    Parameters
-    ----------
-    labels, predictions
-        Class indices ``0 .. num_classes - 1``, ``(N,)``.
-    num_classes
-        Number of classes C.
+    `labels`, `predictions`: class indices ``0 .. num_classes - 1``, ``(N,)``. Returns counts, int64, ``(C, C)``. Raises
+    `ValueError` if the lengths differ or an index is outside ``0 .. num_classes - 1``.
 
-    Returns
-    -------
-    numpy.ndarray
-        Counts, int64, ``(C, C)``.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ or an index is outside ``0 .. num_classes - 1``.
-
-    Examples
-    --------
     >>> confusion_matrix([0, 0, 1], [0, 1, 1], num_classes=2)
     array([[1, 1],
            [0, 1]])
@@ -60,23 +42,9 @@ def classification_measures(confusion: NDArray[np.integer]) -> ClassificationMea
     ``2 TP / (2 TP + FP + FN)`` over the classes that occur in the test set or among the predictions. Both are
     scikit-learn's definitions.
 
-    Parameters
-    ----------
-    confusion
-        Counts, true class by predicted class, ``(C, C)``.
+    `confusion`: counts, true class by predicted class, ``(C, C)``. Returns fractions; `per_class_accuracy` (recall) is
+    None for a class that does not occur in the test set. Raises `ValueError` if the matrix counts no sample at all.
 
-    Returns
-    -------
-    ClassificationMeasures
-        Fractions; `per_class_accuracy` (recall) is None for a class that does not occur in the test set.
-
-    Raises
-    ------
-    ValueError
-        If the matrix counts no sample at all.
-
-    Examples
-    --------
     >>> classification_measures(np.array([[3, 1, 0], [0, 1, 0], [0, 0, 0]]))
     {'accuracy': 0.8, 'balanced_accuracy': 0.875, 'macro_f1': 0.761..., 'per_class_accuracy': [0.75, 1.0, None]}
     """
@@ -97,8 +65,6 @@ def classification_measures(confusion: NDArray[np.integer]) -> ClassificationMea
 def entropy(counts: ArrayLike) -> float:
     """Return the entropy of a histogram in nats: 0 for one class or none, ln C for C equal ones.
 
-    Examples
-    --------
     >>> round(entropy([5, 5, 0]), 4)
     0.6931
     >>> entropy([0, 7]), entropy([0, 0])
@@ -116,20 +82,10 @@ def aulc(labelled_fraction: ArrayLike, accuracy: ArrayLike) -> float:
     The trapezoid rule over the labelled fraction, divided by its range. Without a range (one point, or cycles that
     bought no labels) it is the mean of the accuracies.
 
-    Parameters
-    ----------
-    labelled_fraction
-        Labelled share of the training data after each cycle, never decreasing, ``(T,)``.
-    accuracy
-        Test accuracy of each cycle, ``(T,)``.
+    `labelled_fraction`: labelled share of the training data after each cycle, never decreasing, ``(T,)``. `accuracy`:
+    test accuracy of each cycle, ``(T,)``. Raises `ValueError` if there is no point, the lengths differ or the labelled
+    fraction decreases.
 
-    Raises
-    ------
-    ValueError
-        If there is no point, the lengths differ or the labelled fraction decreases.
-
-    Examples
-    --------
     >>> aulc([0.1, 0.2, 0.4], [0.5, 0.7, 0.8])
     0.7
     >>> aulc([0.1], [0.5])

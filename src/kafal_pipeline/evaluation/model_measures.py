@@ -1,7 +1,5 @@
 """Measures of a model on the test images: of all, of each class and of each client (docs/measures.md defines them)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import TypedDict
@@ -11,8 +9,10 @@ from numpy.typing import NDArray
 
 from kafal_pipeline.evaluation.measures import ClassificationMeasures, classification_measures, confusion_matrix
 
-BINS = 15
-"""Of equal width: the calibration error compares confidence with accuracy in each."""
+BINS = 15  # of equal width: the calibration error compares confidence with accuracy in each
+
+
+OF_CLIENTS = ("accuracy", "balanced_accuracy", "specificity_macro", "auroc_macro", "calibration_error")
 
 
 class MacroMeasures(TypedDict):
@@ -53,31 +53,13 @@ def evaluate(
     Macro values are means over the classes that occur among the images. Sensitivity has none of its own: it is the
     balanced accuracy.
 
-    Parameters
-    ----------
-    labels
-        Class indices ``0 .. C - 1``, ``(N,)``.
-    logits
-        The model's outputs, ``(N, C)``; the largest one of a row is the predicted class.
-    clients
-        The client that each image is of, ``(N,)``, where the data say so.
-    names
-        What the clients are called (default: their numbers).
+    `labels`: class indices ``0 .. C - 1``, ``(N,)``. `logits`: the model's outputs, ``(N, C)``; the largest one of a
+    row is the predicted class. `clients`: the client that each image is of, ``(N,)``, where the data say so. `names`:
+    what the clients are called (default: their numbers). Returns fractions and counts, ready for JSON. None where a
+    measure is not defined: sensitivity and AUROC of a class without images, specificity and AUROC of a class that all
+    images have, and what needs probabilities where a logit is not finite. `per_client` has the clients that have test
+    images. Raises `ValueError` if there are no images, the lengths differ, or a label is outside ``0 .. C - 1``.
 
-    Returns
-    -------
-    ModelMeasures
-        Fractions and counts, ready for JSON. None where a measure is not defined: sensitivity and AUROC of a class
-        without images, specificity and AUROC of a class that all images have, and what needs probabilities where a
-        logit is not finite. `per_client` has the clients that have test images.
-
-    Raises
-    ------
-    ValueError
-        If there are no images, the lengths differ, or a label is outside ``0 .. C - 1``.
-
-    Examples
-    --------
     >>> found = evaluate(np.array([0, 1, 1]), np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 0.0]]))
     >>> found["per_class_specificity"], found["per_class_auroc"], found["confusion_matrix"]
     ([0.5, 1.0], [1.0, 1.0], [[1, 0], [1, 1]])
@@ -103,36 +85,18 @@ def evaluate(
     for client in np.unique(clients) if clients is not None else ():
         own = clients == client
         of_client = evaluate(labels[own], logits[own])
-        found["per_client"].append(
-            {
-                "client": int(client),
-                "name": str(client) if names is None else names[client],
-                "images": int(own.sum()),
-                "accuracy": of_client["accuracy"],
-                "balanced_accuracy": of_client["balanced_accuracy"],
-                "specificity_macro": of_client["specificity_macro"],
-                "auroc_macro": of_client["auroc_macro"],
-                "calibration_error": of_client["calibration_error"],
-            }
-        )
+        name = str(client) if names is None else names[client]
+        measures = {key: of_client[key] for key in OF_CLIENTS}  # type: ignore[literal-required]
+        found["per_client"].append({"client": int(client), "name": name, "images": int(own.sum()), **measures})  # type: ignore[typeddict-item]
     return found
 
 
 def specificity(confusion: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return for each class the share of the other classes' images that are not predicted as this one.
 
-    Parameters
-    ----------
-    confusion
-        Counts, true class by predicted class, ``(C, C)``.
+    `confusion`: counts, true class by predicted class, ``(C, C)``. Returns float64, ``(C,)``; NaN for a class that all
+    images have.
 
-    Returns
-    -------
-    numpy.ndarray
-        float64, ``(C,)``; NaN for a class that all images have.
-
-    Examples
-    --------
     >>> specificity(np.array([[3, 1], [2, 2]])).tolist()
     [0.5, 0.75]
     """
@@ -147,18 +111,8 @@ def auroc(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> N
     It is the probability that an image of the class gets a larger probability of it than an image of another class;
     equal ones count half.
 
-    Parameters
-    ----------
-    labels
-        Class indices, ``(N,)``.
-    probabilities
-        By image and class, ``(N, C)``.
-
-    Returns
-    -------
-    numpy.ndarray
-        float64, ``(C,)``; NaN for a class that no image or every image has, and for all where a probability is not
-        finite.
+    `labels`: class indices, ``(N,)``. `probabilities`: by image and class, ``(N, C)``. Returns float64, ``(C,)``; NaN
+    for a class that no image or every image has, and for all where a probability is not finite.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -176,20 +130,9 @@ def calibration_error(correct: NDArray[np.bool_], confidence: NDArray[np.floatin
     differences between mean confidence and accuracy, weighted by their numbers of images. scikit-learn's
     `calibration_curve` has the same bins, but not their sizes.
 
-    Parameters
-    ----------
-    correct
-        Whether the predicted class of each image is its own, ``(N,)``.
-    confidence
-        The predicted class's probability, ``(N,)``.
+    `correct`: whether the predicted class of each image is its own, ``(N,)``. `confidence`: the predicted class's
+    probability, ``(N,)``. It lies in [0, 1]; NaN if a probability is.
 
-    Returns
-    -------
-    float
-        In [0, 1]; NaN if a probability is.
-
-    Examples
-    --------
     >>> round(calibration_error(np.array([True, False]), np.array([0.9, 0.9])), 6)
     0.4
     """

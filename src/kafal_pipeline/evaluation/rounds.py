@@ -11,13 +11,8 @@ if TYPE_CHECKING:
 def aggregated(rounds: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of clients whose models were aggregated: those that did not fail.
 
-    Parameters
-    ----------
-    rounds
-        A table made before clients could fail has no column ``failed``: all its clients were aggregated.
+    `rounds`: a table made before clients could fail has no column ``failed``: all its clients were aggregated.
 
-    Examples
-    --------
     >>> import pandas as pd
     >>> aggregated(pd.DataFrame({"client": [0, 1, 2], "failed": [False, True, False]}))["client"].tolist()
     [0, 2]

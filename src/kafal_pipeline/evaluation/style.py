@@ -17,7 +17,7 @@ PALETTE = (
     *("#44AA99", "#CC6677", "#999933", "#AA4499", "#DDDDDD"),
 )
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#555555"
-"""Two of Okabe and Ito's colours for lines, and one for what is beside the point."""
+"""Two of Okabe and Ito's colours for lines, and one for what matters less."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # shipped with matplotlib, hence the same picture everywhere
@@ -45,8 +45,6 @@ LONGEST_NAME = 24
 def short(name: str) -> str:
     """Cut a name that would take too much of a figure.
 
-    Examples
-    --------
     >>> short("truck"), short("intraepithelial carcinoma and Bowen's disease")
     ('truck', 'intraepithelial carcino…')
     """

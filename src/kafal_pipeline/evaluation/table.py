@@ -20,8 +20,6 @@ def format_table(curve: pd.DataFrame, processor: str | None = None) -> str:
 
     A last line names the `processor`, where it is known: another kind gives other last bits, hence other numbers.
 
-    Examples
-    --------
     >>> import pandas as pd
     >>> measures = {"labelled_fraction": 0.1, "accuracy": 0.65, "balanced_accuracy": 0.6, "aulc": 0.65}
     >>> print(format_table(pd.DataFrame([{"cycle": 0, "labels": 143, **measures}])))

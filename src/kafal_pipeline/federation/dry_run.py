@@ -82,12 +82,11 @@ def _try_out(config: Config, images: ImageData) -> None:
         predict_test(models[0], min(2, len(images.test_labels)), workers)
         if workers.device.type != "cpu":  # a GPU may round differently the second time
             return
-        query = make_query(config.query)
-        update, model = make_update(config.update), network_class(config.model)
-        with blamed("all clients", update=update, model=model):
+        query, update, model = make_query(config.query), make_update(config.update), network_class(config.model)
+        with blamed("all clients", update=update, model=model, query=query):  # a query may change how others compute
             if any(not torch.equal(tensor, models[1][name]) for name, tensor in models[0].items()):
                 raise NotAllowed("the same training gave another model the second time. " + SAME)
-        with blamed("all clients", query=query):
+        with blamed("all clients", query=query, update=update, model=model):
             if any(not np.array_equal(first.samples, chosen[1][client].samples) for client, first in chosen[0].items()):
                 raise NotAllowed("the same pool and the same `rng` gave another choice the second time. " + SAME)
 

@@ -18,7 +18,6 @@ MEMORY_NAMES = ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError")
 MEMORY_TEXT = re.compile(r"can't allocate memory|not enough memory|out of memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 """In what PyTorch says as a RuntimeError."""
 
-
 READING = "Give yourself the permission to read it, on every folder down to it too (chmod -R u+rX)"
 
 
@@ -30,12 +29,7 @@ def users_mistake(error: BaseException | None) -> UserError | None:
 def of_system(error: BaseException | None, doing: str | None = None) -> UserError | None:
     """Return, as a message, that memory is short or that a file is not what it should be; None if it is neither.
 
-    Parameters
-    ----------
-    error
-        The error, or one that it has caused.
-    doing
-        The node that ran, if any did.
+    The reason is the error or one that caused it; `doing` is the node that ran, if any did.
     """
     causes = list(_causes(error))
     for cause in causes:

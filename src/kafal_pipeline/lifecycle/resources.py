@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kafal_pipeline.data import ImageData
     from kafal_pipeline.federation.between_rounds.store import Store
     from kafal_pipeline.federation.workers.pool import Workers
-    from kafal_pipeline.tracking.shared import SharedDelivery
+    from kafal_pipeline.tracking.helper import Helper
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Resources:
         self.progress = ProgressBar()
         self._workers: Workers | None = None
         self._made_for: tuple[Any, ...] | None = None
-        self._delivery: SharedDelivery | None = None
+        self._delivery: Helper | None = None
         self._project: Path | None = None
 
     def keep_checkpoints(self, project: Path) -> None:
@@ -73,12 +73,13 @@ class Resources:
             self._workers.close()
             self._workers = None
 
-    def delivery(self, config: Config, project: Path) -> SharedDelivery:
+    def delivery(self, config: Config, project: Path) -> Helper:
         """Return what delivers the journals of a comparison."""
         if self._delivery is None:
-            from kafal_pipeline.tracking.shared import SharedDelivery  # only comparisons have one
+            from kafal_pipeline.tracking.helper import Helper  # only comparisons have one here
+            from kafal_pipeline.tracking.reachable import address
 
-            self._delivery = SharedDelivery(config.tracking, project)
+            self._delivery = Helper(address(config.tracking), project, project / "data" / "09_tracking")
         return self._delivery
 
     def close(self, patience: float = 60) -> None:

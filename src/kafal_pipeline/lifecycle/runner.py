@@ -25,11 +25,12 @@ class ResumableSequentialRunner(SequentialRunner):
     """
 
     def _run(self, pipeline: Pipeline, catalog: CatalogProtocol, hook_manager: Any = None, *rest: Any) -> None:
-        if FIRST_NODE not in {node.name for node in pipeline.nodes} or hook_manager is None:
+        # Kedro makes the runner, from its name alone: what it needs to know comes with the project's hooks, if any.
+        plugins = (hook_manager and hook_manager.get_plugins()) or ()
+        run = next((plugin.run for plugin in plugins if isinstance(plugin, ProjectHooks)), None)
+        if run is None or FIRST_NODE not in {node.name for node in pipeline.nodes}:
             super()._run(pipeline, catalog, hook_manager, *rest)
             return
-        # Kedro makes the runner, from its name alone: what it needs to know comes with the project's hooks.
-        run = next(plugin.run for plugin in hook_manager.get_plugins() if isinstance(plugin, ProjectHooks))
         own = pipeline.only_nodes(*(node.name for node in pipeline.nodes if _is_own(node.name)))
         if (shared := pipeline - own).nodes:
             super()._run(shared, catalog, hook_manager, *rest)

@@ -1,7 +1,5 @@
 """Checks that a network is what training, queries and aggregation take it for, by one forward and one backward."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -13,21 +11,15 @@ from kafal_pipeline.common.errors import NotAllowed, kind_of
 def check_network(make: Callable[[torch.Generator], nn.Module], images: Tensor, num_classes: int) -> nn.Module:
     """Return a network that `make` has made if it is a `kafal_pipeline.models.network.Network`.
 
-    Parameters
-    ----------
-    make
-        Makes the network, its weights drawn from a generator.
-    images
-        A few, normalised, float32 ``(n, C, H, W)``.
-    num_classes
-        Number of its outputs.
-
-    Raises
-    ------
-    NotAllowed
-        With what is not as documented.
+    `make`: makes the network, its weights drawn from a generator. `images`: a few, normalised, float32
+    ``(n, C, H, W)``. `num_classes`: number of its outputs. Raises `NotAllowed` with what is not as documented.
     """
-    network, again = (make(torch.Generator().manual_seed(0)).eval() for _ in range(2))
+    with torch.random.fork_rng(devices=[]):
+        made = []
+        for seed in range(2):  # what `initialise` leaves as the constructor drew it differs
+            torch.manual_seed(seed)
+            made.append(make(torch.Generator().manual_seed(0)).eval())
+    network, again = made
     _check_tensors(network, again)
     head = getattr(network, "head", None)
     if not isinstance(head, nn.Linear) or head.out_features != num_classes or head.bias is None:
@@ -55,7 +47,7 @@ def check_network(make: Callable[[torch.Generator], nn.Module], images: Tensor, 
 
 
 def _check_tensors(network: nn.Module, again: nn.Module) -> None:
-    """Check the parameters and buffers of a network; `again` is one made anew with the same generator."""
+    """Check the parameters and buffers of a network; `again` is one made again with the same generator."""
     if not list(network.parameters()):
         raise NotAllowed("it has no parameters, so that there is nothing to train.")
     wrong = next(
@@ -66,8 +58,10 @@ def _check_tensors(network: nn.Module, again: nn.Module) -> None:
         gradient = "" if found.requires_grad else " without requires_grad"
         raise NotAllowed(f"its parameter {wrong!r} is {found.dtype}{gradient}; allowed: float32 that is trained.")
     first, second = network.state_dict(), again.state_dict()
-    strange = next((name for name, tensor in first.items() if not isinstance(tensor, Tensor)), None)
+    strange = next(
+        (name for name, tensor in first.items() if not isinstance(tensor, Tensor) or tensor.is_complex()), None
+    )
     if strange is not None:
-        raise NotAllowed(f"its state has {type(first[strange]).__name__} as {strange!r}; allowed: tensors.")
+        raise NotAllowed(f"its state has {kind_of(first[strange])} as {strange!r}; allowed: tensors of real numbers.")
     if first.keys() != second.keys() or not all(torch.equal(first[name], second[name]) for name in first):
         raise NotAllowed("`initialise` gave other weights for the same generator: it must draw all from it.")

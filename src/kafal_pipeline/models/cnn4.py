@@ -1,7 +1,5 @@
 """The 4-layer convolutional network of LoGo, IFAL and FairFAL."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated
 
@@ -17,19 +15,10 @@ class CNN4(nn.Module):
     The head depends on the image size: 256 features at 32x32 pixels, 64 at 28x28, as published. In images so small that
     a later batch norm would see a single pixel (under 16), the pooling before it is left out.
 
-    Parameters
-    ----------
-    in_channels, num_classes
-        Shape of the first and last layer.
-    image_size
-        Height and width of the images.
-    width
-        Channels of every layer.
+    `image_size`: height and width of the images. `width`: channels of every layer.
 
-    References
-    ----------
-    Kim et al., "Re-thinking Federated Active Learning based on Inter-class Diversity", CVPR 2023 (LoGo; its public
-    code's ``cnn4conv``), which IFAL (IJCAI 2025) and FairFAL (CVPR 2026) took over.
+    Source: Kim et al., "Re-thinking Federated Active Learning based on Inter-class Diversity", CVPR 2023 (LoGo; its
+    public code's ``cnn4conv``), which IFAL (IJCAI 2025) and FairFAL (CVPR 2026) took over.
     """
 
     def __init__(
@@ -72,7 +61,7 @@ class CNN4(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights anew: uniform within 1 / sqrt(fan in), as PyTorch does; the head's bias starts at 0."""
+        """Draw all weights again: uniform within 1 / sqrt(fan in), as PyTorch does; the head's bias starts at 0."""
         for layer in (*self.convolutions, self.head):
             bound = 1.0 / math.sqrt(layer.weight[0].numel())
             layer.weight.uniform_(-bound, bound, generator=generator)

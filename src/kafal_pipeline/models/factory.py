@@ -1,7 +1,5 @@
 """Makes a network from its name, and a self-contained model from a network."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +17,7 @@ from kafal_pipeline.models.network import Network
 from kafal_pipeline.models.normalisation import replace_batch_norm, take_any_batch
 from kafal_pipeline.models.pretrained import load_pretrained
 
-SHAPE = ("in_channels", "num_classes")
-"""What a network's constructor is given by position."""
+SHAPE = ("in_channels", "num_classes")  # what a network's constructor is given by position
 
 
 def build(
@@ -33,22 +30,14 @@ def build(
 ) -> nn.Module:
     """Build a network in channels-last layout.
 
-    Parameters
-    ----------
-    model
-        The model's section of the parameters; a name in `MODELS` stands for its defaults.
-    in_channels, num_classes
-        Shape of its first and last layer.
-    image_size
-        Height and width of the images, for networks whose layers depend on it; None leaves the network's default.
-    generator
-        Source of the initial weights: of all, or of those that the file of `model.pretrained` does not bring. None
-        leaves arbitrary ones, to be replaced by a state that is loaded next.
+    - `model`: the model's section of the parameters; a name in `MODELS` stands for its defaults.
+    - `image_size`: height and width of the images, for networks whose layers depend on it; None leaves the network's
+      default.
+    - `generator`: source of the initial weights: of all, or of those that the file of `model.pretrained` does not
+      bring. None leaves arbitrary ones, to be replaced by a state that is loaded next.
 
-    Raises
-    ------
-    UserError
-        If the name is unknown, the class is no `Network`, an option is not allowed, or the file is not of its weights.
+    Raises `UserError` if the name is unknown, the class is no `Network`, an option is not allowed, or the file is not
+    of its weights.
     """
     if isinstance(model, str):
         model = ModelConfig(name=model)
@@ -92,12 +81,7 @@ def check(config: ModelConfig) -> None:
 class ImageClassifier(nn.Module):
     """A trained network with its normalisation inside: pixels in, logits out.
 
-    Parameters
-    ----------
-    network
-        Takes normalised images.
-    mean, std
-        Per channel, of pixels scaled to [0, 1].
+    `network`: takes normalised images. `mean`, `std`: per channel, of pixels scaled to [0, 1].
     """
 
     mean: Tensor

@@ -1,37 +1,25 @@
 """MobileNetV2 for images of every size."""
 
-from __future__ import annotations
-
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from kafal_pipeline.models.network import initialise_convolutional
+from kafal_pipeline.models.network import Convolutional
 from kafal_pipeline.models.vision import keep_resolution, torchvision_models
 
-STRIDED = (2, 4, 7, 14)
-"""Positions of the blocks of stride 2."""
+STRIDED = (2, 4, 7, 14)  # positions of the blocks of stride 2
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Convolutional):
     """torchvision's MobileNetV2 without dropout; ``blocks`` are torchvision's ``features`` under another name.
 
     Dropout is left out because it draws from torch's global generator, so that results would depend on what ran before.
 
-    Parameters
-    ----------
-    in_channels, num_classes
-        Shape of the first and last layer.
-    image_size
-        Height and width of the images: where these are tiny, later blocks keep their resolution.
-    stem
-        ``small``: the first convolution and the first strided block keep the resolution, as is usual for CIFAR;
-        ``large``: as published, for images of 64 pixels and more and for weights trained on ImageNet.
+    `image_size`: height and width of the images: where these are tiny, later blocks keep their resolution. `stem`:
+    ``small``: the first convolution and the first strided block keep the resolution, as is usual for CIFAR; ``large``:
+    as published, for images of 64 pixels and more and for weights trained on ImageNet.
 
-    References
-    ----------
-    Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.
+    Source: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.
     """
 
     def __init__(
@@ -55,11 +43,3 @@ class MobileNetV2(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return the averaged last feature map, ``(n, 1280)``."""
         return self.blocks(images).mean(dim=(2, 3))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(n, num_classes)`` of normalised images ``(n, in_channels, H, W)``."""
-        return self.head(self.features(images))
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights anew from `generator`."""
-        initialise_convolutional(self, generator)

@@ -1,7 +1,5 @@
 """Base class of every network, and the initialisation of its weights."""
 
-from __future__ import annotations
-
 import math
 from typing import Protocol, runtime_checkable
 
@@ -26,8 +24,26 @@ class Network(Protocol):
         ...
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights anew from `generator`."""
+        """Draw all weights again from `generator`."""
         ...
+
+
+class Convolutional(nn.Module):
+    """A network that is its head on its features, its weights drawn by `initialise_convolutional`."""
+
+    head: nn.Linear
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the penultimate features, ``(n, d)``."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``(n, num_classes)`` of normalised images ``(n, in_channels, H, W)``."""
+        return self.head(self.features(images))
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw all weights again from `generator`."""
+        initialise_convolutional(self, generator)
 
 
 @torch.no_grad()

@@ -1,7 +1,5 @@
 """Batch norm that accepts every batch size, and group norm as its replacement."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
@@ -45,10 +43,7 @@ TAKES_ANY_BATCH: dict[type[nn.Module], type[nn.Module]] = {
 def take_any_batch(network: nn.Module) -> None:
     """Have every batch norm of `network` train on batches of a single value a channel too; see `_AnyBatch`.
 
-    Parameters
-    ----------
-    network
-        Its tensors stay what they are, under their names; batch norms of a class of one's own are left alone.
+    `network`: its tensors stay what they are, under their names; batch norms of a class of one's own are left alone.
     """
     for module in network.modules():
         kind = TAKES_ANY_BATCH.get(type(module))
@@ -61,8 +56,6 @@ def group_count(channels: int) -> int:
 
     Wu & He's 32 groups suit wide layers; in narrow ones a group of one or two channels would keep nothing of its input.
 
-    Examples
-    --------
     >>> [group_count(channels) for channels in (16, 64, 512, 24, 7)]
     [4, 16, 32, 4, 1]
     """
@@ -76,9 +69,7 @@ def replace_batch_norm(network: nn.Module) -> None:
 
     Its statistics are those of one image, so that clients with other classes do not disagree about them.
 
-    References
-    ----------
-    Wu & He, "Group Normalization", ECCV 2018; Hsieh et al., "The Non-IID Data Quagmire of Decentralized Machine
+    Source: Wu & He, "Group Normalization", ECCV 2018; Hsieh et al., "The Non-IID Data Quagmire of Decentralized Machine
     Learning", ICML 2020.
     """
     for name, child in network.named_children():
@@ -91,8 +82,6 @@ def replace_batch_norm(network: nn.Module) -> None:
 def batch_norm_names(network: nn.Module) -> list[str]:
     """Return the names of all parameters and floating-point statistics of batch norms in `network`'s state.
 
-    Examples
-    --------
     >>> batch_norm_names(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
     ['1.weight', '1.bias', '1.running_mean', '1.running_var']
     """

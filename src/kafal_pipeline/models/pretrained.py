@@ -1,7 +1,5 @@
 """Loads initial weights from a file instead of drawing them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +8,7 @@ from torch import nn
 
 from kafal_pipeline.common.errors import UserError
 
-SHOWN = 4
-"""Names of tensors in a message."""
+SHOWN = 4  # names of tensors in a message
 
 
 @torch.no_grad()
@@ -21,10 +18,7 @@ def load_pretrained(network: nn.Module, path: Path) -> None:
     The file must hold every floating-point tensor of the network under its name, with its shape, and no other. The head
     (``head.weight``, ``head.bias``) may be missing or have other shapes: then the drawn one stays.
 
-    Raises
-    ------
-    UserError
-        If the file is missing, is no safetensors file, or holds other tensors than these or NaN.
+    Raises `UserError` if the file is missing, is no safetensors file, or holds other tensors than these or NaN.
     """
     from safetensors import SafetensorError  # only where weights are loaded
     from safetensors.torch import load_file

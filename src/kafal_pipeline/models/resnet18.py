@@ -1,32 +1,21 @@
 """ResNet-18 for images of every size."""
 
-from __future__ import annotations
-
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from kafal_pipeline.models.network import initialise_convolutional
+from kafal_pipeline.models.network import Convolutional
 from kafal_pipeline.models.vision import keep_resolution, torchvision_models
 
 
-class ResNet18(nn.Module):
+class ResNet18(Convolutional):
     """torchvision's ResNet-18, its tensors under torchvision's names, except that ``fc`` is ``head``.
 
-    Parameters
-    ----------
-    in_channels, num_classes
-        Shape of the first and last layer.
-    image_size
-        Height and width of the images: where these are tiny, later stages keep their resolution.
-    stem
-        ``small``: a 3x3 convolution of stride 1 and no pooling, as is usual for CIFAR; ``large``: the original 7x7 of
-        stride 2 with pooling, for images of 64 pixels and more and for weights trained on ImageNet.
+    `image_size`: height and width of the images: where these are tiny, later stages keep their resolution. `stem`:
+    ``small``: a 3x3 convolution of stride 1 and no pooling, as is usual for CIFAR; ``large``: the original 7x7 of
+    stride 2 with pooling, for images of 64 pixels and more and for weights trained on ImageNet.
 
-    References
-    ----------
-    He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
+    Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
     """
 
     def __init__(
@@ -56,11 +45,3 @@ class ResNet18(nn.Module):
         """Return the averaged last feature map, ``(n, 512)``."""
         out = self.maxpool(self.bn1(self.conv1(images)).relu())
         return self.layer4(self.layer3(self.layer2(self.layer1(out)))).mean(dim=(2, 3))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(n, num_classes)`` of normalised images ``(n, in_channels, H, W)``."""
-        return self.head(self.features(images))
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights anew from `generator`."""
-        initialise_convolutional(self, generator)

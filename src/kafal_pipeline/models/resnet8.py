@@ -1,12 +1,9 @@
 """The 8-layer residual network of KAFAL."""
 
-from __future__ import annotations
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from kafal_pipeline.models.network import initialise_convolutional
+from kafal_pipeline.models.network import Convolutional
 
 WIDTHS = (16, 32, 64)
 
@@ -33,14 +30,13 @@ class BasicBlock(nn.Module):
         return F.relu(out, inplace=True)
 
 
-class ResNet8(nn.Module):
+class ResNet8(Convolutional):
     """3x3 convolution, three stages of one basic block (16, 32, 64 channels), batch norm, ReLU, average, linear.
 
     Works for every image size and number of channels; 77,946 parameters for 3 channels and 10 classes.
 
-    References
-    ----------
-    Cao et al., "Knowledge-Aware Federated Active Learning with Non-IID Data", ICCV 2023 (its public code's network).
+    Source: Cao et al., "Knowledge-Aware Federated Active Learning with Non-IID Data", ICCV 2023 (its public code's
+    network).
     """
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
@@ -57,10 +53,6 @@ class ResNet8(nn.Module):
         out = self.stage3(self.stage2(self.stage1(self.stem(images))))
         return F.relu(self.bn(out), inplace=True).mean(dim=(2, 3))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(n, num_classes)`` of normalised images ``(n, in_channels, H, W)``."""
-        return self.head(self.features(images))
-
     def folds(self) -> list[tuple[str, str]]:
         """Return the names of each convolution and the batch norm that directly follows it."""
         blocks = ("stage1", "stage2", "stage3")
@@ -69,7 +61,3 @@ class ResNet8(nn.Module):
     def residual_blocks(self) -> list[str]:
         """Return the names of its basic blocks."""
         return ["stage1", "stage2", "stage3"]
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights anew from `generator`."""
-        initialise_convolutional(self, generator)

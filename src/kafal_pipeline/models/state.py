@@ -1,7 +1,5 @@
 """Model states in the form in which they are sent between processes and written to disk."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

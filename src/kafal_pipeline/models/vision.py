@@ -1,7 +1,5 @@
 """Imports torchvision, here only: the project's own networks train without it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -13,10 +11,7 @@ from kafal_pipeline.common.errors import UserError
 def torchvision_models(name: str) -> Any:
     """Return the module ``torchvision.models``; `name` is the network that wants it, for the message.
 
-    Raises
-    ------
-    UserError
-        If torchvision is not installed, or does not fit the installed torch.
+    Raises `UserError` if torchvision is not installed, or does not fit the installed torch.
     """
     try:
         from torchvision import models
@@ -34,14 +29,8 @@ def keep_resolution(strided: list[nn.Module], side: int, before: int) -> None:
     Batch norm has no variance in a batch of one image of one pixel, so that small images need fewer strides; weights
     have the same shapes either way.
 
-    Parameters
-    ----------
-    strided
-        Blocks in order, each with stride 2 somewhere.
-    side
-        The images' shorter side, in pixels.
-    before
-        Factor by which what comes before the blocks shrinks it.
+    `strided`: blocks in order, each with stride 2 somewhere. `side`: the images' shorter side, in pixels. `before`:
+    factor by which what comes before the blocks shrinks it.
     """
     side = -(-side // before)
     for block in strided:

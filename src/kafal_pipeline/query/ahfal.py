@@ -1,7 +1,5 @@
 """AHFAL: towards the labels that all clients have together."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -31,14 +29,10 @@ class AHFAL:
     in proportion to what classes lack (`kafal_pipeline.query.parts.quota.mix_quotas`), where that code gives half of
     what is left, a third or a fifth of it to one class after the other, by thresholds of how much each lacks.
 
-    Parameters
-    ----------
-    alike
-        Standard deviation of a class's share below which the class counts as alike.
+    `alike`: standard deviation of a class's share below which the class counts as alike.
 
-    References
-    ----------
-    "AHFAL: Adaptive Hierarchical Federated Active Learning": its public code, with no publication that we know of.
+    Source: "AHFAL: Adaptive Hierarchical Federated Active Learning": its public code, with no publication that we know
+    of.
     """
 
     alike: Annotated[float, Field(ge=0, le=1)] = 0.12

@@ -1,7 +1,5 @@
 """ALFA-Mix: samples whose prediction flips when their features are mixed a little with a class's."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -36,16 +34,9 @@ class ALFAMix:
     not by trying every anchor in turn; the published learned mixing weights are left out. The score is :math:`1 / (1 +
     \epsilon^*)`.
 
-    Parameters
-    ----------
-    model
-        The model that predicts and whose features are taken.
-    step
-        Of the mixing weight.
+    `model`: the model that predicts and whose features are taken. `step`: of the mixing weight.
 
-    References
-    ----------
-    Parvaneh et al., "Active Learning by Feature Mixing", CVPR 2022.
+    Source: Parvaneh et al., "Active Learning by Feature Mixing", CVPR 2022.
     """
 
     model: QueryModel = "global"

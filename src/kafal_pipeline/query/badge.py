@@ -1,7 +1,5 @@
 """BADGE: diverse gradient embeddings."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,14 +22,9 @@ class BADGE:
     first centre is the embedding of the largest norm. Unlike it, a point is never picked twice, and when all distances
     are 0 the rest is drawn uniformly. The score is the distance to the nearest centre before.
 
-    Parameters
-    ----------
-    model
-        The model that predicts and whose features are taken.
+    `model`: the model that predicts and whose features are taken.
 
-    References
-    ----------
-    Ash et al., "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds", ICLR 2020.
+    Source: Ash et al., "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds", ICLR 2020.
     """
 
     model: QueryModel = "global"

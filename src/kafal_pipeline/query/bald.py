@@ -1,7 +1,5 @@
 """BALD: how much a label would tell about the parameters, estimated by dropout on the features."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -25,18 +23,10 @@ class BALD(ScoreQuery):
     again. A mask is the same for all samples, one drawn set of parameters (as in BatchBALD), so that scores differ by
     sample and not by luck.
 
-    Parameters
-    ----------
-    passes
-        Number of masks.
-    rate
-        Chance of a feature to be dropped.
-    model
-        The model whose features and head are taken; an ensemble has none.
+    `passes`: number of masks. `rate`: chance of a feature to be dropped. `model`: the model whose features and head are
+    taken; an ensemble has none.
 
-    References
-    ----------
-    Houlsby et al., 2011, arXiv 1112.5745; Gal, Islam and Ghahramani, ICML 2017; Kirsch et al., NeurIPS 2019.
+    Source: Houlsby et al., 2011, arXiv 1112.5745; Gal, Islam and Ghahramani, ICML 2017; Kirsch et al., NeurIPS 2019.
     """
 
     passes: Annotated[int, Field(ge=2, le=1000)] = 20

@@ -14,8 +14,6 @@ Two things a query may have besides:
   (`kafal_pipeline.query.chase`).
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,8 +29,7 @@ Scores = NDArray[np.float64]
 STORED = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 """Kinds of arrays that a query's summary and memory may be made of: those that can be saved."""
 
-NOTHING: Arrays = {}
-"""A default that nobody changes."""
+NOTHING: Arrays = {}  # a default that nobody changes
 
 
 class Selection(NamedTuple):
@@ -85,26 +82,15 @@ class ScoreQuery(ABC):
 def checked_selection(selection: object, pool: NDArray[np.int64], budget: int) -> Selection:
     """Return what a query has chosen if it is ``min(budget, len(pool))`` different samples of the pool.
 
-    Parameters
-    ----------
-    selection
-        What `select` returned. Scores may be None, which is stored as 0 each.
-    pool
-        The samples to choose among.
-    budget
-        The number of samples to choose.
-
-    Raises
-    ------
-    NotAllowed
-        With what was found and what is allowed: another number of labels would be bought, and the query compared with
-        others that got fewer.
+    `selection`: what `select` returned. Scores may be None, which is stored as 0 each. `pool`: the samples to choose
+    among. `budget`: the number of samples to choose. Raises `NotAllowed` with what was found and what is allowed:
+    another number of labels would be bought, and the query compared with others that got fewer.
     """
     if not isinstance(selection, Selection):
         raise NotAllowed(f"`select` returned {kind_of(selection)}; allowed: a Selection(samples, scores).")
     due, samples, scores = min(budget, len(pool)), selection.samples, selection.scores
     allowed = f"{due} different samples of the {len(pool)} in pool.samples: min(budget, len(pool))"
-    if not isinstance(samples, np.ndarray) or samples.dtype.kind not in "iu" or samples.ndim != 1:
+    if type(samples) is not np.ndarray or samples.dtype.kind not in "iu" or samples.ndim != 1:
         raise NotAllowed(
             f"`select` returned {kind_of(samples)} as samples; allowed: an array of whole numbers, {allowed}."
         )
@@ -135,24 +121,21 @@ def checked_arrays(found: object, what: str) -> dict[str, NDArray[np.generic]]:
     for name, array in found.items():
         if not isinstance(name, str) or not name:
             raise NotAllowed(f"the {what} has the name {name!r}; {allowed}")
-        if not isinstance(array, np.ndarray) or array.dtype.str[1:] not in STORED:
+        if type(array) is not np.ndarray or array.dtype.str[1:] not in STORED:
             raise NotAllowed(f"the {what} has {kind_of(array)} as {name!r}; {allowed}")
     return {name: np.array(array, dtype=array.dtype.newbyteorder("="), order="C") for name, array in found.items()}
 
 
 def check_scores(scores: object, samples: int) -> None:
     """Raise NotAllowed unless `scores` is an array of numbers with one for each of so many samples."""
-    if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "biuf" or scores.shape != (samples,):
+    if type(scores) is not np.ndarray or scores.dtype.kind not in "biuf" or scores.shape != (samples,):
         raise NotAllowed(f"the scores are {kind_of(scores)}; allowed: an array of numbers of shape ({samples},).")
 
 
 def by_score(scores: Scores, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return all positions, largest score first; ties are broken by a permutation drawn from `rng`.
 
-    Raises
-    ------
-    NotAllowed
-        If a score is not finite: sorted among the others it would decide silently.
+    Raises `NotAllowed` if a score is not finite: sorted among the others it would decide silently.
     """
     if not np.isfinite(scores).all():
         raise NotAllowed(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
@@ -163,20 +146,9 @@ def by_score(scores: Scores, rng: np.random.Generator) -> NDArray[np.int64]:
 def largest(samples: NDArray[np.int64], scores: Scores, budget: int, rng: np.random.Generator) -> Selection:
     """Return the samples of the largest scores, ordered by `by_score`.
 
-    Parameters
-    ----------
-    samples
-        Ascending sample indices, ``(n,)``.
-    scores
-        Their finite scores, ``(n,)``.
+    `samples`: ascending sample indices, ``(n,)``. `scores`: their finite scores, ``(n,)``. Raises `NotAllowed` if the
+    scores are not that.
 
-    Raises
-    ------
-    NotAllowed
-        If the scores are not that.
-
-    Examples
-    --------
     >>> largest(np.array([3, 5, 9]), np.array([0.1, 0.7, 0.2]), 2, np.random.default_rng(0)).samples.tolist()
     [5, 9]
     """
@@ -196,8 +168,6 @@ def chosen(
 def filled(positions: NDArray[np.int64], order: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
     """Return `positions`, filled up to `budget` (or all there are) with the first of `order` that are not among them.
 
-    Examples
-    --------
     >>> filled(np.array([4, 1]), np.array([1, 3, 0, 4, 2]), 4).tolist()
     [4, 1, 3, 0]
     """

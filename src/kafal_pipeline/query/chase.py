@@ -1,7 +1,5 @@
 """CHASe: samples whose prediction wavers while the client trains."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -19,17 +17,13 @@ class CHASe(ScoreQuery):
     A random subset of the client's unlabelled samples is watched: after every local epoch the model in training
     predicts them in evaluation mode. Consecutive means the client's epochs of a cycle one after another, across rounds,
     so that one local epoch a round is enough. Samples that are not watched score -1: they come last, in random order.
-    The subset is drawn afresh every cycle; the published freezing and awakening of samples between queries is not
+    The subset is drawn again every cycle; the published freezing and awakening of samples between queries is not
     needed for that. Its alignment loss is an update's business.
 
-    Parameters
-    ----------
-    watched_samples
-        Size of the subset, or all there are.
+    `watched_samples`: size of the subset, or all there are.
 
-    References
-    ----------
-    Zhang et al., "CHASe: Client Heterogeneity-Aware Data Selection for Effective Federated Active Learning", TKDE 2025.
+    Source: Zhang et al., "CHASe: Client Heterogeneity-Aware Data Selection for Effective Federated Active Learning",
+    TKDE 2025.
     """
 
     watched_samples: Annotated[int, Field(ge=1)] = 500

@@ -1,7 +1,5 @@
 """Cluster-Margin: small margins, spread over clusters."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -24,17 +22,11 @@ class ClusterMargin:
     weights are 1 - margin. The published method clusters the pool once by average linkage and picks round-robin from
     small clusters; the weighted k-means that federated comparisons run in its name needs no matrix of all pairs.
 
-    Parameters
-    ----------
-    model
-        The model that predicts and whose features are taken.
-    candidates
-        Candidates for each sample of the budget.
+    `model`: the model that predicts and whose features are taken. `candidates`: candidates for each sample of the
+    budget.
 
-    References
-    ----------
-    Citovsky et al., "Batch Active Learning at Scale", NeurIPS 2021; weighted k-means after Zhdanov, 2019,
-    arXiv 1901.05954.
+    Source: Citovsky et al., "Batch Active Learning at Scale", NeurIPS 2021; weighted k-means after Zhdanov, 2019, arXiv
+    1901.05954.
     """
 
     model: QueryModel = "global"

@@ -1,9 +1,7 @@
 """Queries composed of a score, a quota and a diversity step."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -33,12 +31,7 @@ def compose(
 ) -> Selection:
     """Choose in each group, among its ``candidates x quota`` largest scores, by diversity.
 
-    Parameters
-    ----------
-    scores
-        Of the pool, ``(n,)``.
-    candidates
-        At least 1; 1 leaves nothing to the diversity step.
+    `scores`: of the pool, ``(n,)``. `candidates`: at least 1; 1 leaves nothing to the diversity step.
     """
     check_scores(scores, len(pool))
     groups = quota.groups(pool, min(budget, len(pool)))
@@ -57,25 +50,17 @@ class Compose:
     """Any score with any quota and any diversity.
 
     Written ``query: {score: ksas, quota: global_prototypes, diversity: k_centre}``, without a `name`. Options of the
-    score stand beside, as in ``{score: ksas, prior_smoothing: 1}``, or below it, as in ``{score: {name: ksas,
+    score stand next to it, as in ``{score: ksas, prior_smoothing: 1}``, or below it, as in ``{score: {name: ksas,
     prior_smoothing: 1}}``.
 
-    Parameters
-    ----------
-    score
-        Name of a registered query that is a score, or the dotted path of a `ScoreQuery` of your own.
-    quota
-        ``none``; ``global_prototypes``: the same number of each class of nearest global prototypes;
-        ``towards_global_mix``: so that the client's labels come nearer to the proportions of all clients' labels.
-    diversity
-        ``none``; ``k_means``: nearest to the centres; ``k_centre``: greedy, seeded with the client's labelled samples
-        (of the same class, under a quota); ``k_means_pp``: D^2 sampling.
-    space, space_model
-        What diversity measures distances of, and the model that says where samples lie.
-    candidates
-        The diversity step chooses among the best ``candidates x quota`` of each group.
-    weighted
-        Whether scores weigh samples in ``k_means``; negative ones weigh nothing.
+    - `score`: name of a registered query that is a score, or the dotted path of a `ScoreQuery` of your own.
+    - `quota`: ``none``; ``global_prototypes``: the same number of each class of nearest global prototypes;
+      ``towards_global_mix``: so that the client's labels come nearer to the proportions of all clients' labels.
+    - `diversity`: ``none``; ``k_means``: nearest to the centres; ``k_centre``: greedy, seeded with the client's
+      labelled samples (of the same class, under a quota); ``k_means_pp``: D^2 sampling.
+    - `space`, `space_model`: what diversity measures distances of, and the model that says where samples lie.
+    - `candidates`: the diversity step chooses among the best ``candidates x quota`` of each group.
+    - `weighted`: whether scores weigh samples in ``k_means``; negative ones weigh nothing.
     """
 
     score: str | dict[str, JsonValue] = "entropy"
@@ -90,7 +75,7 @@ class Compose:
         """Refuse what does not fit together."""
         if self.weighted and self.diversity != "k_means":
             raise UserError(f"query.weighted: is for diversity k_means alone; found diversity {self.diversity!r}.")
-        _ = self.score_part  # its mistakes are the user's, and are told before anything runs
+        _ = self.score_part  # its mistakes are the user's, and are reported before anything runs
 
     @cached_property
     def score_part(self) -> ScoreQuery:
@@ -135,7 +120,3 @@ class Compose:
         """Choose by score, quota and diversity."""
         scores = self.score_part.scores(pool, rng)
         return compose(pool, scores, self.quota_part, self.diversity_part, self.candidates, budget, rng)
-
-
-OPTIONS = tuple(item.name for item in fields(Compose))
-"""Keys of a composition; others beside them are the score's."""

@@ -1,7 +1,5 @@
 """Core-set: cover the feature space."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,16 +17,9 @@ class Coreset:
     The score is the distance to the nearest sample labelled or taken before. The published method improves the greedy
     solution by mixed-integer programming; as in most comparisons, that step is left out.
 
-    Parameters
-    ----------
-    model
-        The model whose features are taken.
-    space
-        Where distances are measured.
+    `model`: the model whose features are taken. `space`: where distances are measured.
 
-    References
-    ----------
-    Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018.
+    Source: Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018.
     """
 
     model: QueryModel = "global"

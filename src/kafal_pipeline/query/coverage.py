@@ -1,7 +1,5 @@
 """Coverage: uncertain and specialised samples of every class, spread out. This project's own composition."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -22,12 +20,7 @@ class Coverage:
 
     The composition ``{score: rank_sum, quota: global_prototypes, diversity: k_centre}``.
 
-    Parameters
-    ----------
-    prior_smoothing
-        Added to every label count in KSAS.
-    candidates
-        Candidates for each sample of a class's quota.
+    `prior_smoothing`: added to every label count in KSAS. `candidates`: candidates for each sample of a class's quota.
     """
 
     prior_smoothing: Annotated[float, Field(ge=0, le=1e6)] = 1.0

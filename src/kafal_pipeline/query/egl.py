@@ -1,7 +1,5 @@
 """Expected gradient length."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,14 +18,9 @@ class EGL(ScoreQuery):
     since the gradient of the cross-entropy with respect to the head's weights is the outer product of ``p - e_y`` and
     the features ``h``. The published method differentiates the whole model; the head's closed form needs no backward.
 
-    Parameters
-    ----------
-    model
-        The model that predicts and whose features are taken; an ensemble has none.
+    `model`: the model that predicts and whose features are taken; an ensemble has none.
 
-    References
-    ----------
-    Settles, Craven and Ray, "Multiple-Instance Active Learning", NIPS 2007; section 3.3 of Settles' survey.
+    Source: Settles, Craven and Ray, "Multiple-Instance Active Learning", NIPS 2007; section 3.3 of Settles' survey.
     """
 
     model: QueryModel = "global"

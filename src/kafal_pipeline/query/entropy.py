@@ -1,7 +1,5 @@
 """Uncertainty sampling by predictive entropy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,9 +11,7 @@ from kafal_pipeline.query.parts.uncertainty import Uncertainty
 class Entropy(Uncertainty):
     """Largest entropy ``-sum_y p_y log p_y`` of the softmax, in nats.
 
-    References
-    ----------
-    Settles, "Active Learning Literature Survey", 2009, section 3.1.
+    Source: Settles, "Active Learning Literature Survey", 2009, section 3.1.
     """
 
     @staticmethod

@@ -1,7 +1,5 @@
 """FairFAL: fair to rare classes, with the query model that suits the client."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -40,17 +38,10 @@ class FairFAL:
     handed out as one (`kafal_pipeline.query.parts.quota.equal_quotas`); the public code does so one after the other, so
     that the largest classes may get one more.
 
-    Parameters
-    ----------
-    threshold
-        Of s_k.
-    candidates
-        Candidates for each sample of a class's quota.
+    `threshold`: of s_k. `candidates`: candidates for each sample of a class's quota.
 
-    References
-    ----------
-    FairFAL, "Federated Active Learning Under Extreme Non-IID and Global Class Imbalance", CVPR 2026, and
-    its public code.
+    Source: FairFAL, "Federated Active Learning Under Extreme Non-IID and Global Class Imbalance", CVPR 2026, and its
+    public code.
     """
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.75

@@ -1,7 +1,5 @@
 """FEAL: evidential uncertainty of the local and the global model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -33,17 +31,10 @@ class FEAL(ScoreQuery):
     The public code also takes a sample that has fewer than `neighbours` such neighbours, even if all of them are taken;
     its features are those of the last block, averaged over 3 x 3 fields.
 
-    Parameters
-    ----------
-    neighbours
-        Nearest samples that are looked at.
-    similarity
-        Cosine above which two samples are near copies.
+    `neighbours`: nearest samples that are looked at. `similarity`: cosine above which two samples are near copies.
 
-    References
-    ----------
-    Chen et al., "Think Twice Before Selection: Federated Evidential Active Learning for Medical Image Analysis with
-    Domain Shifts", CVPR 2024.
+    Source: Chen et al., "Think Twice Before Selection: Federated Evidential Active Learning for Medical Image Analysis
+    with Domain Shifts", CVPR 2024.
     """
 
     neighbours: Annotated[int, Field(ge=1)] = 5

@@ -1,7 +1,5 @@
 """IFAL: inconsistency between models, and within one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -18,11 +16,8 @@ from kafal_pipeline.query.geometry.k_means import k_means, nearest_to_centres
 from kafal_pipeline.query.geometry.points import blocks, points_of
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
-SMALLEST = 1e-5
-"""Added to both distances of a ratio, so that it is 1 where neither model differs, and finite always."""
-
-GROUP = 16
-"""Columns of which only the largest is looked at first."""
+SMALLEST = 1e-5  # added to both distances of a ratio, so that it is 1 where neither model differs, and finite always
+GROUP = 16  # columns of which only the largest is looked at first
 
 
 @dataclass(frozen=True)
@@ -47,16 +42,10 @@ class IFAL:
     class is likely; ``total_variation`` is not. Where 0 is divided by 0, `SMALLEST` decides. Who votes, and with which
     class, is as in the public code. The score is U.
 
-    Parameters
-    ----------
-    distance
-        ``sorted`` (published) or ``total_variation``, ``1/2 sum_c |p_c - q_c|``.
-    neighbours
-        Votes of each sample.
+    `distance`: ``sorted`` (published) or ``total_variation``, ``1/2 sum_c |p_c - q_c|``. `neighbours`: votes of each
+    sample.
 
-    References
-    ----------
-    Zong, Jin and Huang, "Inconsistency-Based Federated Active Learning", IJCAI 2025, and its public code.
+    Source: Zong, Jin and Huang, "Inconsistency-Based Federated Active Learning", IJCAI 2025, and its public code.
     """
 
     distance: Literal["sorted", "total_variation"] = "sorted"
@@ -95,14 +84,8 @@ class IFAL:
 def votes(pool: PoolView, model: QueryModel, neighbours: int, namers: Sequence[QueryModel]) -> list[Tensor]:
     """Return data-driven predictions of the unlabelled samples, rows of sum 1, ``(n, C)``.
 
-    Parameters
-    ----------
-    model
-        Whose features tell who is near.
-    neighbours
-        Votes of each sample.
-    namers
-        Models that name the classes which unlabelled samples vote; one result for each.
+    `model`: whose features tell who is near. `neighbours`: votes of each sample. `namers`: models that name the classes
+    which unlabelled samples vote; one result for each.
     """
     # float32, since products with 40,000 samples are half of the time, and who is near needs no more
     own, known = (_directions(pool, model, labelled=labelled) for labelled in (False, True))
@@ -166,8 +149,6 @@ def otsu(values: Scores) -> float:
     Exact: every value is tried, where image software tries 256 bins. Of equal divisions the lowest; the largest value
     if all are equal, so that nothing lies above.
 
-    Examples
-    --------
     >>> otsu(np.array([0.0, 0.1, 5.0, 5.2, 5.1]))
     0.1
     """

@@ -1,7 +1,5 @@
 """KSAS, Knowledge-Specialised Active Sampling: samples on which the local and the global model differ most."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -24,24 +22,12 @@ def discrepancy(local_logits: Tensor, global_logits: Tensor, label_counts: Tenso
     taken over the classes with labels alone. (Adding ``log 0`` instead turns every score of a client that lacks a class
     into not-a-number.) Computed in float64, because P - Q cancels where the models agree.
 
-    Parameters
-    ----------
-    local_logits, global_logits
-        Of the client's own model and of the global model, ``(n, C)``.
-    label_counts
-        Labelled samples of each class, ``(C,)``; fractions are allowed (smoothed counts).
+    `local_logits`, `global_logits`: of the client's own model and of the global model, ``(n, C)``. `label_counts`:
+    labelled samples of each class, ``(C,)``; fractions are allowed (smoothed counts). Returns D of each sample,
+    ``(n,)``, in the dtype of `local_logits`; 0 everywhere if at most one class has labels.
 
-    Returns
-    -------
-    Tensor
-        D of each sample, ``(n,)``, in the dtype of `local_logits`; 0 everywhere if at most one class has labels.
+    Source: Cao et al., ICCV 2023, section "Knowledge-Specialised Active Sampling".
 
-    References
-    ----------
-    Cao et al., ICCV 2023, section "Knowledge-Specialised Active Sampling".
-
-    Examples
-    --------
     >>> same = torch.tensor([[1.0, 2.0, 3.0]])
     >>> discrepancy(same, same, torch.tensor([5, 0, 2])).tolist()
     [0.0]
@@ -61,13 +47,9 @@ class KSAS(ScoreQuery):
     The counts are those before the query. Ties (a client with a single labelled class has D = 0 everywhere) are broken
     by a permutation drawn from the query's generator.
 
-    Parameters
-    ----------
-    global_model
-        ``final``: the model aggregated at the end of the cycle, for everybody (published code). ``downloaded``: the one
-        each client last downloaded (Algorithm 1 of the paper).
-    prior_smoothing
-        Added to every count, so that classes without labels count too; 0 is the published method.
+    `global_model`: ``final``: the model aggregated at the end of the cycle, for everybody (published code).
+    ``downloaded``: the one each client last downloaded (Algorithm 1 of the paper). `prior_smoothing`: added to every
+    count, so that classes without labels count too; 0 is the published method.
     """
 
     global_model: Literal["final", "downloaded"] = "final"

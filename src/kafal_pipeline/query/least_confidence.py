@@ -1,7 +1,5 @@
 """Uncertainty sampling by the probability of the likeliest class."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,9 +11,7 @@ from kafal_pipeline.query.parts.uncertainty import Uncertainty
 class LeastConfidence(Uncertainty):
     """Smallest probability ``p_1`` of the predicted class; the score is ``1 - p_1``.
 
-    References
-    ----------
-    Lewis and Gale, "A Sequential Algorithm for Training Text Classifiers", SIGIR 1994.
+    Source: Lewis and Gale, "A Sequential Algorithm for Training Text Classifiers", SIGIR 1994.
     """
 
     @staticmethod

@@ -1,7 +1,5 @@
 """LoGo: local clusters, global uncertainty."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,14 +23,9 @@ class LoGo:
     leaves its place to the next most uncertain samples of the others, one of each in turn, the most uncertain cluster
     first. (The published code stops there with an error.) The score is the global entropy.
 
-    Parameters
-    ----------
-    model
-        The model that makes the clusters: trained on the client's labels alone, as published, or another.
+    `model`: the model that makes the clusters: trained on the client's labels alone, as published, or another.
 
-    References
-    ----------
-    Kim et al., "Re-Thinking Federated Active Learning Based on Inter-Class Diversity", CVPR 2023.
+    Source: Kim et al., "Re-Thinking Federated Active Learning Based on Inter-Class Diversity", CVPR 2023.
     """
 
     model: QueryModel = "local_only"
@@ -50,8 +43,6 @@ class LoGo:
 def in_turns(groups: NDArray[np.int64], scores: Scores, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return all positions: the best of every group (best first), then the second best of every group, and so on.
 
-    Examples
-    --------
     >>> in_turns(np.array([0, 0, 1]), np.array([3.0, 2.0, 1.0]), np.random.default_rng(0)).tolist()
     [0, 2, 1]
     """

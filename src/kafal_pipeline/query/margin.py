@@ -1,7 +1,5 @@
 """Uncertainty sampling by the margin between the two likeliest classes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,9 +11,7 @@ from kafal_pipeline.query.parts.uncertainty import Uncertainty
 class Margin(Uncertainty):
     """Smallest margin ``p_1 - p_2`` of the two largest probabilities; the score is 1 minus the margin, in [0, 1].
 
-    References
-    ----------
-    Scheffer, Decomain and Wrobel, "Active Hidden Markov Models for Information Extraction", IDA 2001.
+    Source: Scheffer, Decomain and Wrobel, "Active Hidden Markov Models for Information Extraction", IDA 2001.
     """
 
     @staticmethod

@@ -26,8 +26,7 @@ Predictor = Literal[
     "global", "local", "downloaded", "local_only", "finetuned", "distilled", "ensemble_logit", "ensemble_rank"
 ]
 """A `QueryModel`, or both ``local`` and ``global``: the mean of their probabilities (``ensemble_logit``), or the sum
-over
-them of 1 / (20 + rank by score) (``ensemble_rank``)."""
+over them of 1 / (20 + rank by score) (``ensemble_rank``)."""
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -53,27 +52,16 @@ class PoolView:
     However they are given, samples are kept in ascending order, so that neither the order of a pool nor that of its
     labelled samples can change a choice: randomness and ties attach to a sample's place among the sorted.
 
-    Attributes
-    ----------
-    client
-        The client's number.
-    samples
-        Indices of its unlabelled samples in the training set, int64 ``(n,)``.
-    labelled, labels
-        Indices and labels of its labelled samples, int64 ``(m,)``.
-    num_classes
-        Number of classes.
-    forward
-        Computes `Outputs` of a model for given samples.
-    head_of
-        Returns the `Head` of a model.
-    summaries
-        What each client, this one included, told the server before the choice (`kafal_pipeline.query.base.Summarises`);
-        empty for queries that ask for nothing.
-    memory
-        What this client's query kept at the cycle before (`Selection.memory`); empty at the first.
-    watched
-        What was watched in the last cycle's training: ``samples``, ``changes`` (see `kafal_pipeline.query.chase`).
+    - `client`: the client's number.
+    - `samples`: indices of its unlabelled samples in the training set, int64 ``(n,)``.
+    - `labelled`, `labels`: indices and labels of its labelled samples, int64 ``(m,)``.
+    - `forward`: computes `Outputs` of a model for given samples.
+    - `head_of`: returns the `Head` of a model.
+    - `summaries`: what each client, this one included, reported to the server before the choice
+      (`kafal_pipeline.query.base.Summarises`); empty for queries that ask for nothing.
+    - `memory`: what this client's query kept at the cycle before (`Selection.memory`); empty at the first.
+    - `watched`: what was watched in the last cycle's training: ``samples``, ``changes`` (see
+      `kafal_pipeline.query.chase`).
     """
 
     client: int
@@ -88,11 +76,13 @@ class PoolView:
     watched: Arrays = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Sort the samples."""
+        """Sort the samples, and let nobody reorder them in place: outputs and labels are in their order."""
         order = np.argsort(self.labelled, kind="stable")
         object.__setattr__(self, "samples", np.sort(self.samples))
         object.__setattr__(self, "labelled", self.labelled[order])
         object.__setattr__(self, "labels", self.labels[order])
+        for samples in (self.samples, self.labelled):
+            samples.flags.writeable = False
 
     def __len__(self) -> int:
         """Return the number of unlabelled samples."""
@@ -111,7 +101,7 @@ class PoolView:
         """Return logits and features, float64, in the order of `samples`, or of `labelled`."""
         key = (model, labelled)
         if key not in self._outputs:
-            logits, features = self.forward(model, self.labelled if labelled else self.samples)
+            logits, features = self.forward(model, np.array(self.labelled if labelled else self.samples))
             self._outputs[key] = Outputs(logits.double(), features.double())
         return self._outputs[key]
 

@@ -1,7 +1,5 @@
 """ProbCover: chooses samples so that balls around them cover as many others as possible. For low budgets."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,8 +13,7 @@ from kafal_pipeline.query.geometry.k_means import k_means
 from kafal_pipeline.query.geometry.points import Points, points_of
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
-SAMPLED = 1000
-"""Samples whose balls tell the radius."""
+SAMPLED = 1000  # samples whose balls tell the radius
 
 
 @dataclass(frozen=True)
@@ -31,18 +28,10 @@ class ProbCover:
     taken off them once, so that memory is O(n) and the work O(n^2 d) at most. When all are covered, the rest is random,
     as ties are. The score is the number of samples newly covered, itself included.
 
-    Parameters
-    ----------
-    model
-        The model whose features are taken.
-    delta
-        Radius, at most 2, the diameter of what features of length 1 lie in; None finds it.
-    purity
-        Share of pure balls that a found radius must have.
+    `model`: the model whose features are taken. `delta`: radius, at most 2, the diameter of what features of length 1
+    lie in; None finds it. `purity`: share of pure balls that a found radius must have.
 
-    References
-    ----------
-    Yehuda et al., "Active Learning Through a Covering Lens", NeurIPS 2022.
+    Source: Yehuda et al., "Active Learning Through a Covering Lens", NeurIPS 2022.
     """
 
     model: QueryModel = "global"

@@ -1,7 +1,5 @@
 """Query by committee."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -20,14 +18,9 @@ class QBC(ScoreQuery):
 
     The published committees are models drawn at random; here the federation has them already.
 
-    Parameters
-    ----------
-    committee
-        Its members, at least two, all different.
+    `committee`: its members, at least two, all different.
 
-    References
-    ----------
-    Seung, Opper and Sompolinsky, COLT 1992; the measure is that of McCallum and Nigam, ICML 1998.
+    Source: Seung, Opper and Sompolinsky, COLT 1992; the measure is that of McCallum and Nigam, ICML 1998.
     """
 
     committee: Annotated[tuple[QueryModel, ...], Field(min_length=2)] = ("global", "local")

@@ -1,7 +1,5 @@
 """The baseline: samples chosen uniformly at random."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """KSAS and entropy together, by rank."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,10 +19,7 @@ class RankSum(ScoreQuery):
 
     Ranks make two quantities of different scales count alike.
 
-    Parameters
-    ----------
-    prior_smoothing
-        Added to every label count in KSAS, so that classes without labels count too.
+    `prior_smoothing`: added to every label count in KSAS, so that classes without labels count too.
     """
 
     prior_smoothing: Annotated[float, Field(ge=0, le=1e6)] = 1.0

@@ -1,7 +1,5 @@
 """TypiClust: typical samples of clusters that have no label yet. For low budgets."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -28,25 +26,15 @@ class TypiClust:
         typicality(x) = 1 / (1e-5 + mean distance to its min(neighbours, half the cluster) nearest of the cluster)
 
     The published method learns features from all images beforehand, without labels; here they are the model's own. It
-    computes typicality anew after every sample taken from a cluster, among those left of it; here once, among the
+    computes typicality again after every sample taken from a cluster, among those left of it; here once, among the
     cluster's unlabelled ones: the same first choice, and no quadratic work again for each choice. The score is the
     typicality.
 
-    Parameters
-    ----------
-    model
-        The model whose features are taken.
-    neighbours
-        Nearest samples that typicality looks at.
-    clusters
-        Largest number of clusters.
-    smallest
-        Samples a cluster must have.
+    `model`: the model whose features are taken. `neighbours`: nearest samples that typicality looks at. `clusters`:
+    largest number of clusters. `smallest`: samples a cluster must have.
 
-    References
-    ----------
-    Hacohen, Dekel and Weinshall, "Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets", ICML
-    2022.
+    Source: Hacohen, Dekel and Weinshall, "Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets",
+    ICML 2022.
     """
 
     model: QueryModel = "global"

@@ -149,12 +149,7 @@ def _differences(run: Layout) -> list[str]:
 def check(run: Layout, *, cycles: bool = True) -> None:
     """Check that the results on disk, if there are any, were made with the same parameters.
 
-    Parameters
-    ----------
-    run
-        The run that uses them.
-    cycles
-        Whether its cycles continue: then images, split and code must be the same too.
+    Where `cycles` continue, images, split and code must be the same too.
 
     Raises
     ------
@@ -185,7 +180,7 @@ def warn_of_another_machine(run: Layout) -> None:
     """Say that what follows has other last bits than it would have had where the run was begun."""
     if others := provenance.note_machine(run):
         logger.warning(
-            "%s: the run was begun on another kind of processor, or with other settings (%s): it goes on, and its "
+            "%s: the run was begun on another kind of processor, or with other settings (%s): it resumes, and its "
             "results are others than either would have given (docs/determinism.md)",
             run.outputs,
             "; ".join(others),

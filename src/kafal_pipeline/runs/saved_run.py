@@ -21,21 +21,15 @@ SHOWN = 5
 
 
 def parameters_of(root: Path, name: object) -> dict[str, Any]:
-    """Return the parameters that a finished run was made with.
-
-    Parameters
-    ----------
-    root
-        The project's folder.
-    name
-        ``<data set>/<query>-<update>/seed_<n>``.
+    """Return the parameters that a finished run was made with; its name is ``<data set>/<query>-<update>/seed_<n>``.
 
     Raises
     ------
     UserError
         If there is no such run, with the names nearest to it, or if it has not finished all its cycles.
     """
-    saved = sorted(path.parent.relative_to(root / OUTPUTS).as_posix() for path in _records(root))
+    records = (root / OUTPUTS).glob("*/*/seed_*/configuration.json")
+    saved = sorted(path.parent.relative_to(root / OUTPUTS).as_posix() for path in records)
     wanted = str(name).strip("/")
     if wanted not in saved:
         near = difflib.get_close_matches(wanted, saved, n=SHOWN, cutoff=0.0)
@@ -58,7 +52,3 @@ def check_alone(given: Mapping[str, Any]) -> None:
     others = sorted(set(given) - {KEY, "tracking"})
     if others:
         raise UserError(f"--params: {others[0]}: a saved run has its own parameters, so give {KEY}={given[KEY]} alone.")
-
-
-def _records(root: Path) -> list[Path]:
-    return list((root / OUTPUTS).glob("*/*/seed_*/configuration.json"))

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kafal_pipeline.common.errors import masked
 from kafal_pipeline.tracking.describe import comparison_tags, flattened, run_tags
-from kafal_pipeline.tracking.journal import COMPARISONS, JOURNAL, Journal
-from kafal_pipeline.tracking.reachable import address, written
+from kafal_pipeline.tracking.journal import COMPARISONS, JOURNAL, TRACKING, first
+from kafal_pipeline.tracking.reachable import address
 from kafal_pipeline.tracking.record import FOLDERS, finite_numbers
-from kafal_pipeline.tracking.tracker import NullTracker, Tracker
+from kafal_pipeline.tracking.tracker import NullTracker, Tracker, begin
 
 if TYPE_CHECKING:
     from kafal_pipeline.config import Config
@@ -36,12 +35,8 @@ def record_comparison(
 
     Parameters
     ----------
-    compare
-        The comparison.
     config
         Of any of its runs: they share experiment and protocol.
-    project
-        The project's folder.
     files
         The report's; the page is shown in the run's top folder.
     scalars
@@ -49,20 +44,10 @@ def record_comparison(
     members
         The executions of its runs: those that another comparison made, or none, get this one's tag too.
     """
-    folder = project / "data" / "09_tracking" / config.dataset.folder / COMPARISONS / compare.name
-    journal = Journal(folder / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}" / JOURNAL)
-    protocol = config.model_dump(mode="json", exclude=set(OF_RUNS))
-    journal.append(
-        "start",
-        durable=True,
-        execution=uuid.uuid4().hex,
-        name=f"comparison {compare.name}",
-        experiment=config.tracking.experiment or config.dataset.folder,
-        project=str(project.resolve()),
-        **written(address(config.tracking)),
-        system_metrics=False,
-        params={**flattened(protocol), **_matrix(compare, config)},
-    )
+    folder = project / "data" / TRACKING / config.dataset.folder / COMPARISONS / compare.name
+    protocol = flattened(config.model_dump(mode="json", exclude=set(OF_RUNS)))
+    params = {**protocol, **_matrix(compare, config)}
+    journal = begin(folder, config, project, name=f"comparison {compare.name}", params=params, system_metrics=False)
     tags = run_tags(config, project)
     for key in ("query", "update", "strategy", "seed", "mlflow.runColor"):
         del tags[key]
@@ -83,35 +68,17 @@ def record_comparison(
 
 
 def untracked(members: Mapping[str, str], config: Config, project: Path) -> list[str]:
-    """Return which runs of a comparison have no journal for its tracker and experiment; MLflow is not asked.
-
-    Parameters
-    ----------
-    members
-        By the path of each run, its execution.
-    config
-        Of any of the runs: its tracker and experiment are the comparison's.
-    project
-        The project's folder.
-    """
-    place = (config.tracking.experiment or config.dataset.folder, written(address(config.tracking))["uri"])
+    """Return which of the runs (path: execution) have no journal for the comparison's tracker and experiment."""
+    uri = address(config.tracking)
+    place = (config.tracking.experiment or config.dataset.folder, masked(uri) if uri else None)
     return [
         path
         for path, execution in members.items()
         if not any(
             execution == start.get("execution") and place == (start.get("experiment"), start.get("uri"))
-            for start in _starts(project / "data" / "09_tracking" / path)
+            for start in map(first, (project / "data" / TRACKING / path).glob(f"*/{JOURNAL}"))
         )
     ]
-
-
-def _starts(folder: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the first event of each journal of a run."""
-    for path in folder.glob(f"*/{JOURNAL}"):
-        with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
-            event = json.loads(file.readline())
-            if isinstance(event, dict):
-                yield event
 
 
 def _matrix(compare: CompareConfig, config: Config) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import contextlib
 import getpass
 import hashlib
 import json
@@ -46,45 +47,29 @@ def run_params(config: Config) -> dict[str, str]:
         options = chosen.model_dump(mode="json", exclude={"label"})
         if options != {"name": chosen.label, "options": {}}:
             values[key] = options
-    names = {
-        "query": config.query.label,
-        "update": config.update.label,
-        "strategy": f"{config.query.label}-{config.update.label}",
-    }
-    return flattened(values) | names
+    return flattened(values) | _strategy(config)
 
 
 def run_tags(config: Config, project: Path) -> dict[str, str]:
     """Return the tags of a run of the project in the folder `project`."""
-    strategy = f"{config.query.label}-{config.update.label}"
-    tags = {
-        "query": config.query.label,
-        "update": config.update.label,
-        "strategy": strategy,
-        "mlflow.runColor": run_colour(strategy),
+    tags = _strategy(config)
+    tags |= {
+        "mlflow.runColor": run_colour(tags["strategy"]),
         "seed": str(config.seed),
         "dataset": config.dataset.folder,
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": project.name,
     }
-    return (
-        tags
-        | _user()
-        | git_tags(project)
-        | {f"version.{name}": version for name, version in versions().items()}
-        | hardware_tags()
-    )
+    with contextlib.suppress(KeyError, OSError):  # a container's user id may have no name
+        tags["mlflow.user"] = getpass.getuser()
+    found = {f"version.{name}": version for name, version in versions().items()}
+    return tags | git_tags(project) | found | hardware_tags()
 
 
 def comparison_tags(name: str) -> dict[str, str]:
     """Return the tags of a run that is part of a comparison, and was made by it.
 
     A run may be part of many: each has a tag of its own, so that none reads what another one writes.
-
-    Examples
-    --------
-    >>> comparison_tags("default")
-    {'comparison': 'default', 'comparison.default': 'yes'}
     """
     return {COMPARISON: name, f"{COMPARISON}.{name}": "yes"}
 
@@ -99,21 +84,22 @@ def run_colour(strategy: str) -> str:
     """
     digest = hashlib.sha256(strategy.encode()).digest()
     # Any hue; two lightnesses, both readable on white and on black.
-    red, green, blue = colorsys.hls_to_rgb(digest[0] / 256, (0.40, 0.58)[digest[1] % 2], 0.75)
-    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
+    colour = colorsys.hls_to_rgb(digest[0] / 256, (0.40, 0.58)[digest[1] % 2], 0.75)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colour)
 
 
 def git_tags(project: Path) -> dict[str, str]:
     """Return the commit that the code stands at and whether it was changed since; nothing outside a repository."""
-    lines = _git(project, "status", "--porcelain=v2", "--branch").splitlines()
-    if not lines and (commit := _git(project, "rev-parse", "HEAD")):  # looking through all files takes too long here
-        return {"git_commit": commit, "mlflow.source.git.commit": commit}
-    head = dict(line.removeprefix("# branch.").split(" ", 1) for line in lines if line.startswith("# branch."))
-    if head.get("oid", "(initial)") == "(initial)":  # no repository, or no commit yet
+    if not (commit := _git(project, "rev-parse", "--verify", "HEAD")):
         return {}
-    dirty = any(not line.startswith("#") for line in lines)
-    tags = {"git_commit": head["oid"], "git_dirty": str(dirty).lower(), "mlflow.source.git.commit": head["oid"]}
-    return tags | ({} if head["head"] == "(detached)" else {"mlflow.source.git.branch": head["head"]})
+    changes = _git(project, "status", "--porcelain")  # None where looking through all files takes too long
+    tags = {
+        "git_commit": commit,
+        "git_dirty": None if changes is None else str(bool(changes)).lower(),
+        "mlflow.source.git.commit": commit,
+        "mlflow.source.git.branch": _git(project, "branch", "--show-current"),
+    }
+    return {name: value for name, value in tags.items() if value}
 
 
 def hardware_tags() -> dict[str, str]:
@@ -140,36 +126,25 @@ def flattened(values: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _user() -> dict[str, str]:
-    try:
-        return {"mlflow.user": getpass.getuser()}
-    except (KeyError, OSError):  # a container's user id may have no name
-        return {}
+def _strategy(config: Config) -> dict[str, str]:
+    query, update = config.query.label, config.update.label
+    return {"query": query, "update": update, "strategy": f"{query}-{update}"}
 
 
-def _git(project: Path, *arguments: str) -> str:
+def _git(project: Path, *arguments: str) -> str | None:
+    command = ["git", "--no-optional-locks", "-C", str(project), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "--no-optional-locks", "-C", str(project), *arguments],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",  # names of files need not be UTF-8
-            timeout=10,
-            check=False,
-        )
+        done = subprocess.run(command, capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        return None
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
 
 
 def _gpu_names() -> list[str]:
-    try:
-        import pynvml  # optional: the package nvidia-ml-py
-    except ImportError:
-        return []
-    try:
+    with contextlib.suppress(Exception):  # NVIDIA's driver is not there
+        import pynvml
+
         pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
         return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
-    except pynvml.NVMLError:  # no driver, hence no GPU
-        return []
+    return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -15,7 +16,6 @@ from kafal_pipeline.common.files import writing
 
 JOURNAL = "journal.jsonl"
 """Name of the journal in a run's tracking folder."""
-
 
 TRACKING = "09_tracking"
 """Name of the folder of all journals, in the project's folder ``data``."""
@@ -34,15 +34,8 @@ class Entry(NamedTuple):
 class Journal:
     """The writing end of a journal. Several threads may append; every event is whole on disk or not there at all.
 
-    Parameters
-    ----------
-    path
-        The file, made with its folder where absent. A last line that a crash left torn is cut off.
-
-    Raises
-    ------
-    CannotWrite
-        Here, by `append` and by `close`, if the disk is full or must not be written.
+    A last line that a crash left torn is cut off. Making one, `append` and `close` raise `CannotWrite` if the disk is
+    full or must not be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,14 +44,20 @@ class Journal:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)
-            self._file.truncate(_whole_lines(path))
+            self._file.truncate(path.read_bytes().rfind(b"\n") + 1)
 
     def append(self, kind: str, *, durable: bool = False, **fields: Any) -> None:
         """Write one event of type `kind`, stamped with the time in ms; `durable` events survive a power failure."""
         event = {"type": kind, "time": time.time_ns() // 1_000_000, **fields}
         line = json.dumps(event, allow_nan=False).encode() + b"\n"
         with self._lock, writing(self.path):
-            self._write(line)
+            before, left = os.fstat(self._file.fileno()).st_size, memoryview(line)
+            try:
+                while left:
+                    left = left[self._file.write(left) :]
+            except OSError:  # a disk that is nearly full has taken the beginning of the line
+                self._file.truncate(before)
+                raise
             if durable:
                 os.fsync(self._file.fileno())
 
@@ -70,17 +69,6 @@ class Journal:
                     os.fsync(self._file.fileno())
                 finally:
                     self._file.close()
-
-    def _write(self, line: bytes) -> None:
-        """Write a whole line: a disk that is nearly full takes the beginning of one, which is then taken back."""
-        before = os.fstat(self._file.fileno()).st_size
-        left = memoryview(line)
-        try:
-            while left:
-                left = left[self._file.write(left) :]
-        except OSError:
-            self._file.truncate(before)
-            raise
 
 
 def read(path: Path, offset: int = 0) -> list[Entry]:
@@ -109,14 +97,17 @@ def read(path: Path, offset: int = 0) -> list[Entry]:
     return entries
 
 
+def first(path: Path) -> dict[str, Any]:
+    """Return the first event of a journal, which says what it is of; none, as an empty one, where there is none."""
+    with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
+        event = json.loads(file.readline())
+        return event if isinstance(event, dict) else {}
+    return {}
+
+
 def project_of(path: Path, start: Mapping[str, Any]) -> Path:
     """Return the folder of a journal's project, which may have moved since its first event, `start`, was written."""
     before = Path(start["project"])
     if (before / "data" / TRACKING).resolve() in path.resolve().parents:  # the folder `data` may be a link
         return before
     return next((folder.parents[1] for folder in path.parents if folder.name == TRACKING), before)
-
-
-def _whole_lines(path: Path) -> int:
-    """Return the size in bytes of the file without a torn last line."""
-    return path.read_bytes().rfind(b"\n") + 1

@@ -11,42 +11,22 @@ from kafal_pipeline.common.files import read_json, write_json
 from kafal_pipeline.tracking.journal import JOURNAL
 
 PROGRESS = "delivered.json"
-"""Name of the file, beside the journal."""
+"""Name of the file, next to the journal."""
 
 
 @dataclass
 class Progress:
-    """What the tracker has.
+    """What the tracker has."""
 
-    Attributes
-    ----------
-    store
-        The tracker's address, without credentials.
-    run_id
-        The MLflow run, None before it is made.
-    page
-        The address, within a server's, of the page that compares the experiment's runs.
-    journal, system
-        Bytes delivered of the journal and of the system metrics.
-    pending
-        Where in the journal the files begin that the tracker has not taken yet, though it took what follows them.
-    complete
-        Whether the run's status is set and nothing is to come.
-    problem
-        Why the last attempt failed, None when it did not.
-    skipped
-        What the tracker can never be given, such as a file that is gone.
-    """
-
-    store: str | None = None
+    store: str | None = None  # its address, without credentials
     run_id: str | None = None
-    page: str | None = None
-    journal: int = 0
-    system: int = 0
-    pending: list[int] = field(default_factory=list)
-    complete: bool = False
-    problem: str | None = None
-    skipped: list[str] = field(default_factory=list)
+    page: str | None = None  # the address, within a server's, of the page that compares the experiment's runs
+    journal: int = 0  # bytes delivered of the journal,
+    system: int = 0  # and of the system metrics
+    pending: list[int] = field(default_factory=list)  # offsets of files not taken yet, though what follows them was
+    complete: bool = False  # the run's status is set and nothing is to come
+    problem: str | None = None  # why the last attempt failed
+    skipped: list[str] = field(default_factory=list)  # what can never be delivered, such as a file that is gone
 
     @classmethod
     def load(cls, folder: Path) -> Progress:
@@ -59,6 +39,12 @@ class Progress:
             return cls(**read_json(path, advice))
         except TypeError as error:
             raise UserError(f"{path}: damaged ({error}). {advice}") from None
+
+    @classmethod
+    def whole(cls, journal: Path) -> bool:
+        """Return whether all of a journal is delivered."""
+        found = cls.load(journal.parent)
+        return found.complete and not found.pending and found.journal == journal.stat().st_size
 
     @classmethod
     def newest_page(cls, journals: Path) -> str | None:

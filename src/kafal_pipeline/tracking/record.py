@@ -20,35 +20,20 @@ if TYPE_CHECKING:
     from kafal_pipeline.data.images import ImageData
 
 FOLDERS = {
-    ".png": "figures",
-    ".svg": "figures",
-    ".pdf": "figures",
-    ".html": "figures",
-    ".csv": "tables",
-    ".json": "tables",
-    ".parquet": "tables",
-    ".md": "tables",
+    **dict.fromkeys((".png", ".svg", ".pdf", ".html"), "figures"),
+    **dict.fromkeys((".csv", ".json", ".parquet", ".md"), "tables"),
 }
 """Where a run's files are shown in MLflow, by their suffix; others in its top folder."""
-
-OF_ROUNDS = ("loss", "lr", "seconds")
-"""Columns of the table of rounds that are recorded. MLflow draws a chart for each; the others are in the table."""
-
-LONGEST_NAME = 100
-"""Characters of a class in a metric's name, which may have 250."""
 
 ROUND = "train_round_"
 """How the names of the rounds' numbers begin. MLflow draws charts in the order of the alphabet, `accuracy` first; but a
 prefix with a slash would make a section of its own, before all names that have none."""
 
-OF_THE_RUN = {"bytes_sent": "total_bytes_sent"}
-"""Numbers of the whole run that have another name than those of its cycles, which are recorded at the same step."""
-
-MOST_PARTS = 20
-"""Of more classes or clients MLflow gets the table alone: it draws a chart for each number."""
-
-NO_MEASURES = ("cycle", "cycles", "seed")
-"""Numbers that only name a run or a cycle."""
+OF_ROUNDS = ("loss", "lr", "seconds")  # columns that are recorded; the others are in the table
+OF_THE_RUN = {"bytes_sent": "total_bytes_sent"}  # numbers of the run whose names those of its cycles have already
+NO_MEASURES = ("cycle", "cycles", "seed")  # numbers that only name a run or a cycle
+MOST_PARTS = 20  # of more classes or clients MLflow gets the table alone: it draws a chart for each number
+LONGEST_NAME = 100  # characters of a class in a metric's name, which may have 250
 
 
 def record_rounds(tracker: NullTracker, rounds: pd.DataFrame, per_cycle: int) -> None:
@@ -89,14 +74,8 @@ def record_summary(tracker: NullTracker, summary: Mapping[str, Any], step: int) 
 def record_parts(tracker: NullTracker, kind: str, table: pd.DataFrame, step: int) -> None:
     """Record what the final model reaches in each class or client as ``<kind>/<its name>/<column>``.
 
-    Parameters
-    ----------
-    kind
-        ``class`` or ``client``.
-    table
-        One row for each, named by the index; columns that are no numbers are left out, as are tables of more than
-        `MOST_PARTS` rows. What MLflow does not allow in a metric's name becomes a ``_``, and where names become one or
-        are too long, the row's number stands for them.
+    The table has one row for each, named by the index. What MLflow does not allow in a metric's name becomes a ``_``;
+    where names become one or are too long, the row's number stands for them.
     """
     names = [re.sub(r"[^\w -]", "_", str(name)) for name in table.index]
     if len(set(names)) < len(names) or max(map(len, names), default=0) > LONGEST_NAME:

@@ -19,10 +19,9 @@ def save_torchscript(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> None:
-    """Save a model with its normalisation as TorchScript, which takes none of this package's code to load.
+    """Save a model with its normalisation as TorchScript, which loads without this package's code and without pickle.
 
-    Besides, it is restored without unpickling objects, and takes ``.eval()`` and ``.to(device)`` like any module, which
-    `torch.export`'s programs refuse.
+    It takes ``.eval()`` and ``.to(device)`` like any module, which `torch.export`'s programs refuse.
 
     Parameters
     ----------

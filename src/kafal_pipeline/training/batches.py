@@ -1,7 +1,5 @@
 """Divides samples into batches."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Literal
@@ -15,21 +13,10 @@ def labelled_batches(
 ) -> list[Tensor]:
     """Shuffle ``0 .. size-1`` and cut it into the batches of one local epoch.
 
-    Parameters
-    ----------
-    size
-        Number of labelled samples.
-    batches
-        ``published``: batches of `batch_size` and a short last one. ``equal``: as many batches, of equal size up to
-        one sample, because batch norm on a last batch of two or three samples can wreck a model.
+    `size`: number of labelled samples. `batches`: ``published``: batches of `batch_size` and a short last one.
+    ``equal``: as many batches, of equal size up to one sample, because batch norm on a last batch of two or three
+    samples can wreck a model. Returns positions, int64, together a permutation.
 
-    Returns
-    -------
-    list of Tensor
-        Positions, int64, together a permutation.
-
-    Examples
-    --------
     >>> g = torch.Generator().manual_seed(0)
     >>> [len(b) for b in labelled_batches(10, 4, "published", g)], [len(b) for b in labelled_batches(10, 4, "equal", g)]
     ([4, 4, 2], [4, 3, 3])

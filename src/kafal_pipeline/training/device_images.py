@@ -1,7 +1,5 @@
 """Images on the device as one uint8 tensor; a batch is a gather, not a loader."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,14 +14,8 @@ from kafal_pipeline.config import AugmentationConfig
 class Pixels:
     """A set of images that hands out normalised float32 batches in channels-last layout.
 
-    Parameters
-    ----------
-    images
-        uint8 ``(N, H, W, C)``; on the CPU the tensor shares the array's memory.
-    mean, std
-        Per channel, of pixels scaled to [0, 1].
-    device
-        Where batches are made.
+    `images`: uint8 ``(N, H, W, C)``; on the CPU the tensor shares the array's memory. `mean`, `std`: per channel, of
+    pixels scaled to [0, 1]. `device`: where batches are made.
     """
 
     def __init__(

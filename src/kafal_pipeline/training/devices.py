@@ -1,7 +1,5 @@
 """Chooses the device to compute on, and the number of threads."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,10 +11,7 @@ from kafal_pipeline.common.errors import UserError
 def choose_device(name: str) -> torch.device:
     """Return the device of that name; ``auto`` is a CUDA device if there is one, else the CPU.
 
-    Raises
-    ------
-    UserError
-        If the device is not there.
+    Raises `UserError` if the device is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -16,12 +16,7 @@ class Draws:
     With one for all, an update that draws a number more than another would also shuffle and augment otherwise, and
     their difference would be partly luck.
 
-    Attributes
-    ----------
-    labelled, unlabelled
-        Shuffles and augmentation of these images.
-    update
-        What the update draws in its loss.
+    `labelled`, `unlabelled`: shuffles and augmentation of these images. `update`: what the update draws in its loss.
     """
 
     labelled: torch.Generator
@@ -39,7 +34,7 @@ class Draws:
         return cls(generator, generator, generator)
 
     def seed(self, seed: int, cycle: int, round_: int, client: int) -> Draws:
-        """Begin anew with the streams of one client's round."""
+        """Start the streams of one client's round."""
         purposes = (Purpose.TRAINING, Purpose.UNLABELLED, Purpose.UPDATE)
         for generator, purpose in zip((self.labelled, self.unlabelled, self.update), purposes, strict=True):
             seed_torch(generator, seed, purpose, cycle, round_, client)

@@ -1,7 +1,5 @@
 """Rewrites networks so that a forward in evaluation mode does less work; results are equal up to rounding."""
 
-from __future__ import annotations
-
 import copy
 
 import torch
@@ -21,13 +19,9 @@ PACK = "_reorder_convolution_weight"
 def folded(network: nn.Module) -> nn.Module:
     """Return a copy in evaluation mode whose convolutions have the batch norms that follow them worked in.
 
-    Parameters
-    ----------
-    network
-        Says in `folds`, if it has that method, which batch norm directly follows which convolution; the others stay.
+    `network`: says in `folds`, if it has that method, which batch norm directly follows which convolution; the others
+    stay.
 
-    Notes
-    -----
     Equal up to rounding: batch norm with running statistics is one multiplication and one addition for each channel.
     """
     fast = copy.deepcopy(network).eval()
@@ -44,12 +38,8 @@ def folded(network: nn.Module) -> nn.Module:
 def fused(network: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Return a `folded` copy whose residual blocks do their ReLU and addition inside the convolutions, on a CPU.
 
-    Parameters
-    ----------
-    network
-        Names in `residual_blocks`, if it has that method, its blocks of the form of `FusedBlock`.
-    device, dtype
-        Where it computes, and in which type: PyTorch has these operators in bfloat16 only where the CPU has it.
+    `network`: names in `residual_blocks`, if it has that method, its blocks of the form of `FusedBlock`. `device`,
+    `dtype`: where it computes, and in which type: PyTorch has these operators in bfloat16 only where the CPU has it.
     """
     fast = folded(network)
     if dtype == torch.bfloat16 and not precision.fast_bf16(device):
@@ -66,10 +56,7 @@ def fused(network: nn.Module, device: torch.device, dtype: torch.dtype = torch.f
 class FusedBlock(nn.Module):
     """``relu(conv2(relu(conv1(x))) + shortcut(x))`` without a pass over memory for each ReLU and the addition.
 
-    Parameters
-    ----------
-    block
-        Has ``conv1``, ``conv2`` and ``shortcut``; its batch norms are folded.
+    `block`: has ``conv1``, ``conv2`` and ``shortcut``; its batch norms are folded.
     """
 
     def __init__(self, block: nn.Module) -> None:

@@ -1,7 +1,5 @@
 """Forwards in evaluation mode, without augmentation."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

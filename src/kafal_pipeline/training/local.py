@@ -1,7 +1,5 @@
 """Trains one client locally for one round."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 
@@ -32,26 +30,14 @@ class ClientSamples:
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks of a client's round, and what their steps read and write.
+    """The networks of a client's round, and what their steps read and write."""
 
-    Attributes
-    ----------
-    student
-        Holds the global model of this round; trained in place.
-    teacher
-        The same model, frozen; None if the update uses none in this round.
-    previous
-        The client's own model after its last round, frozen; None if the update uses none, or at its first.
-    workspace
-        Of the student; None makes one for this round.
-    recordings
-        Where steps are recorded and replayed, for these networks and this workspace; None does each as it is.
-    """
-
-    student: nn.Module
-    teacher: nn.Module | None = None
+    student: nn.Module  # holds the global model of this round; trained in place
+    teacher: nn.Module | None = None  # the same model, frozen; None if the update uses none in this round
+    # the client's own model after its last round, frozen; None if the update uses none, or at its first
     previous: nn.Module | None = None
-    workspace: Workspace | None = None
+    workspace: Workspace | None = None  # of the student; None makes one for this round
+    # where steps are recorded and replayed, for these networks and this workspace; None does each as it is
     recordings: Recordings | None = None
 
 
@@ -101,8 +87,6 @@ class LocalResult:
 def learning_rate(training: TrainingConfig, epoch: int) -> float:
     """Return the rate of a client's `epoch`-th local epoch within the cycle, counted from 1.
 
-    Examples
-    --------
     >>> from kafal_pipeline.config import TrainingConfig
     >>> training = TrainingConfig(lr=0.1, lr_drop_epoch=260)
     >>> learning_rate(training, 259), round(learning_rate(training, 260), 6)
@@ -137,20 +121,12 @@ def local_steps(
 
     On a GPU a step is only started, so that one thread can keep several clients going.
 
-    Parameters
-    ----------
-    networks
-        What is trained, and by whom it is taught.
-    update
-        Gives the loss of a step.
-    start
-        Where this client stands.
-    after_epoch
-        Called with the number of every local epoch that ends; must leave the student in training mode.
+    - `networks`: what is trained, and by whom it is taught.
+    - `update`: gives the loss of a step.
+    - `start`: where this client stands.
+    - `after_epoch`: called with the number of every local epoch that ends; must leave the student in training mode.
 
-    Notes
-    -----
-    Unlabelled batches are drawn afresh from a new shuffle every local epoch, one per labelled batch.
+    Unlabelled batches are drawn from a new shuffle every local epoch, one per labelled batch.
     """
     student = networks.student
     student.train()

@@ -1,7 +1,5 @@
 """Arithmetic of forwards and backwards: float32, TF32 on a GPU, or bfloat16 where it is safe."""
 
-from __future__ import annotations
-
 import os
 
 import torch
@@ -19,10 +17,7 @@ WORKSPACES = (":4096:8", ":16:8")
 class Autocast(nn.Module):
     """A network whose convolutions and products run in bfloat16; parameters, outputs and losses stay float32.
 
-    Parameters
-    ----------
-    network
-        Keeps its float32 parameters; training mode passes through to it.
+    `network`: keeps its float32 parameters; training mode passes through to it.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -62,20 +57,10 @@ def in_precision(network: nn.Module, precision: str) -> nn.Module:
 def prepare(device: torch.device, precision: str, *, deterministic: bool = False) -> None:
     """Set up a GPU; nothing on a CPU, which computes exact float32 and the same bits every time as it is.
 
-    Parameters
-    ----------
-    device
-        Where training computes.
-    precision
-        ``fp32`` is exact float32, ``tf32`` rounds products' factors to 10 bits.
-    deterministic
-        Whether equal inputs must give equal bits: operations that have no such form are then errors, and algorithms
-        are not chosen by their speed.
-
-    Raises
-    ------
-    UserError
-        If cuBLAS cannot be made deterministic any more, or the environment says that it should not be.
+    `device`: where training computes. `precision`: ``fp32`` is exact float32, ``tf32`` rounds products' factors to 10
+    bits. `deterministic`: whether equal inputs must give equal bits: operations that have no such form are then errors,
+    and algorithms are not chosen by their speed. Raises `UserError` if cuBLAS cannot be made deterministic any more, or
+    the environment says that it should not be.
     """
     if device.type != "cuda":
         return

@@ -4,8 +4,6 @@ On a GPU a step of a small network is hundreds of kernels that take longer to st
 of them as one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -31,8 +29,7 @@ class Recording(Protocol):
 REGISTERS = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 14)
 """Whether a recording must be told which generators it draws from; later versions of PyTorch find out by themselves."""
 
-Recorder = Callable[[Callable[[], None]], Recording]
-"""Records what a function does, without doing it."""
+Recorder = Callable[[Callable[[], None]], Recording]  # records what a function does, without doing it
 
 
 @dataclass
@@ -47,12 +44,8 @@ class Recordings:
     The first call of a kind is done as it is: libraries choose algorithms and make workspaces then, which cannot be
     recorded. All tensors that the function uses besides its inputs must stay where they are in memory.
 
-    Parameters
-    ----------
-    recorder
-        Does the recording.
-    most
-        Recordings kept; the one used longest ago gives way, since each holds memory of its own.
+    `recorder`: does the recording. `most`: recordings kept; the one used longest ago gives way, since each holds memory
+    of its own.
     """
 
     def __init__(self, recorder: Recorder, most: int = 32) -> None:
@@ -71,28 +64,20 @@ class Recordings:
         if recorded is None:
             own = tuple(None if tensor is None else tensor.clone() for tensor in inputs)
             recorded = _Recorded(self._recorder(lambda: function(*own)), own)
-            self._make_room()
+            while len(self._kept) >= self._most:  # old ones go after: the recorder has waited until none of them runs
+                self._kept.pop(next(iter(self._kept)))
         self._kept[key] = recorded  # the last in the order of use
         for own_input, given in zip(recorded.inputs, inputs, strict=True):
             if own_input is not None and given is not None:
                 own_input.copy_(given)
         recorded.recording.replay()
 
-    def _make_room(self) -> None:
-        """Let old recordings go right after a new one is made: the recorder has waited until none of them runs."""
-        while len(self._kept) >= self._most:
-            self._kept.pop(next(iter(self._kept)))
-
 
 def cuda_recorder(draws: Draws, stream: torch.cuda.Stream) -> Recorder:
     """Return a recorder of CUDA graphs.
 
-    Parameters
-    ----------
-    draws
-        What recorded functions draw from; replays go on from the states that these then have.
-    stream
-        Where recorded functions run, one after another, so that they can share their memory.
+    `draws`: what recorded functions draw from; replays go on from the states that these then have. `stream`: where
+    recorded functions run, one after another, so that they can share their memory.
     """
     pool = torch.cuda.graph_pool_handle()
 

@@ -23,32 +23,17 @@ from kafal_pipeline.update.base import Correction, StepView, Update
 
 @dataclass
 class Workspace:
-    """What the steps of one network read and write besides it, at addresses that stay.
+    """What the steps of one network read and write besides it, at addresses that stay."""
 
-    Attributes
-    ----------
-    parameters, names
-        The student's.
-    momentum
-        A buffer for each parameter, zeros at the start; empty without momentum.
-    loss
-        Sum of the losses so far, float64.
-    lr
-        Learning rate: a tensor on a GPU, where a recorded step reads it, else a number.
-    label_counts
-        The client's labelled samples of each class, ``(C,)`` int64.
-    pull, shift, broadcast
-        The update's correction of gradients (`kafal_pipeline.update.base.Correction`); the parameters as broadcast.
-        Once made, `shift` and `broadcast` stay, since recorded steps read them: `pull` and `shifted` say whether they
-        are used in this round.
-    """
-
-    parameters: list[Tensor]
+    parameters: list[Tensor]  # `parameters`, `names`: the student's
     names: list[str]
-    momentum: list[Tensor]
-    loss: Tensor
-    lr: Tensor | float
-    label_counts: Tensor
+    momentum: list[Tensor]  # a buffer for each parameter, zeros at the start; empty without momentum
+    loss: Tensor  # sum of the losses so far, float64
+    lr: Tensor | float  # learning rate: a tensor on a GPU, where a recorded step reads it, else a number
+    label_counts: Tensor  # the client's labelled samples of each class, ``(C,)`` int64
+    # `pull`, `shift`, `broadcast`: the update's correction of gradients (`kafal_pipeline.update.base.Correction`); the
+    # parameters as broadcast. Once made, `shift` and `broadcast` stay, since recorded steps read them: `pull` and
+    # `shifted` say whether they are used in this round
     pull: float = 0.0
     shifted: bool = False
     shift: list[Tensor] = field(default_factory=list)
@@ -106,10 +91,7 @@ class Workspace:
 class Step:
     """A step of one client in one round, as a function of the batch alone.
 
-    Attributes
-    ----------
-    student, teacher, previous
-        Networks as they compute in the configured precision; see `StepView`.
+    `student`, `teacher`, `previous`: networks as they compute in the configured precision; see `StepView`.
     """
 
     student: nn.Module

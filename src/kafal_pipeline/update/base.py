@@ -4,14 +4,12 @@ An update is a dataclass that derives from `Update`; its fields are its options.
 
 1. begins with the broadcast model,
 2. minimises `client_loss`, once a step; to each gradient is added what `correction` says,
-3. closes with `finish`: what it keeps for its next round, and what it sends beside its model,
+3. closes with `finish`: what it keeps for its next round, and what it sends with its model,
 
 and then the server calls `aggregate`. What clients and the server keep are states, tensors by name, empty at a cycle's
 start: like the clients' momentum they restart with every cycle, since the labels change and, with ``between_cycles:
 fresh``, the model too. They survive rounds in which a client does not take part.
 """
-
-from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -21,33 +19,24 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-State = dict[str, Tensor]
-"""Tensors by name: a model's parameters and buffers, or what an update keeps."""
+State = dict[str, Tensor]  # tensors by name: a model's parameters and buffers, or what an update keeps
 
 
 @dataclass
 class StepView:
     """One step of one client.
 
-    Attributes
-    ----------
-    student
-        The client's model, in training mode.
-    teacher
-        The global model as broadcast at the start of this round, without gradients; None unless the update uses one.
-    images, labels
-        The labelled batch, augmented and normalised: ``(b, C, H, W)`` float32, ``(b,)`` int64.
-    unlabelled
-        The unlabelled batch, ``(u, C, H, W)``; None if the client has none left or the update asks for none.
-    label_counts
-        The client's labelled samples of each class, ``(C,)`` int64.
-    round
-        Round within the cycle, from 0.
-    generator
-        The only source of randomness; batches and augmentation come from others.
-    previous
-        The client's own model after its last training in this cycle, without gradients; None at its first, or unless
-        the update uses one.
+    - `student`: the client's model, in training mode.
+    - `teacher`: the global model as broadcast at the start of this round, without gradients; None unless the update
+      uses one.
+    - `images`, `labels`: the labelled batch, augmented and normalised: ``(b, C, H, W)`` float32, ``(b,)`` int64.
+    - `unlabelled`: the unlabelled batch, ``(u, C, H, W)``; None if the client has none left or the update asks for
+      none.
+    - `label_counts`: the client's labelled samples of each class, ``(C,)`` int64.
+    - `round`: round within the cycle, from 0.
+    - `generator`: the only source of randomness; batches and augmentation come from others.
+    - `previous`: the client's own model after its last training in this cycle, without gradients; None at its first, or
+      unless the update uses one.
     """
 
     student: nn.Module
@@ -68,13 +57,8 @@ class Correction:
     Where batch norms stay local (FedBN), a client's own are pulled towards themselves as they were when the round
     began, and are not shifted.
 
-    Attributes
-    ----------
-    pull
-        Strength of the pull towards the broadcast parameters.
-    shift
-        One tensor for each parameter's name, or None. What it has for other names is not read, and it need not have
-        those of batch norms that stay local.
+    `pull`: strength of the pull towards the broadcast parameters. `shift`: one tensor for each parameter's name, or
+    None. What it has for other names is not read, and it need not have those of batch norms that stay local.
     """
 
     pull: float = 0.0
@@ -85,15 +69,10 @@ class Correction:
 class LocalOutcome:
     """A client's training in one round, seen from its end.
 
-    Attributes
-    ----------
-    broadcast, trained
-        The parameters, without buffers and without batch norms that stay local, before and after.
-    client, server
-        What the client kept, and what the server broadcast beside the model.
-    travel
-        How far a constant gradient of 1 would have moved every parameter: the sum over steps of the learning rate, each
-        times the sum of momentum's weights. Without momentum it is (number of steps) x (learning rate).
+    - `broadcast`, `trained`: the parameters, without buffers and without batch norms that stay local, before and after.
+    - `client`, `server`: what the client kept, and what the server broadcast with the model.
+    - `travel`: how far a constant gradient of 1 would have moved every parameter: the sum over steps of the learning
+      rate, each times the sum of momentum's weights. Without momentum it is (number of steps) x (learning rate).
     """
 
     broadcast: State
@@ -107,19 +86,9 @@ class LocalOutcome:
 class ClientUpdate:
     """What one participant sends to the server.
 
-    Attributes
-    ----------
-    state
-        Its model.
-    labels
-        Its number of labelled samples.
-    travel
-        See `LocalOutcome`.
-    parameters
-        Which entries of the state are parameters of everybody's, those of `LocalOutcome`; the others are buffers, or
-        batch norms that stay local.
-    message
-        What `Update.finish` made.
+    `state`: its model. `labels`: its number of labelled samples. `travel`: see `LocalOutcome`. `parameters`: which
+    entries of the state are parameters of everybody's, those of `LocalOutcome`; the others are buffers, or batch norms
+    that stay local. `message`: what `Update.finish` made.
     """
 
     state: Mapping[str, Tensor]
@@ -170,15 +139,12 @@ class Update(ABC):
     def correction(self, client: State, server: State) -> Correction | None:
         """Return what is added to every gradient of this round; None if nothing.
 
-        Parameters
-        ----------
-        client, server
-            What this client kept from its last round, and what the server sent; both may be empty.
+        `client`, `server`: what this client kept from its last round, and what the server sent; both may be empty.
         """
         return None
 
     def finish(self, outcome: LocalOutcome) -> tuple[State, State]:
-        """Return what the client keeps for its next round, and its message to the server beside its model."""
+        """Return what the client keeps for its next round, and the message that goes to the server with its model."""
         return {}, {}
 
     def aggregate(
@@ -186,15 +152,10 @@ class Update(ABC):
     ) -> tuple[State, State]:
         """Return the next global model, and what the server keeps and sends with it.
 
-        Parameters
-        ----------
-        global_state, server
-            The model that was broadcast, and what went with it.
-        updates
-            The participants'. Each one's tensors are read from where they lie when they are looked into: go through the
-            participants one by one, and keep none, and their models are never in memory together.
-        clients
-            Number of clients in the federation, participants or not.
+        - `global_state`, `server`: the model that was broadcast, and what went with it.
+        - `updates`: the participants'. Each one's tensors are read from where they lie when they are looked into: go
+          through the participants one by one, and keep none, and their models are never in memory together.
+        - `clients`: number of clients in the federation, participants or not.
         """
         weights = [update.labels for update in updates]
         return weighted_average(global_state, (update.state for update in updates), weights), server
@@ -205,20 +166,9 @@ def weighted_average(
 ) -> State:
     """Average models: parameters and batch-norm statistics by weight; integer buffers stay the global model's.
 
-    Parameters
-    ----------
-    global_state
-        The model that was broadcast.
-    states
-        The participants', gone through once.
-    weights
-        Theirs: numbers of labels.
-
-    Returns
-    -------
-    State
-        New tensors; a copy of `global_state` if no participant has a positive weight. Sums are taken in float64 and in
-        the participants' order, so that equal models average to themselves.
+    `global_state`: the model that was broadcast. `states`: the participants', gone through once. `weights`: theirs:
+    numbers of labels. Returns new tensors; a copy of `global_state` if no participant has a positive weight. Sums are
+    taken in float64 and in the participants' order, so that equal models average to themselves.
     """
     total = sum(weights)
     averaged = {name: tensor.clone() for name, tensor in global_state.items()}

@@ -1,7 +1,5 @@
 """FedAvg with CHASe's alignment loss."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -17,17 +15,8 @@ from kafal_pipeline.update.fedavg import FedAvg
 def alignment_loss(student: Tensor, teacher: Tensor, previous: Tensor, temperature: float) -> Tensor:
     """Mean of ``-log( e^(cos(s, t)/T) / (e^(cos(s, t)/T) + e^(cos(s, p)/T)) )`` over the rows.
 
-    Parameters
-    ----------
-    student, teacher, previous
-        Representations s, t and p, ``(n, d)``; no gradient flows into the last two.
-    temperature
-        T.
-
-    Returns
-    -------
-    Tensor
-        A scalar.
+    `student`, `teacher`, `previous`: representations s, t and p, ``(n, d)``; no gradient flows into the last two.
+    `temperature`: T. Returns a scalar.
     """
     towards = F.cosine_similarity(student, teacher.detach(), dim=1)
     away = F.cosine_similarity(student, previous.detach(), dim=1)
@@ -47,20 +36,12 @@ class ChaseAlignment(FedAvg):
     variations to 0 right before it compares them with their mean, so that every sample is drawn towards the global
     model; so it is here, which needs no inference over the pool in every epoch.
 
-    Parameters
-    ----------
-    weight
-        Of the alignment loss; the public code's 1 for CIFAR (0.1 for MNIST).
-    temperature
-        The public code's 0.5.
-    representation
-        ``logits``, as the public code's CIFAR-10 network, or ``features``, what the head is given, as its CIFAR-100
-        network.
+    `weight`: of the alignment loss; the public code's 1 for CIFAR (0.1 for MNIST). `temperature`: the public code's
+    0.5. `representation`: ``logits``, as the public code's CIFAR-10 network, or ``features``, what the head is given,
+    as its CIFAR-100 network.
 
-    References
-    ----------
-    Zhang et al., "CHASe: Client Heterogeneity-Aware Data Selection for Effective Federated Active Learning", TKDE 2025,
-    arXiv 2504.17448, and its public code; the form of the loss is that of MOON (Li et al., CVPR 2021).
+    Source: Zhang et al., "CHASe: Client Heterogeneity-Aware Data Selection for Effective Federated Active Learning",
+    TKDE 2025, arXiv 2504.17448, and its public code; the form of the loss is that of MOON (Li et al., CVPR 2021).
     """
 
     weight: Annotated[float, Field(ge=0, le=100)] = 1.0

@@ -1,7 +1,5 @@
 """Checks of what an update's methods return, where they return it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch
@@ -14,12 +12,8 @@ from kafal_pipeline.update.base import State
 def check_state(found: object, what: str, shapes: Mapping[str, torch.Size] | None = None) -> None:
     """Raise NotAllowed unless `found` is finite tensors by name, with those of `shapes` among them.
 
-    Parameters
-    ----------
-    found, what
-        What is looked at, and how a message calls it.
-    shapes
-        By name, the tensors that it must have; None asks for none.
+    `found`, `what`: what is looked at, and how a message calls it. `shapes`: by name, the tensors that it must have;
+    None asks for none.
     """
     if not isinstance(found, Mapping):
         raise NotAllowed(f"{what} is {kind_of(found)}; allowed: a dict from names to tensors.")
@@ -45,10 +39,7 @@ def checked_pair(found: object, method: str, *names: str) -> tuple[State, State]
 def checked_aggregate(found: object, global_state: State) -> tuple[State, State]:
     """Return what `aggregate` returned if it is a model with the tensors of the global one, and another state.
 
-    Raises
-    ------
-    NotAllowed
-        With the tensor that is missing, unknown, or of another shape or type.
+    Raises `NotAllowed` with the tensor that is missing, unknown, or of another shape or type.
     """
     model, server = checked_pair(found, "aggregate", "the model", "what the server keeps")
     what = "the model, from `aggregate`,"

@@ -1,7 +1,5 @@
 """Makes an instance of an update from its name and options."""
 
-from __future__ import annotations
-
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.registry import create
 from kafal_pipeline.config import Strategy

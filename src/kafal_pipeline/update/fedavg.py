@@ -1,7 +1,5 @@
 """FedAvg, the baseline of all federated updates."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -15,14 +13,9 @@ from kafal_pipeline.update.losses import CROSS_ENTROPY, Loss
 class FedAvg(Update):
     """A loss on the labelled batch; models averaged with the numbers of labels as weights.
 
-    Parameters
-    ----------
-    loss
-        One of `kafal_pipeline.update.losses.LOSSES`, with its options.
+    `loss`: one of `kafal_pipeline.update.losses.LOSSES`, with its options.
 
-    References
-    ----------
-    McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017.
+    Source: McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017.
     """
 
     loss: Loss = CROSS_ENTROPY

@@ -1,7 +1,5 @@
 """FedNova: clients that take more steps do not weigh more."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,10 +22,8 @@ class FedNova(FedAvg):
     twice, by weight and by distance. FedNova removes exactly that, with no parameter to choose and no state, so that
     neither rare participation nor a cycle's restart touches it. FedDyn targets the drift that SCAFFOLD treats already.
 
-    References
-    ----------
-    Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization", NeurIPS 2020,
-    eqs. 9 and 10.
+    Source: Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization", NeurIPS
+    2020, eqs. 9 and 10.
     """
 
     def aggregate(

@@ -1,7 +1,5 @@
 """FedProx: FedAvg with a penalty on the distance from the global model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -19,14 +17,9 @@ class FedProx(FedAvg):
     loss stays comparable with that of other updates. Batch norms that stay local (FedBN) are pulled to no one else's: a
     client's own are held near what they were when its round began.
 
-    Parameters
-    ----------
-    mu
-        Strength of the pull; published values are 0.001 to 1. Where lr times mu is above 2, steps overshoot.
+    `mu`: strength of the pull; published values are 0.001 to 1. Where lr times mu is above 2, steps overshoot.
 
-    References
-    ----------
-    Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, eq. 2.
+    Source: Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, eq. 2.
     """
 
     mu: Annotated[float, Field(ge=0, le=10)] = 0.01

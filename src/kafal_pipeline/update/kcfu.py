@@ -1,7 +1,5 @@
 """KCFU, Knowledge-Compensatory Federated Update: balanced training on own classes, others from a teacher."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -18,8 +16,6 @@ from kafal_pipeline.update.losses import CROSS_ENTROPY, LabelledLoss, Loss
 def class_weight(label_counts: Tensor) -> Tensor:
     """Inverse counts normalised to sum 1, 0 for classes without labels; float64 ``(C,)``.
 
-    Examples
-    --------
     >>> class_weight(torch.tensor([1, 0, 3])).tolist()
     [0.75, 0.0, 0.25]
     """
@@ -32,19 +28,9 @@ def class_weight(label_counts: Tensor) -> Tensor:
 def compensation_weight(class_weight: Tensor, label_logits: Tensor, beta: Tensor, partner: Tensor) -> Tensor:
     """Weight of each mixed sample: ``beta_i w[yhat_i] + (1 - beta_i) w[yhat_partner(i)]`` with yhat the arg max.
 
-    Parameters
-    ----------
-    class_weight
-        w, ``(C,)``.
-    label_logits
-        The teacher's logits whose arg max names the classes, ``(n, C)``.
-    beta, partner
-        Mixing share ``(n,)`` and index of the sample mixed in, int64 ``(n,)``.
-
-    Returns
-    -------
-    Tensor
-        ``(n,)``, in the wider dtype of `class_weight` and `beta`.
+    `class_weight`: w, ``(C,)``. `label_logits`: the teacher's logits whose arg max names the classes, ``(n, C)``.
+    `beta`, `partner`: mixing share ``(n,)`` and index of the sample mixed in, int64 ``(n,)``. Returns ``(n,)``, in the
+    wider dtype of `class_weight` and `beta`.
     """
     weight = class_weight[label_logits.argmax(dim=1)]
     return beta * weight + (1 - beta) * weight[partner]
@@ -55,19 +41,9 @@ def compensatory_loss(
 ) -> Tensor:
     """Mean over samples of ``gamma_i KL(softmax(teacher_i) || softmax(student_i))``.
 
-    Parameters
-    ----------
-    student_logits, teacher_logits
-        ``(n, C)``; no gradient flows into the teacher's.
-    gamma
-        Weight of each sample, ``(n,)``.
-    class_reduction
-        ``mean`` divides the divergence by C (published code), ``sum`` is the divergence itself.
-
-    Returns
-    -------
-    Tensor
-        A scalar.
+    `student_logits`, `teacher_logits`: ``(n, C)``; no gradient flows into the teacher's. `gamma`: weight of each
+    sample, ``(n,)``. `class_reduction`: ``mean`` divides the divergence by C (published code), ``sum`` is the
+    divergence itself. Returns a scalar.
     """
     log_teacher = teacher_logits.detach().log_softmax(dim=1)
     divergence = F.kl_div(student_logits.log_softmax(dim=1), log_teacher, reduction="none", log_target=True).sum(dim=1)
@@ -87,32 +63,23 @@ class KCFU(Update):
     are mixed, ``m_i = b_i u_i + (1 - b_i) u_partner(i)`` with b ~ Beta(2, 2), and the student sees them in a forward of
     its own, so that its batch-norm statistics follow both kinds of batches, in round 0 too.
 
-    Parameters
-    ----------
-    balanced, compensatory
-        Each half can be switched off; without `balanced` the labelled loss is the plain cross-entropy.
-    partner
-        ``one``: one random sample is mixed into the whole batch (published code); ``permutation``: each has its own.
-    weigh_by
-        The teacher's classes that weigh a sample are those of the ``mixed`` (published code) or ``original`` images.
-    teacher_bn
-        The teacher normalises by ``batch`` (published code) or ``running`` statistics.
-    unlabelled_pool
-        The pool of the trial's start, never updated (``initial``, published code), or the ``current`` one.
-    class_reduction
-        See `compensatory_loss`.
-    absent_class_weight
-        ``zero``: classes without labels weigh nothing, as published; ``smoothed``: counts plus `smoothing` for all, so
-        that the weakest classes get compensation at all.
-    smoothing
-        Pseudo-count of ``smoothed``.
-    loss
-        A labelled loss in the place of L_bal; None leaves it to `balanced`.
+    - `balanced`, `compensatory`: each half can be switched off; without `balanced` the labelled loss is the plain
+      cross-entropy.
+    - `partner`: ``one``: one random sample is mixed into the whole batch (published code); ``permutation``: each has
+      its own.
+    - `weigh_by`: the teacher's classes that weigh a sample are those of the ``mixed`` (published code) or ``original``
+      images.
+    - `teacher_bn`: the teacher normalises by ``batch`` (published code) or ``running`` statistics.
+    - `unlabelled_pool`: the pool of the trial's start, never updated (``initial``, published code), or the ``current``
+      one.
+    - `class_reduction`: see `compensatory_loss`.
+    - `absent_class_weight`: ``zero``: classes without labels weigh nothing, as published; ``smoothed``: counts plus
+      `smoothing` for all, so that the weakest classes get compensation at all.
+    - `smoothing`: pseudo-count of ``smoothed``.
+    - `loss`: a labelled loss in the place of L_bal; None leaves it to `balanced`.
 
-    References
-    ----------
-    Cao et al., "Knowledge-Aware Federated Active Learning with Non-IID Data", ICCV 2023. The defaults are those of its
-    public code; the name ``kcfu_paper`` sets them as in Algorithm 1.
+    Source: Cao et al., "Knowledge-Aware Federated Active Learning with Non-IID Data", ICCV 2023. The defaults are those
+    of its public code; the name ``kcfu_paper`` sets them as in Algorithm 1.
     """
 
     balanced: bool = True

@@ -23,7 +23,7 @@ Weight = Annotated[float, Field(ge=0, le=100)]
 """Of a term, or an exponent: larger ones overflow in float32 after a few steps."""
 
 Pseudocount = Annotated[float, Field(ge=1e-6, le=1e6)]
-"""Added to counts: so small that it is no number in float32 beside them, its logarithm would be infinite."""
+"""Added to counts: so small that it is no number in float32 next to them, its logarithm would be infinite."""
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, label_counts: Tensor, round_: int) -> Tensor:
@@ -34,9 +34,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_counts: Tensor, round_: 
 def balanced_softmax(logits: Tensor, labels: Tensor, label_counts: Tensor, round_: int = 0) -> Tensor:
     """Balanced softmax, ``-log softmax(z + log n)_y``; classes without labels get probability 0.
 
-    References
-    ----------
-    Ren et al., "Balanced Meta-Softmax", NeurIPS 2020, eq. 3; Cao et al., ICCV 2023.
+    Source: Ren et al., "Balanced Meta-Softmax", NeurIPS 2020, eq. 3; Cao et al., ICCV 2023.
     """
     # log 0 = -inf is safe here, unlike in a divergence: exp(-inf) = 0 in the sum, and its gradient is exactly 0.
     return F.cross_entropy(logits + label_counts.to(logits.dtype).log(), labels)
@@ -56,9 +54,7 @@ def logit_adjust(
     `tau` = 0 is the cross-entropy, and `tau` = 1 the balanced softmax but for the smoothing, which lets classes without
     labels take part.
 
-    References
-    ----------
-    Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, eq. 10.
+    Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, eq. 10.
     """
     counts = label_counts.to(logits.dtype) + smoothing
     return F.cross_entropy(logits + tau * (counts / counts.sum()).log(), labels)
@@ -67,9 +63,7 @@ def logit_adjust(
 def focal(logits: Tensor, labels: Tensor, label_counts: Tensor, round_: int, *, gamma: Weight = 2.0) -> Tensor:
     """Focal loss, ``-(1 - p_y) ** gamma log p_y`` with p = softmax(z); `gamma` = 0 is the cross-entropy.
 
-    References
-    ----------
-    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, eq. 4.
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, eq. 4.
     """
     log_p = -F.cross_entropy(logits, labels, reduction="none")
     # 1 - p without cancellation; p = 1 exactly would make the gradient of the power infinite for gamma < 1.
@@ -93,19 +87,11 @@ def evidential(
     function, pi the client's label shares, a' = a except a'_y = 1, and t = min(1, round / annealing). No gradient flows
     through the S of the last term, which pulls labels out of relu's flat half.
 
-    Parameters
-    ----------
-    weighted
-        Whether rare classes weigh more, by ``2 - pi_y`` rather than 1.
-    regularisation
-        Weight of the last two terms.
-    annealing
-        Rounds of a cycle until the divergence has its full weight; 0: from the start.
+    `weighted`: whether rare classes weigh more, by ``2 - pi_y`` rather than 1. `regularisation`: weight of the last two
+    terms. `annealing`: rounds of a cycle until the divergence has its full weight; 0: from the start.
 
-    References
-    ----------
-    Sensoy et al., "Evidential Deep Learning to Quantify Classification Uncertainty", NeurIPS 2018; Chen et al., "Think
-    Twice Before Selection: Federated Evidential Active Learning", CVPR 2024, and its public code.
+    Source: Sensoy et al., "Evidential Deep Learning to Quantify Classification Uncertainty", NeurIPS 2018; Chen et al.,
+    "Think Twice Before Selection: Federated Evidential Active Learning", CVPR 2024, and its public code.
     """
     evidence = F.relu(logits) + 1
     total = evidence.sum(dim=1)
@@ -142,8 +128,6 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 class LabelledLoss:
     """One of `LOSSES` with its options, to be called as they are.
 
-    Examples
-    --------
     >>> LabelledLoss.of({"name": "focal", "gamma": 3})
     LabelledLoss(name='focal', options={'gamma': 3.0})
     """
@@ -155,10 +139,7 @@ class LabelledLoss:
     def of(cls, value: Any) -> LabelledLoss:
         """Return the loss that a user means by a name, or by a mapping with ``name`` and its options.
 
-        Raises
-        ------
-        UserError
-            If there is no such loss or option, or a value is not allowed.
+        Raises `UserError` if there is no such loss or option, or a value is not allowed.
         """
         if isinstance(value, LabelledLoss):
             return value

@@ -1,7 +1,5 @@
 """SCAFFOLD: corrects each gradient by the difference between the client's and the average gradient."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,16 +24,16 @@ class Scaffold(FedAvg):
 
     A client sends its model and the change of its control, and is sent the model and c: nearly twice FedAvg's bytes.
 
-    References
-    ----------
-    Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020, algorithm 1.
+    Source: Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020, algorithm
+    1.
     """
 
     def correction(self, client: State, server: State) -> Correction | None:
         """Return ``c - c_k``; a control that is not there yet is 0."""
         if not server and not client:
             return None
-        return Correction(shift=_difference(server, client))
+        names = {**server, **client}
+        return Correction(shift={name: server.get(name, 0) - client.get(name, 0) for name in names})  # type: ignore[misc]
 
     def finish(self, outcome: LocalOutcome) -> tuple[State, State]:
         """Return the new control of the client, and its change as the message."""
@@ -56,12 +54,3 @@ class Scaffold(FedAvg):
             for name, tensor in update.message.items():
                 control[name] = control.get(name, torch.zeros_like(tensor)) + tensor / clients
         return model, control
-
-
-def _difference(first: State, second: State) -> State:
-    """Return ``first - second``, with 0 for what is absent in one of them."""
-    names = {**first, **second}
-    return {
-        name: first.get(name, torch.zeros_like(of)) - second.get(name, torch.zeros_like(of))
-        for name, of in names.items()
-    }

@@ -4,22 +4,17 @@ Everything is drawn in the colours for light paper. On the page each of them is 
 dark screens; `VARIABLES` maps one to the other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from kafal_pipeline.comparison.analysis import Comparison
 from kafal_pipeline.evaluation.style import new_figure
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-HIGHLIGHTED = 6
-"""So many of the best strategies have a colour of their own; more could not be told apart."""
+HIGHLIGHTED = 6  # so many of the best strategies have a colour of their own; more could not be told apart
 
 INK, MUTED, FAINT, OTHER, BASELINE = "#1b1f24", "#636b74", "#dde1e6", "#b3bac2", "#474f5a"
 

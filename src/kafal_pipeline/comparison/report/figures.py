@@ -1,32 +1,26 @@
 """Figures of a comparison. Each function returns a matplotlib `Figure` and leaves no state behind."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from kafal_pipeline.comparison.analysis import Comparison
 from kafal_pipeline.comparison.report.appearance import BASELINE, FAINT, INK, MUTED, OTHER, Look, new_chart
 from kafal_pipeline.comparison.report.verdict import points
 from kafal_pipeline.evaluation.style import short
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 WIDTH = 4.7
-ROW = 0.27
-"""Inches a strategy takes in the figures that list them."""
+ROW = 0.27  # inches a strategy takes in the figures that list them
 
 MOST_NUMBERS, MOST_BANDS, MOST_TICKS = 12, 4, 7
 """The most strategies with numbers in the win matrix, the most with a band each, the most cycles with a tick each."""
 
-FEWEST_SEEDS = 3
-"""With fewer seeds no interval is drawn: of two values it is 18 times as wide as they lie apart."""
+FEWEST_SEEDS = 3  # with fewer seeds no interval is drawn: of two values it is 18 times as wide as they lie apart
 
 DASHES = (0, (4, 2))
 
@@ -125,8 +119,6 @@ def scores_figure(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
 
 def critical_difference_figure(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
     """Draw the mean ranks; bars at the right join strategies that differ by less than the critical difference."""
-    from matplotlib.ticker import MaxNLocator
-
     ranking = comparison.ranking
     names, ranks = list(ranking.mean_ranks), list(ranking.mean_ranks.values())
     row_of = {name: row for row, name in enumerate(names)}

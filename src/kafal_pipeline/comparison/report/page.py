@@ -1,11 +1,12 @@
 """Renders the page: one HTML file that needs no other file."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import jinja2
+import pandas as pd
 
 from kafal_pipeline.comparison.analysis import Comparison, warnings
 from kafal_pipeline.comparison.classes import balance, client_spread
@@ -15,9 +16,6 @@ from kafal_pipeline.comparison.report import appearance, verdict
 from kafal_pipeline.comparison.report.figures import FEWEST_SEEDS, MOST_BANDS
 from kafal_pipeline.comparison.report.panels import HEIGHT, WIDTH, panels
 from kafal_pipeline.comparison.runs import FAILED, RunTables
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_CLASSES = 60
 """With more classes than this, the page shows those on which the strategies differ most, and the CSV has them all."""
@@ -34,21 +32,9 @@ def render(
 ) -> str:
     """Return the page.
 
-    Parameters
-    ----------
-    tables, comparison
-        What is reported.
-    title
-        What was compared.
-    figures
-        By name, elements of `inline_svg`.
-    looks
-        Of the strategies.
-    versions
-        Name and version of what the runs were made with.
+    `tables`, `comparison`: what is reported. `figures`: by name, elements of `inline_svg`. `versions`: name and version
+    of what the runs were made with.
     """
-    import jinja2
-
     here = resources.files(__package__)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -77,7 +63,7 @@ def render(
         targets=_targets(comparison.labels, comparison.strategies),
         panels=panels(comparison, looks) if len(looks) > appearance.HIGHLIGHTED + 1 else [],
         panel_size=(WIDTH, HEIGHT),
-        pairs=_pairs(comparison),
+        pairs={(row["strategy"], row["against"]): row for row in _records(comparison.pairs)},
         classes=[(index, tables.class_names[index]) for index in shown],
         all_classes=len(tables.class_names),
         balance=balance(comparison.queried),
@@ -105,10 +91,6 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
-def _pairs(comparison: Comparison) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(row["strategy"], row["against"]): row for row in _records(comparison.pairs)}
-
-
 def _targets(labels: pd.DataFrame, strategies: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """Return by target and strategy what each accuracy costs, without the baseline's own."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
@@ -128,8 +110,6 @@ def _shown_classes(accuracy: pd.DataFrame) -> list[int]:
 def _seconds(value: float) -> str:
     """Return a duration as people say it.
 
-    Examples
-    --------
     >>> _seconds(0.42), _seconds(75), _seconds(7300)
     ('0.42 s', '75 s', '2.0 h')
     """
@@ -143,8 +123,6 @@ def _seconds(value: float) -> str:
 def _bytes(value: float) -> str:
     """Return an amount of data in units of 1000.
 
-    Examples
-    --------
     >>> _bytes(161816864), _bytes(12)
     ('161.8 MB', '12.0 B')
     """

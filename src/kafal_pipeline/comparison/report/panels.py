@@ -1,19 +1,14 @@
 """Small multiples: one small learning curve for each strategy, however many there are."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from kafal_pipeline.comparison.analysis import Comparison
 from kafal_pipeline.comparison.report.appearance import Look
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-WIDTH, HEIGHT, MARGIN = 160, 90, 4
-"""Of a panel, in its own units."""
+WIDTH, HEIGHT, MARGIN = 160, 90, 4  # of a panel, in its own units
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,13 @@
 """A figure as SVG inside a page: text stays text, colours become CSS variables, nothing points outside."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree  # nosec B405  # it reads what matplotlib has just written
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+import matplotlib
+from matplotlib.figure import Figure
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
@@ -18,8 +16,6 @@ _FONT = re.compile(r"'DejaVu Sans'|DejaVu Sans")
 
 def svg_text(figure: Figure) -> str:
     """Return a figure as an SVG file, the same one each time."""
-    import matplotlib
-
     options: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "comparison", "text.parse_math": False}
     buffer = io.StringIO()
     with matplotlib.rc_context(options):
@@ -30,16 +26,8 @@ def svg_text(figure: Figure) -> str:
 def inline_svg(text: str, *, name: str, description: str, variables: Mapping[str, tuple[str, str]]) -> str:
     """Return an SVG file as an element of an HTML page.
 
-    Parameters
-    ----------
-    text
-        The file of `svg_text`.
-    name
-        Of the figure, unique on the page: ids begin with it.
-    description
-        Read out instead of the picture.
-    variables
-        By colour (``#rrggbb``), the CSS variable that takes its place, and something else.
+    `name`: of the figure, unique on the page: ids begin with it. `description`: read out instead of the picture.
+    `variables`: by colour (``#rrggbb``), the CSS variable that takes its place, and something else.
     """
     root = ElementTree.fromstring(text)  # nosec B314
     for parent in list(root.iter()):

@@ -1,47 +1,33 @@
 """The headline of a comparison: who won, by how much, and whether it is more than luck."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import pandas as pd
 
 from kafal_pipeline.comparison.analysis import Comparison
 from kafal_pipeline.comparison.pairs import tests_made
 from kafal_pipeline.comparison.signed_rank import DECIMALS, pairs_needed
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Strength = Literal["shown", "open", "too few seeds", "behind", "level", "alone"]
 
 SPACE = "\N{NO-BREAK SPACE}"
-MOST_NAMES = 3
-"""More strategies than this that share the best mean are counted, not named."""
+MOST_NAMES = 3  # more strategies than this that share the best mean are counted, not named
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The strategy that leads by mean AULC, and how sure it is that it leads.
+    """The strategy that leads by mean AULC, and how sure it is that it leads."""
 
-    Attributes
-    ----------
-    winner
-        The leader; None if several share the best mean.
-    measured_by
-        What its lead is measured by: its baseline, or else the runner-up. Itself if it is alone, None without a leader.
-    strength
-        Whether the lead over `measured_by` is shown to be more than luck; "behind" if the reverse is, which a few seeds
-        far above the others can outweigh in the mean.
-    title, badge, sentences
-        The same for people.
-    """
-
-    winner: str | None
+    winner: str | None  # the leader; None if several share the best mean
+    # what its lead is measured by: its baseline, or else the runner-up. Itself if it is alone, None without a leader
     measured_by: str | None
+    # whether the lead over `measured_by` is shown to be more than luck; "behind" if the reverse is, which a few seeds
+    # far above the others can outweigh in the mean
     strength: Strength
-    title: str
+    title: str  # `title`, `badge`, `sentences`: the same for people
     badge: str
     sentences: tuple[str, ...]
 
@@ -211,8 +197,6 @@ def _p(row: Any, family: pd.DataFrame) -> str:
 def percent(fraction: float, digits: int = 1) -> str:
     r"""Return a fraction in per cent, or a dash for NaN.
 
-    Examples
-    --------
     >>> percent(0.8634), percent(float("nan"))
     ('86.3\xa0%', '–')
     """
@@ -222,8 +206,6 @@ def percent(fraction: float, digits: int = 1) -> str:
 def points(fraction: float) -> str:
     """Return a difference of fractions in points with its sign, or a dash for NaN.
 
-    Examples
-    --------
     >>> points(0.021), points(-0.021), points(-0.0001)
     ('+2.1', '−2.1', '0.0')
     """
@@ -236,8 +218,6 @@ def points(fraction: float) -> str:
 def p_value(p: float, *, equals: bool = False) -> str:
     r"""Return a p-value to two or three decimals, with ``p =`` before it if `equals`; a dash for NaN.
 
-    Examples
-    --------
     >>> p_value(0.00012), p_value(0.0625), p_value(0.3, equals=True)
     ('<0.001', '0.062', 'p\xa0=\xa00.30')
     """

@@ -1,19 +1,19 @@
 """Writes the report: the page, and every figure and table as a file of its own."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
 
 from kafal_pipeline.common.files import write_json, write_text, write_with, writing
 from kafal_pipeline.common.locks import alone
 from kafal_pipeline.common.versions import versions as installed
 from kafal_pipeline.comparison.analysis import Comparison, compare
 from kafal_pipeline.comparison.classes import balance
-from kafal_pipeline.comparison.ranking import strategy_measures
 from kafal_pipeline.comparison.report import figures
 from kafal_pipeline.comparison.report.appearance import VARIABLES, looks
 from kafal_pipeline.comparison.report.page import render
@@ -21,10 +21,6 @@ from kafal_pipeline.comparison.report.svg import inline_svg, svg_text
 from kafal_pipeline.comparison.report.verdict import percent, verdict
 from kafal_pipeline.comparison.runs import RunTables
 from kafal_pipeline.evaluation.heatmap import heatmap
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 PAGE = "report.html"
 FIGURES = (
@@ -39,8 +35,7 @@ FIGURES = (
 """Every figure that a report may have: which ones depends on its runs."""
 
 KINDS = ("png", "svg")
-MEASURES = "metrics"
-"""Folder of a report with a small file for each strategy."""
+MEASURES = "metrics"  # folder of a report with a small file for each strategy
 
 
 def write_report(
@@ -55,31 +50,15 @@ def write_report(
 ) -> list[Path]:
     """Compare the runs and write the report.
 
-    Parameters
-    ----------
-    tables
-        The runs, from `load_runs`.
-    folder
-        Where to: ``report.html``, ``comparison.json`` with the scalars, ``metrics`` with a few for each strategy,
-        figures as PNG and SVG, tables as CSV. Files of an earlier report are replaced, figures and strategies that this
-        one does not have are removed, others stay. Another report that is being written there is waited for.
-    title
-        What was compared (default: the data set's name).
-    baseline, alpha, targets
-        See `compare`.
-    versions
-        What the runs were made with, by name (default: the packages as installed now, which says nothing about runs
-        made earlier).
+    - `folder`: where to: ``report.html``, ``comparison.json`` with the scalars, ``metrics`` with a few for each
+      strategy, figures as PNG and SVG, tables as CSV. Files of an earlier report are replaced, figures and strategies
+      that this one does not have are removed, others stay. Another report that is being written there is waited for.
+    - `title`: what was compared (default: the data set's name).
+    - `baseline`, `alpha`, `targets`: see `compare`.
+    - `versions`: what the runs were made with, by name (default: the packages as installed now, which says nothing
+      about runs made earlier).
 
-    Returns
-    -------
-    list of Path
-        The files written, the page first.
-
-    Raises
-    ------
-    UserError
-        See `compare`.
+    Returns the files written, the page first. Raises `UserError` as `compare` does.
     """
     comparison = compare(tables, baseline=baseline, alpha=alpha, targets=targets)
     appearance = looks(comparison)
@@ -183,31 +162,41 @@ def csv_tables(tables: RunTables, comparison: Comparison) -> dict[str, tuple[pd.
 
 
 def _unlike(column: str, class_names: Sequence[str]) -> str:
-    """Return the name of a column that stands beside those of the classes: with a ``_`` where a class is called so."""
+    """Return the name of a column that stands next to those of the classes: with a ``_`` where a class is called so."""
     while column in class_names:
         column += "_"
     return column
+
+
+def strategy_measures(comparison: Comparison) -> dict[str, dict[str, float]]:
+    """Return the few numbers by which each strategy is judged, those that are numbers: rows of `dvc metrics show`."""
+    own = comparison.summary[["aulc", "aulc_std", "final_accuracy", "mean_rank"]]
+    others = comparison.against_baseline.set_index("strategy")[["difference", "p_holm"]]
+    table = own.join(others.rename(columns={"difference": "above_baseline"}))
+    found = {
+        str(name): {str(key): float(value) for key, value in row.dropna().items()} for name, row in table.iterrows()
+    }
+    labels = comparison.curves.groupby("strategy")["labels"].max()
+    for name, values in found.items():
+        values |= {"seeds": int(comparison.summary["n"][name]), "labels": round(float(labels[name]))}
+    return found
 
 
 def scalars(comparison: Comparison) -> dict[str, Any]:
     """Return what sums a comparison up, ready for JSON, without values that are not numbers, or a winner if none is."""
     found = verdict(comparison)
     ranking = comparison.ranking
-    values = {
-        "friedman_statistic": ranking.statistic,
-        "friedman_p": ranking.p,
-        "critical_difference": ranking.critical_difference,
-    }
+    against = comparison.against_baseline.set_index("strategy")
+    names = {"friedman_statistic": "statistic", "friedman_p": "p", "critical_difference": "critical_difference"}
     return {
         **({} if found.winner is None else {"winner": found.winner}),
         "verdict": found.strength,
         "title": found.title,
         "seeds": len(comparison.scores),
-        **_numbers(values),
-        "aulc": _numbers(comparison.summary["aulc"].to_dict()),
-        "final_accuracy": _numbers(comparison.summary["final_accuracy"].to_dict()),
-        "above_baseline": _numbers(comparison.against_baseline.set_index("strategy")["difference"].to_dict()),
-        "p_holm": _numbers(comparison.against_baseline.set_index("strategy")["p_holm"].to_dict()),
+        **_numbers({key: getattr(ranking, name) for key, name in names.items()}),
+        **{key: _numbers(comparison.summary[key].to_dict()) for key in ("aulc", "final_accuracy")},
+        "above_baseline": _numbers(against["difference"].to_dict()),
+        "p_holm": _numbers(against["p_holm"].to_dict()),
     }
 
 

@@ -1,7 +1,5 @@
 """Partitions by label: clients that see different mixtures of classes."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,10 +58,7 @@ def shards(labels: NDArray[np.int64], config: PartitionConfig, rng: np.random.Ge
     A client picks the classes with the fewest clients so far, ties at random, so that all classes have equally many
     clients (give or take one). After McMahan et al., AISTATS 2017, whose shards may mix two classes.
 
-    Raises
-    ------
-    UserError
-        If there are fewer classes than a client is to have, or some class would have no client.
+    Raises `UserError` if there are fewer classes than a client is to have, or some class would have no client.
     """
     present = np.unique(labels)
     if config.classes_per_client > len(present):

@@ -1,7 +1,5 @@
 """Cuts a balanced training set down to a long tail."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -16,8 +14,6 @@ def long_tail_sizes(largest: int, classes: int, config: LongTailConfig) -> list[
     ``exponential``: class c keeps ``largest * ratio ** (-c / (C - 1))``; ``step``: the first half of the classes keeps
     all, the second half ``largest / ratio``. Rounded down, at least 1 (Cui et al., CVPR 2019; Buda et al., 2018).
 
-    Examples
-    --------
     >>> from kafal_pipeline.config import LongTailConfig
     >>> long_tail_sizes(1000, 3, LongTailConfig(imbalance_ratio=100))
     [1000, 100, 10]

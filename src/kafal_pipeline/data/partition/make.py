@@ -1,7 +1,5 @@
 """Makes a split from the section `partition` of the parameters."""
 
-from __future__ import annotations
-
 import logging
 import os
 from pathlib import Path
@@ -41,28 +39,11 @@ def make_partition(
     First the long tail is cut, then the rest is divided, then every client is cut to ``samples_per_client``. The split
     is checked; equal arguments give equal splits.
 
-    Parameters
-    ----------
-    labels
-        Labels of all training samples, ``(N,)``.
-    config
-        The section ``partition``.
-    seed
-        The trial's seed. The methods ``file`` and ``natural`` draw nothing but the two cuts.
-    natural_clients
-        The client of each training sample, ``(N,)``, where the data has one (method ``natural``).
-    base
-        The folder that a relative ``config.path`` starts from.
-
-    Returns
-    -------
-    list of numpy.ndarray
-        Training indices of each client, int64, sorted; with method ``file`` in the file's order.
-
-    Raises
-    ------
-    UserError
-        If the parameters cannot be met, or the file or the natural split is not allowed.
+    `labels`: labels of all training samples, ``(N,)``. `seed`: the trial's seed. The methods ``file`` and ``natural``
+    draw nothing but the two cuts. `natural_clients`: the client of each training sample, ``(N,)``, where the data has
+    one (method ``natural``). `base`: the folder that a relative ``config.path`` starts from. Returns training indices
+    of each client, int64, sorted; with method ``file`` in the file's order. Raises `UserError` if the parameters cannot
+    be met, or the file or the natural split is not allowed.
     """
     size = len(labels)
     kept = np.arange(size)

@@ -1,7 +1,5 @@
 """Records the parameters and data that a split was made from, so that it is never used with others."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
@@ -21,13 +19,7 @@ def split_origin(config: Config, images: ImageData) -> dict[str, Any]:
 
 
 def check_origin(origin: dict[str, Any], config: Config, images: ImageData) -> None:
-    """Check that a split read from disk is the one that `config` asks for.
-
-    Raises
-    ------
-    UserError
-        With what differs.
-    """
+    """Check that a split read from disk is the one that `config` asks for; UserError with what differs."""
     wanted = split_origin(config, images)
     if not isinstance(origin["partition"], dict):
         raise UserError(

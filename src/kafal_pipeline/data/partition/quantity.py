@@ -1,7 +1,5 @@
 """Partitions blind to labels: equal sizes, or skewed ones."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -40,10 +38,7 @@ def draw_until_large_enough(
 ) -> NDArray[np.int64]:
     """Repeat `draw`, which returns counts whose last axis is the clients, until all have ``min_size`` samples.
 
-    Raises
-    ------
-    UserError
-        If no draw of `MAX_DRAWS` is good enough.
+    Raises `UserError` if no draw of `MAX_DRAWS` is good enough.
     """
     best = 0
     for _ in range(MAX_DRAWS):

@@ -21,21 +21,10 @@ if TYPE_CHECKING:
 def check_split(split: Any, size: int, expected: NDArray[np.int64] | None = None, where: str = "splits") -> None:
     """Check that a split gives every sample to exactly one client.
 
-    Parameters
-    ----------
-    split
-        The lists of training indices, one per client: lists of ints, or integer arrays.
-    size
-        Number of training samples.
-    expected
-        The samples that must be there, ``(n,)``; None for all of them.
-    where
-        What messages call the split: its file, or its key.
-
-    Raises
-    ------
-    UserError
-        Naming the first sample and client at which the split is not lists of indices, not disjoint or not complete.
+    `split`: the lists of training indices, one per client: lists of ints, or integer arrays. `size`: number of training
+    samples. `expected`: the samples that must be there, ``(n,)``; None for all of them. `where`: what messages call the
+    split: its file, or its key. Raises `UserError` naming the first sample and client at which the split is not lists
+    of indices, not disjoint or not complete.
     """
     owner = owners(split, size, where)
     wanted = np.ones(size, dtype=bool) if expected is None else np.isin(np.arange(size), expected)
@@ -53,10 +42,7 @@ def check_split(split: Any, size: int, expected: NDArray[np.int64] | None = None
 def owners(split: Any, size: int, where: str) -> NDArray[np.int64]:
     """Return the client that holds each sample, -1 for those that none holds, int64, ``(size,)``.
 
-    Raises
-    ------
-    UserError
-        Naming the first sample and client at which the split is not lists of indices, or not disjoint.
+    Raises `UserError` naming the first sample and client at which the split is not lists of indices, or not disjoint.
     """
     if not isinstance(split, (list, tuple, np.ndarray)) or not len(split):
         raise UserError(f"{where}: found {_shown(split)}; it must be a list of lists of training indices.")
@@ -100,8 +86,6 @@ def _shown(value: Any) -> str:
 def format_split(split: Split) -> str:
     """Return a split as JSON with one line per client, so that a changed client is a changed line.
 
-    Examples
-    --------
     >>> print(format_split([[0, 2], [1]]))
     [[0, 2],
     [1]]
@@ -112,10 +96,7 @@ def format_split(split: Split) -> str:
 def read_split(path: Path) -> Any:
     """Return what a JSON file of a split holds, as yet unchecked.
 
-    Raises
-    ------
-    UserError
-        If the file cannot be read or is no JSON.
+    Raises `UserError` if the file cannot be read or is no JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -128,19 +109,8 @@ def read_split(path: Path) -> Any:
 def split_table(split: Split, labels: NDArray[np.int64], num_classes: int) -> pd.DataFrame:
     """Return how many samples of each class each client holds.
 
-    Parameters
-    ----------
-    split
-        The training indices of each client.
-    labels
-        Labels of all training samples, ``(N,)``.
-    num_classes
-        Number of classes C.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``client``, ``class``, ``count``, int64; one row for each of the K x C pairs, zeros included.
+    `split`: the training indices of each client. `labels`: labels of all training samples, ``(N,)``. Returns columns
+    ``client``, ``class``, ``count``, int64; one row for each of the K x C pairs, zeros included.
     """
     import pandas as pd
 

@@ -1,7 +1,5 @@
 """Sources of images: one file for each kind, and the choice among them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,14 +19,8 @@ def find_source(config: DatasetConfig, raw: Path, base: Path = Path()) -> Source
 
     ``dataset.path`` comes first, then ``<raw>/<name>.npz``, then the data sets known by name.
 
-    Parameters
-    ----------
-    config
-        The section ``dataset``.
-    raw
-        The folder of downloaded and hand-made files, ``data/01_raw``.
-    base
-        What a relative ``dataset.path`` starts from: the project's folder.
+    `raw`: the folder of downloaded and hand-made files, ``data/01_raw``. `base`: what a relative ``dataset.path``
+    starts from: the project's folder.
     """
     file = raw / f"{config.name}.npz"
     if config.path is not None:

@@ -1,7 +1,5 @@
 """Interface of every source of images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,18 +34,9 @@ class RawData:
 class Source:
     """Where a data set comes from, before anything of it is read.
 
-    Attributes
-    ----------
-    kind
-        ``npz``, ``folder``, ``torchvision`` or ``digits``.
-    root
-        The folder that names in fingerprints are relative to.
-    files
-        The files that `read` reads, in a fixed order.
-    missing
-        Whether `read` would have to download or to fail.
-    read
-        Read, check and return the data; raises `UserError` on anything wrong with it.
+    `kind`: ``npz``, ``folder``, ``torchvision`` or ``digits``. `root`: the folder that names in fingerprints are
+    relative to. `files`: the files that `read` reads, in a fixed order. `missing`: whether `read` would have to
+    download or to fail. `read`: read, check and return the data; raises `UserError` on anything wrong with it.
     """
 
     kind: str

@@ -1,7 +1,5 @@
 """Checks of arrays that a user supplies; every message names the file and the key."""
 
-from __future__ import annotations
-
 import unicodedata
 
 import numpy as np
@@ -9,17 +7,13 @@ from numpy.typing import NDArray
 
 from kafal_pipeline.common.errors import UserError
 
-MAX_CHANNELS = 16
-"""More than any camera has: a larger last axis is a depth or a width in the place of the channels."""
+MAX_CHANNELS = 16  # more than any camera has: a larger last axis is a depth or a width in the place of the channels
 
 
 def as_images(where: str, array: NDArray) -> NDArray[np.uint8]:
     """Return images as ``(N, H, W, C)``; grey ones may come as ``(N, H, W)``.
 
-    Raises
-    ------
-    UserError
-        If the type is not uint8, or the shape is another one or empty.
+    Raises `UserError` if the type is not uint8, or the shape is another one or empty.
     """
     if array.dtype != np.uint8:
         nan = " with NaN" if array.dtype.kind == "f" and np.isnan(array).any() else ""
@@ -39,10 +33,8 @@ def as_images(where: str, array: NDArray) -> NDArray[np.uint8]:
 def as_integers(where: str, array: NDArray, length: int) -> NDArray[np.int64]:
     """Return `length` integers that are not negative as int64 ``(N,)``; ``(N, 1)`` is flattened.
 
-    Raises
-    ------
-    UserError
-        If the type is no integer, an item is negative, the length differs or there are several to an image.
+    Raises `UserError` if the type is no integer, an item is negative, the length differs or there are several to an
+    image.
     """
     flat = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if flat.ndim != 1:
@@ -64,10 +56,7 @@ def as_integers(where: str, array: NDArray, length: int) -> NDArray[np.int64]:
 def as_name(where: str, name: str) -> str:
     """Return a name in composed characters (NFC), the same however the file system or the program wrote it.
 
-    Raises
-    ------
-    UserError
-        If it is empty, holds control characters, or is made of bytes that are no UTF-8.
+    Raises `UserError` if it is empty, holds control characters, or is made of bytes that are no UTF-8.
     """
     if not name.strip() or any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
         shown = ascii(name).replace("\\udc", "\\x")  # how Python keeps bytes that are no UTF-8
@@ -103,22 +92,10 @@ def number_clients(
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None, tuple[str, ...] | None]:
     """Count the clients from 0, in the order of what they are called.
 
-    Parameters
-    ----------
-    where
-        The data set's file or folder.
-    train, test
-        What the client of each training and each test image is called, integers or strings, None if nothing says so.
-
-    Returns
-    -------
-    tuple
-        The numbers of the clients of the training images and of the test images, and the clients' names.
-
-    Raises
-    ------
-    UserError
-        If a test image belongs to a client that has no training image.
+    `where`: the data set's file or folder. `train`, `test`: what the client of each training and each test image is
+    called, integers or strings, None if nothing says so. Returns the numbers of the clients of the training images and
+    of the test images, and the clients' names. Raises `UserError` if a test image belongs to a client that has no
+    training image.
     """
     if train is None:
         if test is not None:
@@ -145,10 +122,8 @@ def check_classes(
 ) -> tuple[str, ...]:
     """Return the classes' names (their numbers where there are none) after checking the labels against them.
 
-    Raises
-    ------
-    UserError
-        If a label is beyond the classes, there are fewer than two, or, without names, a class has no training image.
+    Raises `UserError` if a label is beyond the classes, there are fewer than two, or, without names, a class has no
+    training image.
     """
     count = len(names) if names is not None else int(train.max()) + 1
     for key, labels in (("train_labels", train), ("test_labels", test)):

@@ -1,7 +1,5 @@
 """scikit-learn's bundled digits: 1,797 real grey images of 8 x 8 pixels, no download."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Downloads a published data set: all of it, or nothing."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging
@@ -11,7 +9,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -33,19 +31,21 @@ def download(
 ) -> None:
     """Download a data set into `raw` with torchvision's class `dataset`.
 
-    It is downloaded, checked and unpacked in a folder beside its place and moved there at the end, so that a broken
+    It is downloaded, checked and unpacked in a folder next to its place and moved there at the end, so that a broken
     download leaves nothing behind that could be taken for the data.
 
-    Raises
-    ------
-    UserError
-        If the download fails or stalls.
+    Raises `UserError` if the download fails or stalls.
     """
     raw.mkdir(parents=True, exist_ok=True)
     logger.info("Downloading %s to %s", name, raw)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=raw) as folder:
         try:
-            with _patience(), _progress_on_terminals_only():
+            with contextlib.ExitStack() as stack:
+                # torchvision would wait for ever for a server that sends nothing.
+                stack.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
+                socket.setdefaulttimeout(STALLED_SECONDS)
+                if not sys.stderr.isatty():  # no progress bars in log files
+                    stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
                 for options in (train, test):
                     dataset(folder, download=True, **options)
         except DOWNLOAD_ERRORS as error:
@@ -58,24 +58,3 @@ def download(
                 place = raw / path.relative_to(folder)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(place)
-
-
-@contextlib.contextmanager
-def _patience() -> Iterator[None]:
-    """Give up on a server that sends nothing for a minute; torchvision would wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(STALLED_SECONDS)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-@contextlib.contextmanager
-def _progress_on_terminals_only() -> Iterator[None]:
-    """Keep torchvision's progress bar out of log files."""
-    if sys.stderr.isatty():
-        yield
-    else:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield

@@ -1,7 +1,5 @@
 """A folder of images: ``train/<class>/*.png`` and ``test/<class>/*.png`` (or jpg, jpeg)."""
 
-from __future__ import annotations
-
 import csv
 import logging
 import os
@@ -20,11 +18,10 @@ from kafal_pipeline.data.sources.image_files import ImageFiles, common_shape
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 CLIENTS = {split: f"{split}_clients.csv" for split in ("train", "test")}
-DIGITS = 18
-"""Of a client's number; longer ones, which int64 cannot hold, are names."""
+DIGITS = 18  # of a client's number; longer ones, which int64 cannot hold, are names
 
-UNLABELLED = {"unlabelled", "unlabeled"}
-"""Names of folders that are taken for images without labels, unless test/ has them too."""
+UNLABELLED = ("unlabelled", "unlabeled")
+"""Folders whose names begin so are taken for images without labels, unless test/ has them too."""
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +86,7 @@ def _classes(root: Path, train: Listing, test: Listing) -> tuple[str, ...]:
             f"{root}/test: found the class {unknown[0]!r}, which train/ has not. It has: {', '.join(sorted(classes))}."
         )
     for name in sorted(classes - tested):
-        if name.casefold() in UNLABELLED:
+        if name.casefold().lstrip("_.- ").startswith(UNLABELLED):
             raise UserError(
                 f"{root}/train: found the folder {name!r}. Every folder under train/ is a class, and images without "
                 "labels are not supported. Move it out of train/; or, if it is a class, give it test images."

@@ -25,8 +25,7 @@ GREY_MODES = {"1", "L", "LA"}
 WIDE_MODES = ("I", "F")
 """Pillow's names of more than 8 bits a channel; converting them would cut off everything above 255."""
 
-ORIENTATION = 0x0112
-"""EXIF's tag; values of 5 and above exchange width and height."""
+ORIENTATION = 0x0112  # EXIF's tag; values of 5 and above exchange width and height
 
 MAX_SIDE = 65_535
 """Pixels: the most that a JPEG can have. Resizing a longer image would need much memory, however narrow it is."""
@@ -61,11 +60,8 @@ class ImageFiles:
 def common_shape(paths: Sequence[Path], image_size: int | None) -> tuple[int, int, int]:
     """Return the ``(H, W, C)`` of the files, from their headers: one channel if all are grey, else three.
 
-    Raises
-    ------
-    UserError
-        If the sizes differ and `image_size` is None, or a file is no image, one of more than 8 bits a channel, one with
-        a side of more than `MAX_SIDE` pixels or an animation.
+    Raises `UserError` if the sizes differ and `image_size` is None, or a file is no image, one of more than 8 bits a
+    channel, one with a side of more than `MAX_SIDE` pixels or an animation.
     """
     grey = True
     sizes: dict[tuple[int, int], Path] = {}
@@ -147,13 +143,5 @@ def _turned(image: PillowImage, orientation: int) -> PillowImage:
     """Return an image upright, and unlike Pillow's own function without writing EXIF data, which may be damaged."""
     from PIL.Image import Transpose  # only needed for folders of images
 
-    turns = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    return image.transpose(turns[orientation]) if orientation in turns else image
+    turns = ["FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"]
+    return image.transpose(Transpose[turns[orientation - 2]]) if orientation > 1 else image

@@ -1,7 +1,5 @@
 """An ``.npz`` file with MedMNIST's keys."""
 
-from __future__ import annotations
-
 import lzma
 import math
 import struct
@@ -27,8 +25,7 @@ from kafal_pipeline.data.sources.checks import (
 REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
 OPTIONAL = ("train_clients", "test_clients", "classes")
 
-BOMB_BYTES, BOMB_RATIO = 64 << 20, 200
-"""A larger array that was packed by more than this ratio holds no pictures."""
+BOMB_BYTES, BOMB_RATIO = 64 << 20, 200  # a larger array that was packed by more than this ratio holds no pictures
 
 READ_ERRORS = (
     OSError,
@@ -54,26 +51,17 @@ def source(path: Path) -> Source:
 def _read(path: Path) -> RawData:
     with reading(path):
         arrays = _arrays(path)
-    images = {split: as_images(f"{path}: {split}_images", arrays[f"{split}_images"]) for split in ("train", "test")}
-    labels = {
-        split: as_integers(f"{path}: {split}_labels", arrays[f"{split}_labels"], len(images[split]))
-        for split in ("train", "test")
-    }
-    check_same_shape(str(path), images["train"].shape, images["test"].shape)
+    train, test = (as_images(f"{path}: {key}", arrays[key]) for key in ("train_images", "test_images"))
+    sizes = {"train": len(train), "test": len(test)}
+    trained, tested = (as_integers(f"{path}: {key}_labels", arrays[f"{key}_labels"], sizes[key]) for key in sizes)
+    check_same_shape(str(path), train.shape, test.shape)
     names = _class_names(path, arrays["classes"]) if "classes" in arrays else None
-    clients = {
-        split: as_clients(f"{path}: {split}_clients", arrays[f"{split}_clients"], len(images[split]))
-        for split in ("train", "test")
-        if f"{split}_clients" in arrays
-    }
-    return RawData(
-        images["train"],
-        labels["train"],
-        images["test"],
-        labels["test"],
-        check_classes(str(path), labels["train"], labels["test"], names),
-        *number_clients(str(path), clients.get("train"), clients.get("test")),
-    )
+    clients = [
+        as_clients(f"{path}: {name}", arrays[name], size) if (name := f"{key}_clients") in arrays else None
+        for key, size in sizes.items()
+    ]
+    classes = check_classes(str(path), trained, tested, names)
+    return RawData(train, trained, test, tested, classes, *number_clients(str(path), *clients))
 
 
 def _arrays(path: Path) -> dict[str, NDArray]:

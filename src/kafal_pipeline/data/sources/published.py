@@ -4,8 +4,6 @@ This is the only module that imports torchvision, and it does so only to read or
 there is seen without it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +92,7 @@ def _read(config: DatasetConfig, raw: Path) -> RawData:
 
 
 def _refuse_old_cache(folder: Path) -> None:
-    """Refuse what old versions of torchvision kept: pickles, which new ones read before the files beside them."""
+    """Refuse what old versions of torchvision kept: pickles, which new ones read before the files next to them."""
     if any(folder.glob("*.pt")):
         raise UserError(
             f"dataset.name: {folder} is a cache of an old torchvision, which would be read instead of the data "

@@ -1,7 +1,5 @@
 """Digests of the files of a source and of a store, with notes that save reading them again."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -31,7 +29,7 @@ def unchanged(source: Source, content: str, note: Path) -> bool:
     """Tell whether a source still has the content digest `content`.
 
     The file `note` remembers sizes and times of files that were found to have it, so that they are read again only
-    when one of these differs. It stands beside the store, not in it: what DVC hashes must not depend on times.
+    when one of these differs. It stands next to the store, not in it: what DVC hashes must not depend on times.
     """
     stat = stat_digest(source)
     if _read_note(note) == {"content": content, "stat": stat}:
@@ -45,14 +43,9 @@ def unchanged(source: Source, content: str, note: Path) -> bool:
 def as_written(folder: Path, arrays: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the files of a store that are not what was written; none if all are.
 
-    As for sources, a note beside the store remembers sizes and times of files whose digests have been compared.
+    As for sources, a note next to the store remembers sizes and times of files whose digests have been compared.
 
-    Parameters
-    ----------
-    folder
-        The store.
-    arrays
-        What its description says of each array: ``sha256`` of ``<name>.npy``.
+    `arrays`: what its description says of each array: ``sha256`` of ``<name>.npy``.
     """
     note = folder.with_name(f".{folder.name}.stored.json")
     files = {f"{name}.npy": array["sha256"] for name, array in sorted(arrays.items())}

@@ -4,8 +4,6 @@ A store is a folder of ``.npy`` files and a ``meta.json``, which holds what it w
 digest of the source's files) and what it is made of (shape, type and SHA-256 of each file).
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path
@@ -27,22 +25,12 @@ logger = logging.getLogger(__name__)
 def open_store(config: DatasetConfig, raw: Path, folder: Path, base: Path = Path()) -> ImageData:
     """Return a data set mapped from its store, which is made first where it is not there or out of date.
 
-    Parameters
-    ----------
-    config
-        The section ``dataset``.
-    raw
-        The folder of downloaded and hand-made files, ``data/01_raw``.
-    folder
-        The store. It is replaced as a whole when the source's files or the parameters have changed, or when it is
-        damaged; when the source is gone, a store made with the same parameters is used as it is.
-    base
-        What a relative ``dataset.path`` starts from: the project's folder.
+    - `raw`: the folder of downloaded and hand-made files, ``data/01_raw``.
+    - `folder`: the store. It is replaced as a whole when the source's files or the parameters have changed, or when it
+      is damaged; when the source is gone, a store made with the same parameters is used as it is.
+    - `base`: what a relative ``dataset.path`` starts from: the project's folder.
 
-    Raises
-    ------
-    UserError
-        If the data set cannot be found or read, or its content is not allowed.
+    Raises `UserError` if the data set cannot be found or read, or its content is not allowed.
     """
     source = find_source(config, raw, base)
     note = folder.with_name(f".{folder.name}.source.json")
@@ -75,18 +63,9 @@ def read_store(folder: Path, *, trusted: bool = False) -> ImageData:
     The arrays are mapped copy-on-write: processes share their pages, torch takes them without a copy, and writing to
     them changes neither the file nor what other processes see.
 
-    Parameters
-    ----------
-    folder
-        The store.
-    trusted
-        Leave out to compare files with their SHA-256s where their sizes or times are not those of the last reading,
-        since another process has just done so.
-
-    Raises
-    ------
-    UserError
-        If the folder is no store, or a file of it is missing or is not what was written.
+    `trusted`: leave out to compare files with their SHA-256s where their sizes or times are not those of the last
+    reading, since another process has just done so. Raises `UserError` if the folder is no store, or a file of it is
+    missing or is not what was written.
     """
     meta = _whole(folder)
     if meta is None:
@@ -106,18 +85,12 @@ def read_store(folder: Path, *, trusted: bool = False) -> ImageData:
     }
     return ImageData(
         name=meta["name"],
-        train_images=arrays["train_images"],
-        train_labels=arrays["train_labels"],
-        test_images=arrays["test_images"],
-        test_labels=arrays["test_labels"],
         classes=tuple(meta["classes"]),
         mean=np.array(meta["mean"], dtype=np.float64),
         std=np.array(meta["std"], dtype=np.float64),
-        train_clients=arrays.get("train_clients"),
-        test_clients=arrays.get("test_clients"),
         client_names=tuple(meta["client_names"]) if "client_names" in meta else None,
-        train_files=arrays.get("train_files"),
         folder=folder,
+        **arrays,
     )
 
 

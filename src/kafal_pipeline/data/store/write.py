@@ -1,7 +1,5 @@
 """Writes a store of images batch by batch."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os
@@ -33,21 +31,9 @@ def content_config(config: DatasetConfig) -> dict[str, Any]:
 def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path) -> None:
     """Write `data` to a store, all of it or nothing.
 
-    Parameters
-    ----------
-    config
-        The section ``dataset``; its ``image_size``, ``resize``, ``mean`` and ``std`` are applied here.
-    data
-        The data as read from the source.
-    content
-        The digest of the source's files.
-    folder
-        The store; an old one is replaced.
-
-    Raises
-    ------
-    UserError
-        If ``dataset.mean`` or ``dataset.std`` has not one item per channel.
+    `config`: the section ``dataset``; its ``image_size``, ``resize``, ``mean`` and ``std`` are applied here. `data`:
+    the data as read from the source. `content`: the digest of the source's files. `folder`: the store; an old one is
+    replaced. Raises `UserError` if ``dataset.mean`` or ``dataset.std`` has not one item per channel.
     """
     channels = data.train_images.shape[-1]
     for key in ("mean", "std"):

@@ -29,8 +29,10 @@ IN_MEMORY = 64 * 2**20
 KEPT = 2
 """Commits that stay: the last, and the one before in case the last is damaged."""
 
-SYNCING = 8
-"""Threads that call fsync at once: file systems serve several calls in about the time of one."""
+SYNCING = 8  # threads that call fsync at once: file systems serve several calls in about the time of one
+
+
+_Commits = dict[int, frozenset[str]]  # the files of each commit
 
 
 class Damaged(UserError):
@@ -71,9 +73,9 @@ class Store(MutableMapping[str, Arrays]):
         self._place, self._owner, self._every = Path(folder or tempfile.gettempdir()), owner, every
         self._held: dict[str, Arrays] = {}  # the first stored first
         self._files: dict[str, str] = {}  # file names by key; what has none is in memory alone
-        self._commits: dict[int, frozenset[str]] = {}  # the files of each commit that stays
+        self._commits: _Commits = {}
         self._writer = ThreadPoolExecutor(1, "commit")
-        self._written: tuple[int, dict[str, Arrays], Future[tuple[dict[str, str], str]]] | None = None
+        self._written: tuple[int, dict[str, Arrays], Future[tuple[_Commits, dict[str, str]]]] | None = None
         self._last = time.monotonic()
         if owner is not None and self._place.is_dir():
             self._open()
@@ -151,9 +153,8 @@ class Store(MutableMapping[str, Arrays]):
         self.wait()
         self._last = time.monotonic()
         new = {key: arrays for key, arrays in self._held.items() if key not in self._files}
-        durable = frozenset[str]().union(*self._commits.values())
+        future = self._writer.submit(self._commit, number, dict(self._files), new, dict(self._commits), description)
         self._commits[number] = frozenset(self._files.values())  # which stay from now on
-        future = self._writer.submit(self._commit, number, dict(self._files), new, durable, dict(description))
         self._written = number, new, future
 
     def wait(self) -> None:
@@ -164,25 +165,26 @@ class Store(MutableMapping[str, Arrays]):
         future.exception()  # waits; who is interrupted here can wait again
         self._written = None
         del self._commits[number]
-        try:
-            files, name = future.result()
-            self._commits[number] = frozenset([name, *files.values()])
-            self._files |= {key: files[key] for key, arrays in new.items() if self._held.get(key) is arrays}
-        finally:
-            self._tidy()
+        self._commits, files = future.result()
+        self._files |= {key: files[key] for key, arrays in new.items() if self._held.get(key) is arrays}
 
     def _commit(
-        self, number: int, files: dict[str, str], new: dict[str, Arrays], durable: frozenset[str], what: dict[str, Any]
-    ) -> tuple[dict[str, str], str]:
-        """Write a commit; return the names of its values' files by key, and its own."""
-        with writing(self._place):
-            files |= {key: self._write(key, arrays) for key, arrays in new.items()}
-            with ThreadPoolExecutor(SYNCING) as threads:
-                list(threads.map(sync_file, [self.folder / name for name in {*files.values()} - durable]))
-            text = json.dumps({"owner": self._owner, "files": files, "description": what}) + "\n"
-            name = f"{number:05d}-{_digest(text.encode())}.json"
-            write_text(self.folder / name, text)
-        return files, name
+        self, number: int, files: dict[str, str], new: dict[str, Arrays], commits: _Commits, what: Mapping[str, Any]
+    ) -> tuple[_Commits, dict[str, str]]:
+        """Write a commit while nobody else writes; return the commits that stay, and its values' files by key."""
+        before, durable = frozenset(files.values()), frozenset[str]().union(*commits.values())
+        try:
+            with writing(self._place):
+                files |= {key: self._write(key, arrays) for key, arrays in new.items()}
+                with ThreadPoolExecutor(SYNCING) as threads:
+                    list(threads.map(sync_file, [self.folder / name for name in {*files.values()} - durable]))
+                text = json.dumps({"owner": self._owner, "files": files, "description": what}) + "\n"
+                name = f"{number:05d}-{_digest(text.encode())}.json"
+                write_text(self.folder / name, text)
+            commits[number] = frozenset([name, *files.values()])
+        finally:
+            commits = self._tidy(commits, before)
+        return commits, files
 
     def _open(self) -> None:
         """Take over the last commit that is whole, and those before it."""
@@ -199,15 +201,14 @@ class Store(MutableMapping[str, Arrays]):
                 self._commits[number] = frozenset([path.name, *files.values()])
             except (Damaged, ValueError, KeyError, TypeError) as problem:
                 logger.warning("%s: the checkpoint is damaged (%s)", path, problem)
-        self._tidy()
+        self._commits = self._tidy(self._commits)
 
-    def _tidy(self) -> None:
-        """Remove the files that no value and none of the last commits needs."""
-        self._commits = dict(sorted(self._commits.items())[-KEPT:])
-        needed = {*self._files.values()}.union(*self._commits.values())
-        for path in self.folder.iterdir():
-            if path.name not in needed:
-                path.unlink(missing_ok=True)
+    def _tidy(self, commits: _Commits, others: frozenset[str] = frozenset()) -> _Commits:
+        """Return the last commits; remove all but their files and some others."""
+        last = dict(sorted(commits.items())[-KEPT:])
+        for name in {path.name for path in self.folder.iterdir()} - others.union(*last.values()):
+            (self.folder / name).unlink(missing_ok=True)
+        return last
 
     def _content(self, name: str) -> bytes:
         """Return what a file holds, if that is what was written."""

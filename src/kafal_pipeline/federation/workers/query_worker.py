@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from kafal_pipeline.common.errors import NotAllowed, did_you_mean
 from kafal_pipeline.common.randomness import Purpose, numpy_generator, seed_global_generators
 from kafal_pipeline.common.users_code import blamed, own_classes
 from kafal_pipeline.federation.site import Site
@@ -75,6 +77,8 @@ class ClientModels:
 
     def load(self, kind: QueryModel) -> nn.Module:
         """Return the network with the state of that model."""
+        if kind not in get_args(QueryModel):
+            raise NotAllowed(f"the pool was asked for the model {kind!r}. {did_you_mean(kind, get_args(QueryModel))}")
         self.used.add(kind)
         if kind in {"finetuned", "distilled"}:
             self.used.add("global")

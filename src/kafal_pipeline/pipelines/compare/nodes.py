@@ -1,7 +1,5 @@
 """The nodes of a comparison."""
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path
@@ -22,8 +20,7 @@ from kafal_pipeline.tracking.comparison import record_comparison, untracked
 
 logger = logging.getLogger(__name__)
 
-NAMED = 5
-"""Runs that a warning names; of more it gives the number."""
+NAMED = 5  # runs that a warning names; of more it gives the number
 
 
 def plan(parameters: Parameters, images: ImageData, root: Path) -> Plan:

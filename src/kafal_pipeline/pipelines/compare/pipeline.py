@@ -1,7 +1,5 @@
 """The pipeline of a comparison."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial, update_wrapper
 from typing import Any
@@ -16,12 +14,7 @@ from kafal_pipeline.pipelines.compare import nodes
 def create_pipeline(session: Session, resources: Resources) -> Pipeline:
     """Return the pipeline ``parameters, images -> plan -> failures -> tables -> report``.
 
-    Parameters
-    ----------
-    session
-        How Kedro was called: the runs are called the same way.
-    resources
-        Of this process: what delivers the runs' journals.
+    `session` says how Kedro was called: the runs are called the same way. `resources` deliver the runs' journals.
     """
 
     def make(function: Callable[..., Any], inputs: list[str], outputs: str | None, **given: Any) -> Node:

@@ -1,7 +1,5 @@
 """Plans a comparison: the runs that are finished, that resume and that begin."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,14 +29,8 @@ class Planned:
 class Plan:
     """What a comparison is made of.
 
-    Attributes
-    ----------
-    compare
-        Its section.
-    splits
-        For each seed whose split is not on disk, or is not what the parameters ask for, a run.
-    runs
-        All runs, in the order in which they begin: seed by seed, so that an interrupted comparison has whole seeds.
+    `splits` has a run for each seed whose split is not on disk, or is not what the parameters ask for. `runs` are all
+    runs, in the order in which they begin: seed by seed, so that an interrupted comparison has whole seeds.
     """
 
     compare: CompareConfig

@@ -1,7 +1,5 @@
 """The result of a check."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,17 +12,9 @@ FAILURE: Literal["failure"] = "failure"
 class Finding:
     """The outcome of one check.
 
-    Attributes
-    ----------
-    check
-        What was looked at.
-    status
-        ``failure`` where the configured run would not do what it is asked for, ``warning`` where it would do it worse
-        than it could or where something could not be looked at.
-    found
-        What is there.
-    advice
-        What to do about it; empty where there is nothing to do.
+    `check`: what was looked at. `status`: ``failure`` where the configured run would not do what it is asked for,
+    ``warning`` where it would do it worse than it could or where something could not be looked at. `found`: what is
+    there. `advice`: what to do about it; empty where there is nothing to do.
     """
 
     check: str

@@ -1,7 +1,5 @@
 """The node of the doctor: all checks, one after another."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +14,7 @@ def examine(parameters: Parameters, root: Path = Path()) -> None:
 
     Nothing that stays is written, nothing is downloaded, and no run is recorded.
 
-    Raises
-    ------
-    UserError
-        With all failures, if there is one.
+    Raises `UserError` with all failures, if there is one.
     """
     from kafal_pipeline.pipelines.doctor.show import showing  # only where something is shown
 

@@ -1,7 +1,5 @@
 """The pipeline of the doctor."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from kedro.pipeline import Pipeline, node

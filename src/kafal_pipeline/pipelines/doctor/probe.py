@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 
 TRAINING_SECONDS = 2.0
 PREDICTION_SECONDS = 0.5
-FEW_IMAGES = 12
-"""Predicted at the least, so that what a task costs besides does not count as much as the images."""
-
-LONG_SECONDS = 10.0
-"""Of a step that is not done a second time, though the first of all takes a second or two more."""
+FEW_IMAGES = 12  # predicted at the least, so that what a task costs besides does not count as much as the images
+LONG_SECONDS = 10.0  # of a step that is not done a second time, though the first of all takes a second or two more
 
 MOST_IMAGES, MOST_BYTES = 2048, 32 << 20
 """Random images that are trained on and predicted: what is in a picture does not change the time it takes."""
@@ -39,33 +36,15 @@ MOST_IMAGES, MOST_BYTES = 2048, 32 << 20
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured, while as many clients trained side by side as will in the run.
+    """What was measured, while as many clients trained side by side as will in the run."""
 
-    Attributes
-    ----------
-    model_bytes
-        Of one model.
-    step_seconds
-        Of a client's training step.
-    alone_seconds
-        The same without other programs: the processor's time on a CPU.
-    image_seconds
-        Of predicting one image.
-    side_by_side
-        Clients that train at the same time.
-    processes
-        Processes that the run trains and queries in.
-    process_bytes
-        Memory of the largest of them.
-    """
-
-    model_bytes: int
-    step_seconds: float
-    alone_seconds: float
-    image_seconds: float
-    side_by_side: int
-    processes: int
-    process_bytes: int
+    model_bytes: int  # of one model
+    step_seconds: float  # of a client's training step
+    alone_seconds: float  # the same without other programs: the processor's time on a CPU
+    image_seconds: float  # of predicting one image
+    side_by_side: int  # clients that train at the same time
+    processes: int  # processes that the run trains and queries in
+    process_bytes: int  # memory of the largest of them
 
 
 def probe(config: Config, shape: DataShape) -> Measured | str:

@@ -1,12 +1,8 @@
 """The size of a data set, known before its images are read."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from kafal_pipeline.config import DatasetConfig
+from kafal_pipeline.config import DatasetConfig
 
 _CIFAR = (50_000, 10_000, (32, 32, 3))
 _MNIST = (60_000, 10_000, (28, 28, 1))
@@ -57,8 +53,6 @@ def resized(shape: DataShape, size: int | None) -> DataShape:
 def published_shape(config: DatasetConfig) -> DataShape | None:
     """Return the shape of a published data set that is not here yet; None of any other.
 
-    Examples
-    --------
     >>> from kafal_pipeline.config import DatasetConfig
     >>> str(published_shape(DatasetConfig(name="cifar10")))
     '50,000 training and 10,000 test images of 32 x 32 x 3, 10 classes'

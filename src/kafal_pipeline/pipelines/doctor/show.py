@@ -1,7 +1,5 @@
 """Findings on the screen: a table on a terminal, plain lines elsewhere."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 import click
@@ -32,8 +30,6 @@ def showing(findings: Iterable[Finding]) -> Iterator[Finding]:
 def line(finding: Finding) -> str:
     """Return a finding as a line.
 
-    Examples
-    --------
     >>> line(Finding("disk", "ok", "12.0 GB free"))
     'ok       disk: 12.0 GB free'
     """

@@ -1,17 +1,12 @@
 """Estimates from a configuration how much a run computes and writes. Before the split, clients count as equal."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from kafal_pipeline.config import Config
 from kafal_pipeline.data.partition.long_tail import long_tail_sizes
 from kafal_pipeline.data.pools import cycle_budget
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
-    from kafal_pipeline.pipelines.doctor.shape import DataShape
+from kafal_pipeline.pipelines.doctor.shape import DataShape
 
 PASSES = 2
 """Forwards over an unlabelled image in a query: by the global and the client's model, as KSAS does. Some queries need
@@ -22,13 +17,9 @@ one, some none, some train models of their own."""
 class Workload:
     """What a run computes.
 
-    Attributes
-    ----------
-    steps, turns, predictions
-        Training steps of clients, clients' turns of training, images that are predicted.
-    steps_in_sequence, predictions_in_sequence
-        How many of these come one after another where some clients work side by side: three on two processes take two
-        turns, as do four.
+    `steps`, `turns`, `predictions`: training steps of clients, clients' turns of training, images that are predicted.
+    `steps_in_sequence`, `predictions_in_sequence`: how many of these come one after another where some clients work
+    side by side: three on two processes take two turns, as do four.
     """
 
     steps: int

@@ -1,7 +1,5 @@
 """Greedy k-centre: takes again and again the point that is farthest from all points taken so far."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,20 +13,9 @@ def k_centre(
 ) -> tuple[NDArray[np.int64], Scores]:
     """Choose `count` distinct points, each the farthest from the seeds and from those before it.
 
-    Parameters
-    ----------
-    points
-        To choose from, ``n >= count``.
-    seeds
-        What is covered from the start; without any, the first point is drawn at random.
-    rng
-        Draws the first point, and breaks ties.
-
-    Returns
-    -------
-    positions, distances
-        In order of choice, ``(count,)`` each; the distance is that to the nearest taken before (0 for a first drawn
-        point without seeds, since there is nothing to be far from).
+    `points`: to choose from, ``n >= count``. `seeds`: what is covered from the start; without any, the first point is
+    drawn at random. Returns `positions`, `distances`: in order of choice, ``(count,)`` each; the distance is that to
+    the nearest taken before (0 for a first drawn point without seeds, since there is nothing to be far from).
     """
     order = rng.permutation(len(points))
     points = points.take(order)

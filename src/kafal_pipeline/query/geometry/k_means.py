@@ -1,7 +1,5 @@
 """k-means, and the points nearest to its centres."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,8 +9,7 @@ from kafal_pipeline.query.base import Scores
 from kafal_pipeline.query.geometry.k_means_pp import k_means_pp
 from kafal_pipeline.query.geometry.points import TILE, Points, blocks
 
-ITERATIONS = 50
-"""At most so many; assignments of real features stand still long before."""
+ITERATIONS = 50  # at most so many; assignments of real features stand still long before
 
 
 def k_means(
@@ -23,19 +20,9 @@ def k_means(
     Written for bits that do not depend on threads or devices' scheduling: scikit-learn's sums round by the number of
     threads.
 
-    Parameters
-    ----------
-    points
-        ``n`` of them.
-    clusters
-        Their number, at most n. Some are empty if fewer points are distinct.
-    weights
-        Of the points in the means, ``(n,)``, at least 0; all 0 counts as all 1.
-
-    Returns
-    -------
-    labels, squared_distances
-        Cluster of each point, int64 ``(n,)``, and its squared distance to that cluster's mean.
+    `points`: ``n`` of them. `clusters`: their number, at most n. Some are empty if fewer points are distinct.
+    `weights`: of the points in the means, ``(n,)``, at least 0; all 0 counts as all 1. Returns `labels`,
+    `squared_distances`: cluster of each point, int64 ``(n,)``, and its squared distance to that cluster's mean.
     """
     if weights is not None and not np.any(weights):
         weights = None
@@ -80,8 +67,6 @@ def _assign(points: Points, centres: Tensor, weight: Tensor) -> tuple[Tensor, Te
 def nearest_to_centres(labels: NDArray[np.int64], squared_distances: Scores) -> NDArray[np.int64]:
     """Return for every cluster that is not empty the position of the point nearest to its mean, clusters in order.
 
-    Examples
-    --------
     >>> nearest_to_centres(np.array([2, 0, 2, 2]), np.array([0.3, 0.0, 0.1, 0.2])).tolist()
     [1, 2]
     """

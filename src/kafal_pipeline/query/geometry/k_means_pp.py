@@ -1,7 +1,5 @@
 """k-means++: points drawn with chances that grow with the squared distance to those drawn before."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np
@@ -22,20 +20,10 @@ def k_means_pp(
 ) -> tuple[NDArray[np.int64], Scores]:
     """Draw `count` distinct points by D^2 sampling.
 
-    Parameters
-    ----------
-    points
-        To draw from, ``n >= count``.
-    first
-        The first one: the longest (ties by `rng`), or one drawn at random.
-    weights
-        Multiply the chances, ``(n,)``, at least 0.
-
-    Returns
-    -------
-    positions, distances
-        In order of drawing, ``(count,)`` each; the distance is that to the nearest drawn before, for the first its
-        length. Once no point that is left has a chance (all coincide with drawn ones), the rest is drawn uniformly.
+    `points`: to draw from, ``n >= count``. `first`: the first one: the longest (ties by `rng`), or one drawn at random.
+    `weights`: multiply the chances, ``(n,)``, at least 0. Returns `positions`, `distances`: in order of drawing,
+    ``(count,)`` each; the distance is that to the nearest drawn before, for the first its length. Once no point that is
+    left has a chance (all coincide with drawn ones), the rest is drawn uniformly.
     """
     order = rng.permutation(len(points))
     points = points.take(order)

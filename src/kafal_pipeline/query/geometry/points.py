@@ -18,11 +18,8 @@ from kafal_pipeline.query.pool import PoolView, QueryModel
 Space = Literal["features", "normalised", "gradients"]
 """Penultimate features ``h``; the same divided by their length; gradient embeddings ``(p - e_yhat) (x) h``."""
 
-CHUNK = 2**22
-"""Numbers in a block of distances (32 MB): what bounds the memory of every query."""
-
-TILE = 512
-"""Rows and columns of a tile of distances (2 MB)."""
+CHUNK = 2**22  # numbers in a block of distances (32 MB): what bounds the memory of every query
+TILE = 512  # rows and columns of a tile of distances (2 MB)
 
 ROUNDING = 1e-12
 """A squared distance below this share of the sum of the points' squared lengths is rounding, and counts as 0."""
@@ -35,10 +32,7 @@ class Points:
     Inner products multiply, ``<a_i (x) b_i, a_j (x) b_j> = <a_i, a_j> <b_i, b_j>``, so that gradient embeddings of C
     classes and d features take memory O(n (C + d)) instead of O(n C d).
 
-    Attributes
-    ----------
-    factors
-        Each ``(n, d_f)``, float64.
+    `factors`: each ``(n, d_f)``, float64.
     """
 
     factors: tuple[Tensor, ...]

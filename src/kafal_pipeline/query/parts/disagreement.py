@@ -1,7 +1,5 @@
 """Measures how far several predictions of the same samples differ."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

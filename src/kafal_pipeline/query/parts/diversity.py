@@ -1,7 +1,5 @@
 """Diversity: chooses which of the best candidates of a group are taken together."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -63,10 +61,7 @@ class InSpace:
 class KMeans(InSpace):
     """The candidate nearest to the mean of each of as many clusters; empty clusters are made up for by the best left.
 
-    Parameters
-    ----------
-    weighted
-        Whether the scores weigh the candidates in the means.
+    `weighted`: whether the scores weigh the candidates in the means.
     """
 
     weighted: bool = False

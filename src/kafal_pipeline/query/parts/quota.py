@@ -1,15 +1,14 @@
 """Quotas: how many samples are taken of each group."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from kafal_pipeline.query.parts.prototypes import prototype_summary, pseudo_classes
 from kafal_pipeline.query.pool import Arrays, PoolView
 
 
@@ -44,15 +43,33 @@ class NoQuota:
 
 @dataclass(frozen=True)
 class GlobalPrototypes:
-    """Equal quotas over pseudo-classes: a sample's class is that of the nearest global prototype (FairFAL)."""
+    """Equal quotas over pseudo-classes: a sample's class is that of the nearest global prototype by cosine (FairFAL).
+
+    A prototype is the normalised mean of all clients' normalised features of that class, made of sums that hide single
+    samples; a class that nobody has a label of has none, and no sample is of it.
+    """
 
     def summary(self, pool: PoolView) -> Arrays:
-        """Return sums of normalised features by class."""
-        return prototype_summary(pool)
+        """Return the sums of the labelled samples' normalised global features by class, ``(C, d)``, and the counts."""
+        if len(pool.labelled):
+            features = F.normalize(pool.features("global", labelled=True), dim=1)
+        else:
+            features = torch.zeros((0, pool.head("global").weight.shape[1]), dtype=torch.float64)
+        labels = torch.as_tensor(pool.labels, device=features.device)
+        membership = F.one_hot(labels, pool.num_classes).to(features.dtype)
+        return {"prototype_sums": (membership.T @ features).cpu().numpy(), "label_counts": pool.label_counts}
 
     def groups(self, pool: PoolView, budget: int) -> Groups:
-        """Return the pseudo-classes with `equal_quotas`."""
-        group = pseudo_classes(pool)
+        """Return the pseudo-classes, equal cosines the lower one, with `equal_quotas`."""
+        sums, counts = (
+            np.sum([summary[name] for summary in pool.summaries.values()], axis=0)
+            for name in ("prototype_sums", "label_counts")
+        )
+        features = F.normalize(pool.features("global"), dim=1)
+        prototypes = F.normalize(torch.as_tensor(sums, device=features.device), dim=1)
+        cosines = features @ prototypes.T
+        cosines[:, torch.as_tensor(counts == 0, device=features.device)] = -torch.inf
+        group = cosines.argmax(dim=1).cpu().numpy()
         return Groups(group, equal_quotas(np.bincount(group, minlength=pool.num_classes), budget), classes=True)
 
 
@@ -82,13 +99,8 @@ QUOTAS: dict[str, Callable[[], Quota]] = {
 def equal_quotas(capacity: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
     """Return ``floor(budget / C)`` for each group; what that leaves over goes one by one, to the largest groups first.
 
-    Parameters
-    ----------
-    capacity
-        Size of each group, ``(C,)``; their sum is at least `budget`.
+    `capacity`: size of each group, ``(C,)``; their sum is at least `budget`.
 
-    Examples
-    --------
     >>> equal_quotas(np.array([9, 1, 5, 0]), 9).tolist()
     [4, 1, 4, 0]
     """
@@ -113,8 +125,6 @@ def mix_quotas(
     A class lacks ``max(0, mix_y / sum(mix) * (sum(own) + budget) - own_y)``; the budget is divided in proportion to
     that, fractions by the largest remainder, and what groups cannot fill goes `one_by_one` to those with room.
 
-    Examples
-    --------
     >>> mix_quotas(np.array([9, 9, 9]), np.array([6, 2, 0]), np.array([10, 10, 0]), 4).tolist()
     [0, 4, 0]
     """

@@ -1,7 +1,5 @@
 """Uncertainty scores of one prediction, by whichever model or ensemble."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -11,15 +9,12 @@ from torch import Tensor
 from kafal_pipeline.query.base import ScoreQuery, Scores
 from kafal_pipeline.query.pool import PoolView, Predictor
 
-RANK_OFFSET = 20
-"""Added to a rank before its reciprocal is taken: the first places do not decide alone."""
+RANK_OFFSET = 20  # added to a rank before its reciprocal is taken: the first places do not decide alone
 
 
 def reciprocal_ranks(scores: Scores) -> Scores:
     """Return 1 / (20 + rank), where the largest score has rank 1 and equal scores share the mean of their ranks.
 
-    Examples
-    --------
     >>> (1 / reciprocal_ranks(np.array([0.3, 0.9, 0.3, 0.1]))).round(6).tolist()
     [22.5, 21.0, 22.5, 24.0]
     """
@@ -32,11 +27,8 @@ def reciprocal_ranks(scores: Scores) -> Scores:
 class Uncertainty(ScoreQuery):
     """A score of a prediction.
 
-    Parameters
-    ----------
-    model
-        Who predicts. With ``ensemble_rank`` the score is the sum of `reciprocal_ranks` of the local and the global
-        model's scores.
+    `model`: who predicts. With ``ensemble_rank`` the score is the sum of `reciprocal_ranks` of the local and the global
+    model's scores.
     """
 
     model: Predictor = "global"

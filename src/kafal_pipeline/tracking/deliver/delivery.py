@@ -6,6 +6,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +14,7 @@ from kafal_pipeline.common.errors import UserError, masked
 from kafal_pipeline.common.files import CannotWrite
 from kafal_pipeline.tracking import view
 from kafal_pipeline.tracking.deliver.system_metrics import SYSTEM
-from kafal_pipeline.tracking.journal import Entry, project_of, read
+from kafal_pipeline.tracking.journal import Entry, first, project_of, read
 from kafal_pipeline.tracking.progress import Progress
 
 if TYPE_CHECKING:
@@ -22,42 +23,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kafal_pipeline.tracking.deliver")
 
 BATCHED = ("metrics", "tags")
-"""Events that go in batches."""
-
-FILES = ("artifact", "model")
-"""Events that may come later than what follows them: where a file cannot be taken, numbers and the run's end can."""
-
-PAUSE = 5.0
-"""Seconds for which these wait for others while the run goes on: every batch costs it a moment."""
+FILES = ("artifact", "model")  # may come later than what follows: where one cannot be taken, the run's end still can
+MASK = "***"  # what `masked` puts in the place of credentials
+PAUSE = 5.0  # seconds for which batched events wait for others while the run goes on: every batch costs it a moment
 
 
 class Addresses(NamedTuple):
     """Where to deliver: as `given` on the command line, else as the journal says.
 
-    An address with credentials is not in the journal, which says only that there was one: then it is `environment`,
-    what MLFLOW_TRACKING_URI says.
+    A journal holds no credentials: an address with some is what `environment`, MLFLOW_TRACKING_URI, says.
     """
 
     given: str | None
     environment: str | None
 
     def of(self, start: Mapping[str, Any], journal: Path) -> str | None:
-        """Return the address for a journal with this first event; None is the store in the project's folder.
-
-        Raises
-        ------
-        UserError
-            If it had credentials, and is not given now.
-        """
-        hidden = start.get("uri_hidden")
-        if hidden and not (self.given or self.environment):
+        """Return the address for a journal with this first event; None is the store in the project's folder."""
+        uri = self.given or start["uri"]
+        if uri is None or MASK not in uri:
+            return uri
+        if uri != masked(self.environment or ""):
             raise UserError(
                 f"{journal}: the run was started with a tracker's address that holds credentials, which are not "
-                "written down. Set MLFLOW_TRACKING_URI to it, or give it with --uri."
+                f"written down ({uri}). Set MLFLOW_TRACKING_URI to it, or give it with --uri."
             )
-        # Journals of versions before `uri_hidden` do not say why they have no address.
-        from_environment = self.environment if hidden or "uri_hidden" not in start else None
-        return self.given or start["uri"] or from_environment
+        return self.environment
 
 
 class Delivery:
@@ -85,30 +75,28 @@ class Delivery:
     def attempt(self, over: bool, live: bool) -> bool:
         """Deliver what is new and return whether the tracker took it all.
 
-        Parameters
-        ----------
-        over
-            Whether the run has ended, so that a journal without an end event means that it was killed.
-        live
-            Whether it was killed just now.
+        A journal without an end event, of a run that is `over`, means that it was killed; `live`: just now.
         """
-        self._taken = False
+        self._taken, progress = False, self.progress
         try:
             store = self._connected()
             if store is None:
                 return True
-            problem = self._deliver_pending(store) if over else None
-            entries = read(self._path)
-            new = [entry for entry in entries if entry.end > self.progress.journal]
-            problem = self._deliver(store, new, "journal") or problem
+            progress, entries, problem = self.progress, read(self._path), None
+            for begin in list(progress.pending) if over else []:
+                problem = self._apply(store, read(self._path, begin)[0].event, begin) or problem
+            new = [entry for entry in entries if entry.end > progress.journal]
+            problem = self._deliver(store, new) or problem
             # Not before the first accuracy: MLflow compares runs by the metric that came first.
-            if over or any(entry.event["type"] == "metrics" for entry in entries):
-                self._deliver(store, read(self._system, self.progress.system), "system")
-            if over and not self.progress.complete:
+            numbers = over or any(entry.event["type"] == "metrics" for entry in entries)
+            if samples := read(self._system, progress.system) if numbers else []:
+                self._log(store, [entry.event for entry in samples])
+                progress.system = samples[-1].end
+                self._save()
+            if over and not progress.complete:
                 self._conclude(store, live)
             if problem is not None:
                 raise problem
-            self._taken = not self.progress.pending
         except UserError:
             raise
         except Exception as error:
@@ -116,10 +104,11 @@ class Delivery:
             return False
         finally:
             self._next = time.monotonic() + PAUSE
-        if self.progress.problem and not self.progress.pending:
-            self.progress.problem = None
+        self._taken = not progress.pending
+        if self._taken and progress.problem:
+            progress.problem = None
             self._save()
-        return not self.progress.pending
+        return self._taken
 
     def _connected(self) -> Store | None:
         """Return the run in the tracker; None while the journal is empty."""
@@ -127,68 +116,53 @@ class Delivery:
 
         if self._store is not None:
             return self._store
-        entries = read(self._path)
-        if not entries:
+        if not (written := first(self._path)):
             return None
-        written = entries[0].event
         start = {**written, "project": str(project_of(self._path, written))}
         self._moved = (f"{written['project']}/", f"{start['project']}/")
         uri = self._addresses.of(start, self._path)
         address = masked(connect(start, uri))
         if self.progress.store != address:  # a run's id means nothing to another tracker
             self.progress = Progress(store=address)
-        self._store = Store(start, uri, self.progress.run_id)
+        self._store = Store(start, uri)
         if self.progress.run_id != self._store.run_id:  # it is new, or the tracker has lost it
             page = view.page(self._store.experiment_id)
             self.progress = Progress(store=address, run_id=self._store.run_id, page=page)
             self._save()
         return self._store
 
-    def _deliver(self, store: Store, entries: Sequence[Entry], which: str) -> Exception | None:
+    def _deliver(self, store: Store, entries: Sequence[Entry]) -> Exception | None:
         """Deliver entries in their order, neighbouring numbers in one batch; return why a file has to wait."""
-        position, problem = 0, None
-        while position < len(entries):
-            end = position
-            while end < len(entries) and entries[end].event["type"] in BATCHED:
-                end += 1
-            batch = [entry.event for entry in entries[position:end]]
-            if batch:
-                self._log(store, batch)
-            else:
-                event, end = entries[position].event, position + 1
-                begin = entries[position - 1].end if position else getattr(self.progress, which)
-                problem = self._apply(store, event, begin) or problem
-                self.progress.complete = False
-            setattr(self.progress, which, entries[end - 1].end)
-            self._save()
-            position = end
-        return problem
-
-    def _deliver_pending(self, store: Store) -> Exception | None:
-        """Try the files again that had to wait; return why one still has to."""
         problem = None
-        for begin in list(self.progress.pending):
-            failed = self._apply(store, read(self._path, begin)[0].event, begin)
-            if failed is None:
-                self.progress.pending.remove(begin)
+        for batched, group in groupby(entries, lambda entry: entry.event["type"] in BATCHED):
+            for part in [list(group)] if batched else [[entry] for entry in group]:
+                if batched:
+                    self._log(store, [entry.event for entry in part])
+                else:
+                    problem = self._apply(store, part[0].event, self.progress.journal) or problem
+                    self.progress.complete = False
+                self.progress.journal = part[-1].end
                 self._save()
-            problem = failed or problem
         return problem
 
     def _apply(self, store: Store, event: Mapping[str, Any], begin: int) -> Exception | None:
-        """Apply an event; a file that cannot be taken, though the tracker answers, has to wait: return why."""
+        """Apply the event at byte `begin`; return why a file cannot be taken, though the tracker answers: it waits."""
         old, new = self._moved
         if event.get("path", "").startswith(old):
             event = {**event, "path": new + event["path"].removeprefix(old)}
+        waiting = begin in self.progress.pending
         try:
             self._try(store, lambda: store.apply(event))
         except Exception as error:
             if event["type"] not in FILES:
                 raise
             store.check()
-            if begin not in self.progress.pending:
+            if not waiting:
                 self.progress.pending.append(begin)
             return error
+        if waiting:
+            self.progress.pending.remove(begin)
+            self._save()
         return None
 
     def _log(self, store: Store, batch: Sequence[Mapping[str, Any]]) -> None:

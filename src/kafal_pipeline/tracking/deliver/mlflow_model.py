@@ -12,16 +12,11 @@ import mlflow
 import numpy as np
 from mlflow.entities import LoggedModelStatus
 from mlflow.models import Model, ModelSignature
-from mlflow.models.utils import _save_example
 from mlflow.types import Schema, TensorSpec
-from mlflow.utils.environment import _mlflow_conda_env, _PythonEnv
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_REPO_URL, MLFLOW_SOURCE_NAME
 
 MODEL = "global_model"
-"""The model's name in its run."""
-
-STATE = "state_sha256"
-"""The model's tag that says which state it has."""
+STATE = "state_sha256"  # the model's tag that says which state it has
+SOURCE = "mlflow.source.name"
 
 
 class _TorchScript:
@@ -32,69 +27,47 @@ class _TorchScript:
 
     @staticmethod
     def save_model(
-        path: str,
-        mlflow_model: Model,
-        script: Path,
-        pytorch_version: str,
-        signature: ModelSignature,
-        example: Any,
-        **_options: Any,
+        path: str, mlflow_model: Model, script: Path, pytorch_version: str, signature: ModelSignature, **_options: Any
     ) -> None:
         """Write the model's folder at `path`. Options are those of `Model.log`, which hands on its own too."""
-        folder = Path(path)
-        (folder / "data").mkdir(parents=True)
-        shutil.copyfile(script, folder / "data" / "model.pth")
-        # Needed by the loader, though TorchScript is read by PyTorch's own code.
-        (folder / "data" / "pickle_module_info.txt").write_text("mlflow.pytorch.pickle_module")
         # Without a build's label, such as +cu128, which package indexes do not have.
         versions = {name: importlib.metadata.version(name).partition("+")[0] for name in ("mlflow", "torch", "numpy")}
-        requirements = [f"{name}=={version}" for name, version in versions.items()]
-        (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
-        _mlflow_conda_env(str(folder / "conda.yaml"), additional_pip_deps=requirements, install_mlflow=False)
-        _PythonEnv.current().to_yaml(str(folder / "python_env.yaml"))
-        _save_example(mlflow_model, example, path)
-        mlflow_model.signature = signature
-        mlflow_model.add_flavor("pytorch", model_data="data", pytorch_version=pytorch_version, code=None)
-        mlflow.pyfunc.add_to_model(
-            mlflow_model,
+        data = Path(path).with_name("torchscript")
+        data.mkdir()
+        shutil.copyfile(script, data / "model.pth")
+        # Needed by the loader, though TorchScript is read by PyTorch's own code.
+        (data / "pickle_module_info.txt").write_text("mlflow.pytorch.pickle_module")
+        where = f"data/{data.name}"  # to which `mlflow.pyfunc` copies it
+        mlflow_model.add_flavor("pytorch", model_data=where, pytorch_version=pytorch_version, code=None)
+        mlflow.pyfunc.save_model(
+            path,
+            mlflow_model=mlflow_model,
             loader_module="mlflow.pytorch",
-            data="data",
-            pickle_module_name="mlflow.pytorch.pickle_module",
-            conda_env="conda.yaml",
-            python_env="python_env.yaml",
+            data_path=str(data),
+            pip_requirements=[f"{name}=={version}" for name, version in versions.items()],
+            signature=signature,
+            input_example=np.full((2, *signature.inputs.inputs[0].shape[1:]), 0.5, dtype=np.float32),
             model_config={"device": None},
         )
-        mlflow_model.model_size_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        mlflow_model.save(str(folder / "MLmodel"))
 
 
 def log_model(
     client: mlflow.MlflowClient, run_id: str, experiment_id: str, script: Path, event: Mapping[str, Any]
 ) -> str:
-    """Log the model of a run and return its address, ``models:/...``.
+    """Log the file `script` as the model of a run, as its event describes it, and return its address, ``models:/...``.
 
     An earlier attempt may have come to its end without having been noted, or have left an unfinished one, which is
-    deleted.
-
-    Parameters
-    ----------
-    client
-        Of the tracker, whose address must have been set.
-    run_id, experiment_id
-        The run.
-    script
-        The model as TorchScript, of `kafal_pipeline.tracking.torchscript`.
-    event
-        ``image_shape`` ``[C, H, W]``; ``classes``, the names; ``pytorch_version``, which saved the model;
-        ``state_sha256``; ``step``, at which the model's own metrics are recorded.
+    deleted. The tracker's address must have been set.
     """
     for earlier in client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"):
         if earlier.tags.get(STATE) == event["state_sha256"]:
             if earlier.status == LoggedModelStatus.READY:
                 return f"models:/{earlier.model_id}"
             client.delete_logged_model(earlier.model_id)
-    shape = tuple(event["image_shape"])
-    classes = list(event["classes"])
+    images = TensorSpec(np.dtype(np.float32), (-1, *event["image_shape"]))
+    logits = TensorSpec(np.dtype(np.float32), (-1, len(event["classes"])))
+    # In the place of what MLflow would record: this helper's path, and a repository's address with its credentials.
+    source = {SOURCE: client.get_run(run_id).data.tags.get(SOURCE, ""), "mlflow.source.git.repoURL": ""}
     mlflow.set_experiment(experiment_id=experiment_id)
     # `mlflow.pytorch.log_model` would end the run, or need it active in this process; `Model.log` takes its id.
     info = Model.log(
@@ -105,19 +78,10 @@ def log_model(
         name=MODEL,
         script=script,
         pytorch_version=event["pytorch_version"],
-        signature=ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *shape))]),
-            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(classes)))]),
-        ),
-        example=np.full((2, *shape), 0.5, dtype=np.float32),
-        metadata={"classes": classes},
-        # In the place of what MLflow would record: this helper's path, and a repository's address with its credentials.
-        tags={
-            STATE: event["state_sha256"],
-            MLFLOW_SOURCE_NAME: client.get_run(run_id).data.tags.get(MLFLOW_SOURCE_NAME, ""),
-            MLFLOW_GIT_REPO_URL: "",
-        },
-        step=event.get("step", 0),
+        signature=ModelSignature(inputs=Schema([images]), outputs=Schema([logits])),
+        metadata={"classes": list(event["classes"])},
+        tags={STATE: event["state_sha256"], **source},
+        step=event["step"],
         validate_serving_input=False,  # it loads the model; `save_torchscript` has compared it with the network
     )
     return str(info.model_uri)

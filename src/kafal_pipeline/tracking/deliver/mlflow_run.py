@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import count, islice
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
 import mlflow
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
 from kafal_pipeline.common.errors import masked
@@ -34,26 +34,16 @@ class Undeliverable(Exception):
 
 
 class Store:
-    """The MLflow run of one journal.
+    """The MLflow run of the journal with the first event `start`, made where the tracker has none yet."""
 
-    Parameters
-    ----------
-    start
-        The journal's first event.
-    uri
-        The tracker's address; None means what a bare `mlflow ui` in the project's folder reads.
-    run_id
-        The run, where it is known.
-    """
-
-    def __init__(self, start: Event, uri: str | None, run_id: str | None = None) -> None:
+    def __init__(self, start: Event, uri: str | None) -> None:
         self.uri = connect(start, uri)
         self._client = mlflow.MlflowClient(self.uri)
-        self.experiment_id = self._experiment(start["experiment"])
-        self._arrange()
-        self.run_id = (self._known(run_id) if run_id else None) or self._find(start) or self._make(start)
-        params = list(start["params"].items())
-        for part in _parts(params, 100):
+        experiment = mlflow.set_experiment(start["experiment"])
+        self.experiment_id = str(experiment.experiment_id)
+        self._arrange(experiment.tags)
+        self.run_id = self._find(start) or self._make(start)
+        for part in _parts(list(start["params"].items()), 100):
             self._client.log_batch(self.run_id, params=[Param(key, value) for key, value in part])
 
     def log(self, events: Sequence[Event]) -> None:
@@ -65,9 +55,7 @@ class Store:
             if event["type"] == "metrics"
             for key, value in event["values"].items()
         ]
-        metrics.sort(
-            key=lambda metric: str(metric.key)
-        )  # a store keeps the order, and MLflow compares runs by the first
+        metrics.sort(key=lambda metric: str(metric.key))  # a store keeps the order: MLflow compares runs by the first
         tags = {key: value for event in events if event["type"] == "tags" for key, value in event["values"].items()}
         for metric_part in _parts(metrics, 1000):
             self._client.log_batch(self.run_id, metrics=metric_part)
@@ -75,24 +63,11 @@ class Store:
             self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tag_part])
 
     def apply(self, event: Event) -> None:
-        """Apply one event of another type.
-
-        Raises
-        ------
-        Undeliverable
-            Where trying again is in vain.
-        """
-        action: Callable[[Event], None] = getattr(self, f"_apply_{event['type']}")
-        action(event)
+        """Apply one event of another type; `Undeliverable` is raised where trying again is in vain."""
+        getattr(self, f"_apply_{event['type']}")(event)
 
     def check(self) -> None:
-        """Do nothing if the tracker answers and has the run.
-
-        Raises
-        ------
-        MlflowException
-            If it does not answer, or the run was deleted.
-        """
+        """Raise `MlflowException` if the tracker does not answer, or the run was deleted."""
         if self._client.get_run(self.run_id).info.lifecycle_stage == "deleted":
             raise MlflowException(
                 f"the run was deleted in MLflow, which records nothing in it. Restore it with `mlflow runs restore "
@@ -134,8 +109,6 @@ class Store:
         self._client.log_artifact(self.run_id, str(_unchanged(event, "path")), event["folder"] or None)
 
     def _apply_model(self, event: Event) -> None:
-        if "state_sha256" not in event:
-            raise Undeliverable("the model: the journal is of an older version of this program")
         if self._client.get_run(self.run_id).data.tags.get("model_sha256") == event["state_sha256"]:
             return
         path = _unchanged(event, "path")
@@ -153,44 +126,19 @@ class Store:
             raise Undeliverable(f"the model {path}: {type(error).__name__}: {error}") from error
         self._client.log_batch(self.run_id, tags=[RunTag("model", uri), RunTag("model_sha256", event["state_sha256"])])
 
-    def _experiment(self, name: str) -> str:
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                return str(self._client.create_experiment(name))
-            except MlflowException as error:  # another run of the same moment may have made it
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                found = self._client.get_experiment_by_name(name)
-        if found is None or found.lifecycle_stage != "active":
-            raise MlflowException(
-                f"the experiment {name!r} was deleted. Restore it with `mlflow experiments restore`, or choose another "
-                "name with the parameter tracking.experiment"
-            )
-        return str(found.experiment_id)
-
-    def _arrange(self) -> None:
+    def _arrange(self, there: Mapping[str, str]) -> None:
         """Give the experiment its first view and guide, where it has none; a tracker that refuses them goes without."""
         try:
-            there = self._client.get_experiment(self.experiment_id).tags
             for key, value in view.tags().items():
                 if key not in there:
                     self._client.set_experiment_tag(self.experiment_id, key, value)
         except MlflowException as error:
             logger.warning("the experiment has no view of its own in MLflow: %s", masked(str(error)))
 
-    def _known(self, run_id: str) -> str | None:
-        """Return the run's id if the tracker still has it: its store may have been removed."""
-        try:
-            return str(self._client.get_run(run_id).info.run_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
-
     def _find(self, start: Event) -> str | None:
-        """Return the run of this journal, if an earlier delivery made it and did not come to note it."""
-        runs = self._client.search_runs([self.experiment_id], f"tags.{EXECUTION} = '{start['execution']}'")
+        """Return the run of this journal, deleted or not, if an earlier delivery made it."""
+        query = f"tags.{EXECUTION} = '{start['execution']}'"
+        runs = self._client.search_runs([self.experiment_id], query, ViewType.ALL)
         return str(runs[0].info.run_id) if runs else None
 
     def _make(self, start: Event) -> str:
@@ -219,6 +167,15 @@ def connect(start: Event, uri: str | None) -> str:
     return address
 
 
+def why_unreachable(uri: str | None) -> str | None:
+    """Return what MLflow says of a tracker that it cannot reach; None where it can."""
+    try:
+        mlflow.MlflowClient(uri).search_experiments(max_results=1)
+    except Exception as error:
+        return explain(error, uri)
+    return None
+
+
 def explain(error: Exception, uri: str | None) -> str:
     """Return one line that says what went wrong, without credentials."""
     return masked(" ".join(f"{uri or 'the local store'}: {error}".split()))[:500]
@@ -240,7 +197,5 @@ def _unchanged(event: Event, key: str) -> Path:
     return path
 
 
-def _parts(items: Sequence[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while part := list(islice(iterator, size)):
-        yield part
+def _parts(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[begin : begin + size] for begin in range(0, len(items), size)]

@@ -11,20 +11,14 @@ from kafal_pipeline.common.files import CannotWrite
 from kafal_pipeline.tracking.journal import Journal, read
 
 SYSTEM = "system.jsonl"
-"""Name of the samples' file, beside the journal."""
+"""Name of the samples' file, next to the journal."""
 
 
 class SystemSampler:
     """Writes MLflow's own system metrics to a journal of their own, in a thread, until it is stopped.
 
-    They go to a file, not to the tracker, so that a tracker that is down loses none.
-
-    Parameters
-    ----------
-    path
-        The file; the steps go on from what it holds.
-    interval
-        Seconds between two samples. The first comes after one second and the last at the end: short runs have some.
+    They go to a file, not to the tracker, so that a tracker that is down loses none; steps continue those in the file.
+    The first sample comes after one second, others after `interval`, and the last at the end: short runs have some.
     """
 
     def __init__(self, path: Path, interval: float = 5.0) -> None:
@@ -64,11 +58,7 @@ class SystemSampler:
 
 
 def _monitors() -> list[Any]:
-    """Return MLflow's monitors of this machine.
-
-    Those that its `SystemMetricsMonitor` chooses: making one of these connects to the tracker, and begins a store where
-    there is none, step by step; besides, its thread drops what it has sampled when the tracker does not answer.
-    """
+    """Return the monitors that MLflow's `SystemMetricsMonitor` chooses, which itself needs a tracker that answers."""
     # Only the helper imports mlflow: seconds.
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor

@@ -1,7 +1,5 @@
 """Runs one run of a comparison in a process of its own: a Kedro session that sends messages."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
@@ -53,21 +51,9 @@ PRELOADED = [
 class Task:
     """What a process is to run.
 
-    Attributes
-    ----------
-    session
-        How Kedro was called.
-    parameters
-        The whole configuration.
-    pipeline
-        Its registered name.
-    comparison
-        Name of the comparison, for the tracker; None where nothing is tracked.
-    log
-        Where everything goes that the run would say on a terminal.
-    sources
-        The parts of its code (`sources.code_parts`) as they were before any was imported; None where they decide
-        nothing.
+    `pipeline`: its registered name. `comparison`: name of the comparison, for the tracker; None where nothing is
+    tracked. `log`: where everything goes that the run would say on a terminal. `sources`: the parts of its code
+    (`sources.code_parts`) as they were before any was imported; None where they decide nothing.
     """
 
     session: Session
@@ -106,7 +92,7 @@ def main(task: Task, connection: Connection) -> None:
     except UserError as error:
         print(f"Error: {masked(str(error))}", flush=True)  # for the log
         say("failed", masked(str(error)))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other runs go on, and the log has all of it
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other runs continue, and the log has all of it
         traceback.print_exc()
         said = failure_messages.users_mistake(error) or failure_messages.of_system(error, hooks.run.node)
         say("failed", masked(f"{said or f'{type(error).__name__}: {error}'} (see {task.log})"))
@@ -130,10 +116,7 @@ def _prepare(log: Path) -> None:
 def _done_by_another(task: Task) -> bool:
     """Tell whether another command has finished the run since the comparison was planned.
 
-    Raises
-    ------
-    run_lock.Taken
-        If one is at work on it.
+    Raises `run_lock.Taken` if one is at work on it.
     """
     if task.pipeline != "trial":
         return False

@@ -15,12 +15,7 @@ logger = logging.getLogger(__name__)
 class Display:
     """Counts runs and cycles and tells how much time is left.
 
-    Parameters
-    ----------
-    runs
-        How many are to be run.
-    cycles
-        How many each of them has.
+    `runs`: how many are to be run. `cycles`: how many each of them has.
     """
 
     def __init__(self, runs: int, cycles: int) -> None:

@@ -1,7 +1,5 @@
 """Executes what a comparison lacks: splits first, then runs; one process delivers them all to MLflow."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Iterable
@@ -99,8 +97,6 @@ def side_by_side(plan: Plan) -> tuple[int, int | None]:
 def shares(runs: int, jobs: int, processes: int | None) -> list[int | None]:
     """Return in how many processes each run trains: the last ones, if fewer than jobs, have all cores for themselves.
 
-    Examples
-    --------
     >>> shares(4, 2, None), shares(4, 2, 3)
     ([None, None, None, None], [3, 3, 3, 3])
     """

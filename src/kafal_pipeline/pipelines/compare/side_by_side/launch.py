@@ -1,7 +1,5 @@
 """Runs several runs side by side, as many as cores and memory allow; one that fails does not end the others."""
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import multiprocessing.connection
@@ -24,11 +22,8 @@ K = TypeVar("K")
 ASSUMED_GB = 2.0
 """Memory of a run as long as none has got through a cycle: rather too much, since all of them grow at once."""
 
-LEAST_GB = 0.1
-"""Memory of a run at least, where the system says nothing."""
-
-PATIENCE = 1.5
-"""Seconds that processes have to end when the comparison is interrupted."""
+LEAST_GB = 0.1  # memory of a run at least, where the system says nothing
+PATIENCE = 1.5  # seconds that processes have to end when the comparison is interrupted
 
 
 @dataclass
@@ -43,20 +38,10 @@ class _Child(Generic[K]):
 class Launcher(Generic[K]):
     """Runs tasks in processes of their own.
 
-    Parameters
-    ----------
-    jobs
-        The most of them side by side.
-    memory_limit
-        GB for all of them together: no run begins beside others that would go beyond it, if each needs as much as the
-        largest so far has.
-    hear
-        Called with a run's key and each of its messages but the last.
-
-    Attributes
-    ----------
-    taken
-        Keys of the tasks that could not begin because another process works on the same run.
+    `jobs`: the most of them side by side. `memory_limit`: GB for all of them together: no run begins beside others that
+    would go beyond it, if each needs as much as the largest so far has. `hear`: called with a run's key and each of its
+    messages but the last. `taken`: keys of the tasks that could not begin because another process works on the same
+    run.
     """
 
     def __init__(self, jobs: int, memory_limit: float, hear: Callable[[K, Message], None]) -> None:

@@ -1,7 +1,5 @@
 """Waits for runs that another command is working on: their results serve both."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,8 +11,7 @@ from kafal_pipeline.runs.layout import Layout
 
 logger = logging.getLogger(__name__)
 
-LOOK = 1.0
-"""Seconds between two looks whether another process still works on a run."""
+LOOK = 1.0  # seconds between two looks whether another process still works on a run
 
 
 def run_beside_others(
@@ -25,21 +22,9 @@ def run_beside_others(
 ) -> Iterator[tuple[str, str | None]]:
     """Run all tasks; those that another process works on come last, and only if it leaves them unfinished.
 
-    Parameters
-    ----------
-    launcher
-        What runs them.
-    runs
-        The run of each, by its path.
-    tasks
-        Makes the tasks of some paths.
-    finished
-        Tells whether the other process has left what the task would make.
-
-    Yields
-    ------
-    tuple
-        The path of each task that has ended, with the reason if it failed.
+    `runs` has the run of each task, by its path; `tasks` makes the tasks of some paths; `finished` tells whether the
+    other process has left what the task would make. Yields the path of each task that has ended, with the reason if it
+    failed.
     """
     waiting = list(runs)
     while waiting:

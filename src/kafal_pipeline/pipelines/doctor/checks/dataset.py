@@ -1,15 +1,14 @@
 """Checks that the data is there and is the data that the parameters name."""
 
-from __future__ import annotations
-
 import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import file_digest
+from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import ImageData, read_store
 from kafal_pipeline.data.sources import RawData, Source, find_source
 from kafal_pipeline.data.sources.checks import one_sided
@@ -19,12 +18,8 @@ from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Findin
 from kafal_pipeline.pipelines.doctor.shape import DataShape, published_shape, resized
 from kafal_pipeline.runs.layout import RAW, image_store
 
-if TYPE_CHECKING:
-    from kafal_pipeline.config import DatasetConfig
-
 CHECK = "data"
-HASHED = 4 << 30
-"""Bytes up to which a store's files are read to compare their digests: seconds."""
+HASHED = 4 << 30  # bytes up to which a store's files are read to compare their digests: seconds
 
 
 DECODING_SECONDS = 10.0
@@ -114,22 +109,16 @@ def _stored(config: DatasetConfig, folder: Path, meta: dict[str, Any], source: S
     if source.missing:
         found += " (of the store; the files that it was made from are gone)"
     if sum(array["bytes"] for array in meta["arrays"].values()) > HASHED:
-        advice = f"To compare the digests: sha256sum {folder}/*.npy, beside those in {META}."
+        advice = f"To compare the digests: sha256sum {folder}/*.npy, next to those in {META}."
         finding = Finding(CHECK, WARNING, f"{found}, of the right sizes; too large to be read here", advice)
         return Seen(finding, shape, stored=True)
     files = {f"{name}.npy": array["sha256"] for name, array in meta["arrays"].items()}
     damaged = [name for name, digest in files.items() if file_digest(folder / name) != digest]
     if damaged:
-        return Seen(
-            Finding(
-                CHECK,
-                FAILURE,
-                f"{folder}: {', '.join(damaged)} is not what was written (another SHA-256)",
-                "Remove the folder; the next run makes it again from the source."
-                + (" The source is gone: put it back first." if source.missing else ""),
-            ),
-            shape,
-        )
+        found = f"{folder}: {', '.join(damaged)} is not what was written (another SHA-256)"
+        advice = "Remove the folder; the next run makes it again from the source."
+        advice += " The source is gone: put it back first." if source.missing else ""
+        return Seen(Finding(CHECK, FAILURE, found, advice), shape)
     return _with_remarks(images, Seen(Finding(CHECK, OK, f"{found}, SHA-256 as written"), shape, stored=True))
 
 

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from kafal_pipeline.config import Config
 
 CHECK = "device"
-SHORT_OF_MEMORY = 0.2
-"""Share of a GPU's memory below which another program is worth a warning."""
+SHORT_OF_MEMORY = 0.2  # share of a GPU's memory below which another program is worth a warning
 
 
 def check(config: Config) -> Finding:
@@ -37,13 +36,11 @@ def _gpu(device: torch.device) -> Finding:
         free, total = torch.cuda.mem_get_info(device)
     except RuntimeError as error:
         message = next(iter(str(error).splitlines()), "")
-        return Finding(
-            CHECK,
-            FAILURE,
-            f"{name} cannot be used ({message})",
+        advice = (
             "Look with nvidia-smi whether another program holds it, or whether the driver is older than PyTorch's "
-            "CUDA; or set training.device=cpu.",
+            "CUDA; or set training.device=cpu."
         )
+        return Finding(CHECK, FAILURE, f"{name} cannot be used ({message})", advice)
     found = f"{name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
     if free < SHORT_OF_MEMORY * total:
         return Finding(CHECK, WARNING, found, "Another program holds the rest: nvidia-smi names it.")
@@ -58,28 +55,19 @@ def _cpu(config: Config) -> Finding:
 
     hardware, training = hardware_tags(), config.training
     found = f"{hardware['hardware.cpu']}, {cores()} cores, {hardware['hardware.memory_gb']} GB of memory"
-    if training.device == "auto" and hardware["hardware.gpus"] != "none":
-        return Finding(
-            CHECK,
-            WARNING,
-            f"{found}; there is a GPU ({hardware['hardware.gpus']}), but this PyTorch cannot use it",
+    if training.device == "auto" and (gpus := hardware["hardware.gpus"]) != "none":
+        remark = f"there is a GPU ({gpus}), but this PyTorch cannot use it"
+        advice = (
             "Install a PyTorch with CUDA (https://pytorch.org/get-started) and a driver for it; or set "
-            "training.device=cpu if the CPU is meant.",
+            "training.device=cpu if the CPU is meant."
         )
-    if training.processes != "auto" and training.processes > cores():
-        return Finding(
-            CHECK,
-            WARNING,
-            f"{found}; training.processes is {training.processes}",
-            f"More processes than cores make training slower: training.processes=auto, or at most {cores()}.",
-        )
-    if training.precision == "bf16" and not fast_bf16(torch.device("cpu")):
-        return Finding(
-            CHECK,
-            WARNING,
-            f"{found}; training.precision is bf16",
-            "It is slower than fp32 on this processor: use fp32.",
-        )
-    if training.precision == "tf32":
-        return Finding(CHECK, WARNING, f"{found}; training.precision is tf32", "It changes nothing without a GPU.")
-    return Finding(CHECK, OK, found)
+    elif training.processes != "auto" and training.processes > cores():
+        remark = f"training.processes is {training.processes}"
+        advice = f"More processes than cores make training slower: training.processes=auto, or at most {cores()}."
+    elif training.precision == "bf16" and not fast_bf16(torch.device("cpu")):
+        remark, advice = "training.precision is bf16", "It is slower than fp32 on this processor: use fp32."
+    elif training.precision == "tf32":
+        remark, advice = "training.precision is tf32", "It changes nothing without a GPU."
+    else:
+        return Finding(CHECK, OK, found)
+    return Finding(CHECK, WARNING, f"{found}; {remark}", advice)

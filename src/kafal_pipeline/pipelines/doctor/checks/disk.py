@@ -1,25 +1,17 @@
 """Checks that there is room for the files that the run writes."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from kafal_pipeline.config import Config
 from kafal_pipeline.pipelines.doctor.checks.dataset import Seen
 from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Finding
 from kafal_pipeline.pipelines.doctor.probe import Measured
 from kafal_pipeline.pipelines.doctor.workload import written_bytes
 
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
-
 CHECK = "disk"
-BESIDES = 50 << 20
-"""Tables, figures, journal and MLflow's store."""
-
-MARGIN = 2
-"""Free space below this many times the estimate is worth a warning."""
+BESIDES = 50 << 20  # tables, figures, journal and MLflow's store
+MARGIN = 2  # free space below this many times the estimate is worth a warning
 
 
 def check(config: Config, data: Seen, measured: Measured | str | None, root: Path) -> Finding:

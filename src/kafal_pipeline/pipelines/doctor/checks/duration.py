@@ -1,24 +1,18 @@
 """Estimates how long the run will take on this machine."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from kafal_pipeline.config import Config
 from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Finding
 from kafal_pipeline.pipelines.doctor.probe import Measured
+from kafal_pipeline.pipelines.doctor.shape import DataShape
 from kafal_pipeline.pipelines.doctor.workload import workload
-
-if TYPE_CHECKING:
-    from kafal_pipeline.config import Config
-    from kafal_pipeline.pipelines.doctor.shape import DataShape
 
 CHECK = "time"
 BUSY = 0.7
 """Share of the processor's time below which others use it, and below which the estimate is too long without them."""
 
-START_SECONDS = 10.0
-"""Of a run that does nothing: imports, worker processes, tables and figures."""
+START_SECONDS = 10.0  # of a run that does nothing: imports, worker processes, tables and figures
 
 
 def check(config: Config, shape: DataShape | None, measured: Measured | str | None) -> Finding:
@@ -54,8 +48,6 @@ def seconds(config: Config, shape: DataShape, measured: Measured) -> float:
 def in_words(duration: float) -> str:
     """Return a duration as one would say it.
 
-    Examples
-    --------
     >>> [in_words(duration) for duration in (41, 260, 5000, 40_000, 200_000)]
     ['41 s', '4 min', '1.4 h', '11 h', '2.3 days']
     """

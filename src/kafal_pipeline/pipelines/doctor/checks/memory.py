@@ -1,6 +1,4 @@
-"""Whether there is memory for the processes that train."""
-
-from __future__ import annotations
+"""Checks that there is memory for the processes that train."""
 
 import psutil
 
@@ -9,8 +7,7 @@ from kafal_pipeline.pipelines.doctor.finding import OK, WARNING, Finding
 from kafal_pipeline.pipelines.doctor.probe import Measured
 
 CHECK = "memory"
-MARGIN = 1.5
-"""Free memory below this many times what was measured is worth a warning: runs have needed up to half more."""
+MARGIN = 1.5  # free memory below this many times what was measured is worth a warning: runs have needed up to half more
 
 
 def check(measured: Measured | str | None) -> Finding:
@@ -27,6 +24,5 @@ def check(measured: Measured | str | None) -> Finding:
     if MARGIN * needed <= free:
         return Finding(CHECK, OK, found)
     fewer = max(1, int(free // (MARGIN * measured.process_bytes)))
-    return Finding(
-        CHECK, WARNING, found, f"Set training.processes={fewer}, or take a smaller training.batch_size or model."
-    )
+    advice = f"Set training.processes={fewer}, or take a smaller training.batch_size or model."
+    return Finding(CHECK, WARNING, found, advice)

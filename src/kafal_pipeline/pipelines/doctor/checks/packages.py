@@ -1,7 +1,5 @@
 """Checks that the versions of Python and of the packages meet the project's requirements."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import platform
 import tomllib

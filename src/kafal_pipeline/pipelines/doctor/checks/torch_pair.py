@@ -1,7 +1,5 @@
 """Checks that torch and torchvision can be imported and fit together."""
 
-from __future__ import annotations
-
 import importlib.metadata
 from typing import NamedTuple
 
@@ -25,20 +23,13 @@ class Pair(NamedTuple):
 
 
 def check(needed: bool) -> Pair:
-    """Import both.
-
-    Parameters
-    ----------
-    needed
-        Whether the configured data set is read by torchvision: nothing else needs it.
-    """
+    """Import both. `needed`: whether the configured data set is read by torchvision: nothing else needs it."""
     versions = f"torch {_version('torch')}, torchvision {_version('torchvision')}"
     try:
         import torch  # noqa: F401, PLC0415 - this is the check
     except BROKEN as error:
-        return Pair(
-            Finding(CHECK, FAILURE, f"{versions}: torch cannot be imported ({_first(error)})", REINSTALL), False
-        )
+        found = f"{versions}: torch cannot be imported ({_first(error)})"
+        return Pair(Finding(CHECK, FAILURE, found, REINSTALL), False)
     try:
         import torchvision  # noqa: F401, PLC0415 - this is the check
     except BROKEN as error:
