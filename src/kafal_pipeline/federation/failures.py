@@ -39,16 +39,7 @@ def problem_of(result: TrainResult) -> str | None:
 def settle(failed: Mapping[int, str], training: Sequence[int], config: Config, cycle: int, round_: int) -> None:
     """Do what ``federation.on_client_failure`` says about the clients of a round that failed.
 
-    Parameters
-    ----------
-    failed
-        By client, what `problem_of` said.
-    training
-        The participants with labels, those that failed among them.
-    config
-        The run's configuration.
-    cycle, round_
-        Where training stands.
+    `failed` is what `problem_of` said, by client; `training` are the participants with labels, those that failed too.
 
     Raises
     ------

@@ -84,17 +84,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Trial:
-    """The four steps of a cycle, and their order.
-
-    Attributes
-    ----------
-    config
-        The run's configuration.
-    data
-        The images: their shape and classes, and the test set.
-    clients
-        The federation.
-    """
+    """The four steps of a cycle, and their order; of `data` it reads shapes, classes and the test set."""
 
     config: Config
     data: ImageData
@@ -109,14 +99,8 @@ class Trial:
     ) -> Iterator[Step]:
         """Do the trial, and yield each step that is done, so that whoever asks can save what it left.
 
-        Parameters
-        ----------
-        first
-            The cycle to begin with, whose labels the clients have.
-        model, queried
-            What the cycle before and the query for this one returned; None at the beginning.
-        on_round
-            Called after every round.
+        It begins, or resumes, with the cycle `first`, whose labels the clients have. `model` is that of the cycle
+        before, `queried` what the query for this one took; both are None at the beginning.
         """
         for cycle in range(first, self.config.cycles):
             if cycle > first:

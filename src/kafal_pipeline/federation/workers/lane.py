@@ -43,18 +43,7 @@ AHEAD = 2
 class Lane:
     """Networks, workspace, stream and generator of the client that trains here.
 
-    Parameters
-    ----------
-    config
-        The run's configuration.
-    update
-        The federated update.
-    pixels
-        The training images, on the device.
-    classes
-        Number of classes.
-    new_network
-        Makes a network with arbitrary weights.
+    `pixels` are the training images on the device; `new_network` makes a network with arbitrary weights.
     """
 
     def __init__(
@@ -101,9 +90,7 @@ class Lane:
     def train(self, task: TrainTask) -> Generator[None, None, TrainResult]:
         """Train one client from the global model of its round, one step for each value that is asked for."""
         start = time.perf_counter()
-        if (
-            self._stream is not None
-        ):  # streams do not wait for each other: what queries and predictions began goes first
+        if self._stream is not None:  # streams do not wait for each other: queries and predictions go first
             self._stream.wait_stream(torch.cuda.default_stream(self.device))
         site, to = task.site, task.broadcast
         if self._own:  # layers and losses that draw from the global generators: dropout

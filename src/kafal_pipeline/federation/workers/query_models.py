@@ -48,19 +48,10 @@ class Distillation(FedAvg):
 
 
 class QueryModelTrainer:
-    """Trains a network for a query.
+    """Trains a network for a query, as long as ``query_training`` says.
 
-    Parameters
-    ----------
-    config
-        The run's configuration; ``query_training`` says how long.
-    pixels
-        The training images.
-    num_classes
-        Number of classes.
-    new_network
-        Makes a network as a federation begins: with the weights of ``model.pretrained``, what these lack drawn from a
-        generator; without a file, all.
+    `new_network` makes one as a federation begins: with the weights of ``model.pretrained``, what these lack drawn from
+    a generator; without a file, all.
     """
 
     def __init__(

@@ -53,18 +53,7 @@ class SummaryResult:
 class ClientModels:
     """The models of one client's query, loaded or trained when they are asked for.
 
-    Parameters
-    ----------
-    task
-        Brings the states of models that exist.
-    network
-        Takes on a state after the other.
-    in_use
-        The same network as it computes in the configured precision.
-    pixels
-        The training images.
-    trainer
-        Trains those that do not exist.
+    `network` takes the states in turn; `in_use` is the same as it computes in the configured precision.
     """
 
     def __init__(

@@ -50,16 +50,8 @@ def begin_watching(config: Config, pools: Mapping[int, ClientPool], cycle: int) 
 class Watch:
     """Counts changes of the predicted class from one local epoch to the next.
 
-    Parameters
-    ----------
-    watched
-        As `begin_watching` or the client's last round left it; not changed.
-    network
-        The model that trains.
-    in_use
-        The same as it computes in the configured precision.
-    pixels
-        The training images.
+    `watched` is as `begin_watching` or the client's last round left it, and is not changed; `in_use` is the network
+    that trains, as it computes in the configured precision.
     """
 
     def __init__(self, watched: Arrays, network: nn.Module, in_use: nn.Module, pixels: Pixels) -> None:

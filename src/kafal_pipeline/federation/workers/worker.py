@@ -40,12 +40,7 @@ LANES_ON_A_GPU = 10
 class Worker:
     """The data on its device and the networks, made once a process.
 
-    Parameters
-    ----------
-    data
-        The images; every process maps the same store, so that they are in memory once.
-    config
-        The run's configuration.
+    Every process maps the same store of images, so that they are in memory once.
     """
 
     def __init__(self, data: ImageData, config: Config) -> None:
