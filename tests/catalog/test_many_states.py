@@ -10,6 +10,7 @@ from safetensors.torch import save
 
 from kafal_pipeline.catalog import ManyStates
 from kafal_pipeline.catalog.many_states import Lazy
+from kafal_pipeline.common.errors import UserError
 
 
 class Tracked(dict):
@@ -69,5 +70,5 @@ def test_what_can_be_exported_is_not_read(tmp_path):
     assert torch.equal(loaded["b"]["weight"], torch.ones(2))
     assert (tmp_path / "ready").stat().st_nlink == 3
     assert "c" not in loaded
-    with pytest.raises(KeyError):
+    with pytest.raises(UserError, match=r"c\.safetensors: there is no such file"):
         loaded["c"]

@@ -43,9 +43,7 @@ class Lazy(Mapping[K, V], Generic[K, V]):
         self._keys, self._make, self.export = dict.fromkeys(keys), make, export
 
     def __getitem__(self, key: K) -> V:
-        """Make a value."""
-        if key not in self._keys:
-            raise KeyError(key)
+        """Make a value; what `make` raises says that there is none."""
         return self._make(key)
 
     def __contains__(self, key: object) -> bool:
@@ -74,8 +72,8 @@ class ManyStates(States):
 
     def load(self) -> Mapping[str, Mapping[str, Tensor]]:  # type: ignore[override]
         """Return a mapping that reads a state, on the CPU, each time it is asked for it."""
-        files = {file.name.removesuffix(SUFFIX): file for file in sorted(self._filepath.glob(f"*{SUFFIX}"))}
-        return Lazy(files, lambda group: read_state(files[group]))
+        groups = [file.name.removesuffix(SUFFIX) for file in sorted(self._filepath.glob(f"*{SUFFIX}"))]
+        return Lazy(groups, lambda group: read_state(self._filepath / f"{group}{SUFFIX}"))
 
     def save(self, data: Mapping[str, Mapping[str, Tensor]]) -> None:  # type: ignore[override]
         """Write all states, or nothing."""
