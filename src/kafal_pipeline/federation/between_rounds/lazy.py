@@ -1,4 +1,4 @@
-"""What the participants of a round send, read from where it lies one participant at a time."""
+"""Updates that the participants of a round send, read from their store one participant at a time."""
 
 from __future__ import annotations
 
