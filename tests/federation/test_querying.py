@@ -121,9 +121,9 @@ def begun(trained, monkeypatch):
     def copied(network):
         return None if network is None else {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
-    def train_locally(networks, update, pixels, samples, training, **options):
+    def train_locally(networks, update, pixels, samples, *rest):
         seen.append((copied(networks.student), copied(networks.teacher), update, samples))
-        return original(networks, update, pixels, samples, training, **options)
+        return original(networks, update, pixels, samples, *rest)
 
     def begin(kind, **changes):
         monkeypatch.setattr(query_models, "train_locally", train_locally)

@@ -9,7 +9,6 @@ from kafal_pipeline.data.pools import (
     client_pools,
     cycle_budget,
     initial_pool,
-    label_counts,
 )
 from kafal_pipeline.data.store.read import open_store, read_store
 
@@ -23,7 +22,6 @@ __all__ = [
     "cycle_budget",
     "format_split",
     "initial_pool",
-    "label_counts",
     "make_partition",
     "open_store",
     "read_split",

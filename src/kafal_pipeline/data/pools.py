@@ -157,14 +157,6 @@ def client_pools(pool: pd.DataFrame) -> dict[int, ClientPool]:
     return pools
 
 
-def label_counts(pool: pd.DataFrame, num_classes: int) -> NDArray[np.int64]:
-    """Return how many labelled samples of each class each client has, int64, ``(K, C)``."""
-    counts = np.zeros((int(pool["client"].max()) + 1, num_classes), dtype=np.int64)
-    known = pool["labelled_in_cycle"].to_numpy() != UNLABELLED
-    np.add.at(counts, (pool["client"].to_numpy()[known], pool["label"].to_numpy()[known]), 1)
-    return counts
-
-
 @dataclass(frozen=True)
 class Labels:
     """How many labels a pool has.
