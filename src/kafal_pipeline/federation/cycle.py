@@ -4,48 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.users_code import blamed
 from kafal_pipeline.config import Config
-from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, Row
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
 from kafal_pipeline.federation.between_rounds.lazy import RoundUpdates
+from kafal_pipeline.federation.clients import Clients
 from kafal_pipeline.federation.failures import check_aggregated, settle
 from kafal_pipeline.federation.participants import participants
 from kafal_pipeline.models.state import State
-from kafal_pipeline.update.base import ClientUpdate, Update
+from kafal_pipeline.update.base import Update
 from kafal_pipeline.update.checks import checked_aggregate
 from kafal_pipeline.update.factory import make_update
 
-if TYPE_CHECKING:
-    from kafal_pipeline.federation.trial import Clients
-
 OnRound = Callable[[CycleState], None]
 """Called after every round."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a client answers after a round.
-
-    Attributes
-    ----------
-    client
-        Its number.
-    row
-        Of the table ``rounds``.
-    update
-        Returns what it sends, read from where it lies; None where its training failed.
-    problem
-        What of it is not finite, as a part of a sentence.
-    """
-
-    client: int
-    row: Row
-    update: Callable[[], ClientUpdate] | None
-    problem: str | None = None
 
 
 def train_cycle(

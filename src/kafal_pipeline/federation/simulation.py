@@ -20,7 +20,7 @@ from kafal_pipeline.federation.between_rounds import cycle_state
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, Row
 from kafal_pipeline.federation.between_rounds.lazy import Deferred
 from kafal_pipeline.federation.between_rounds.store import IN_MEMORY, Store, key_of
-from kafal_pipeline.federation.cycle import Reply
+from kafal_pipeline.federation.clients import Reply
 from kafal_pipeline.federation.failures import problem_of
 from kafal_pipeline.federation.prediction import predict_test
 from kafal_pipeline.federation.querying import OnWait, answers, table_of
@@ -46,7 +46,7 @@ NAMED = 10
 
 
 class Simulation:
-    """The clients of a federation, as `kafal_pipeline.federation.trial.Clients` describes them.
+    """The clients of a federation, as `kafal_pipeline.federation.clients.Clients` describes them.
 
     Parameters
     ----------

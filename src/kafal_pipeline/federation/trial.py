@@ -7,57 +7,20 @@ sites' own. `kafal_pipeline.federation.simulation.Simulation` has all sites in p
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from kafal_pipeline.config import Config
 from kafal_pipeline.data import ImageData
-from kafal_pipeline.data.pools import Labels
 from kafal_pipeline.evaluation import model_measures
 from kafal_pipeline.evaluation.measures import entropy
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
-from kafal_pipeline.federation.cycle import OnRound, Reply, train_cycle
-from kafal_pipeline.models.state import Arrays, State, initial_state, size_in_bytes
+from kafal_pipeline.federation.clients import Clients
+from kafal_pipeline.federation.cycle import OnRound, train_cycle
+from kafal_pipeline.models.state import State, initial_state, size_in_bytes
 from kafal_pipeline.query.base import summarises
 from kafal_pipeline.query.factory import make_query
-from kafal_pipeline.query.pool import QueryModel
-
-
-class Clients(Protocol):
-    """All that a trial asks of its clients, wherever they are."""
-
-    @property
-    def labels(self) -> Mapping[int, int]:
-        """The number of labelled samples of each client."""
-
-    def training(self, cycle: int, model: State) -> AbstractContextManager[CycleState]:
-        """Begin a cycle's rounds with a model, or resume after the last one that was saved; at the end all is saved."""
-
-    def train(self, state: CycleState, clients: Sequence[int]) -> Iterator[Reply]:
-        """Let clients train for a round, and yield their replies in any order."""
-
-    def save(self, state: CycleState) -> None:
-        """Save the state after a round, at the server and at the sites."""
-
-    def summarise(self, cycle: int, model: State) -> Mapping[int, Arrays]:
-        """Return each client's summary, for queries that need those of all before clients choose."""
-
-    def select(self, cycle: int, model: State, summaries: Mapping[int, Arrays]) -> Mapping[int, frozenset[QueryModel]]:
-        """Let each client choose its budget for a cycle; return the models that its query asked for."""
-
-    def annotate(self, cycle: int) -> None:
-        """Get the labels of what was chosen for a cycle."""
-
-    def bought(self, cycle: int) -> Labels:
-        """Return how many labels there are, and which classes those of a cycle have."""
-
-    def predict(self, model: State) -> NDArray[np.float32]:
-        """Return a model's logits of the test images, ``(N, C)``."""
 
 
 @dataclass(frozen=True)
