@@ -6,9 +6,9 @@ import pytest
 
 from kafal_pipeline.data.pools import initial_pool
 from kafal_pipeline.federation.between_rounds.store import Store
+from kafal_pipeline.federation.clients import Clients
 from kafal_pipeline.federation.simulation import Simulation
 from kafal_pipeline.federation.site import Sites
-from kafal_pipeline.federation.clients import Clients
 from kafal_pipeline.federation.trial import Trial
 from kafal_pipeline.federation.workers.pool import Workers
 
