@@ -140,8 +140,8 @@ def test_bad_input_gets_one_message_and_exit_code_1(finished, folder, params, pa
         (["--env", "smoke", "--params", "sead=1", "--params", "seed=1"], "sead"),
         (["--env", "smoke", "--params", "seed=1", "--params", "sead=1"], "sead"),
         (
-            ["--env", "smoke", "--params", "tracking.uri=ftp://x/y,tracking.required=false"],
-            "tracking.uri: found 'ftp://x/y'",
+            ["--env", "smoke", "--params", "tracking.uri=ftp://x/y"],
+            "tracking.uri: the tracker ftp://x/y cannot be reached",
         ),
         (
             ["--env", "smoke", "--params", "tracking=off,seed=99", "--from-nodes", "cycle_01.train"],

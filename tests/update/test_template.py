@@ -267,24 +267,25 @@ def test_what_a_client_keeps_survives_rounds_without_it_and_ends_with_the_cycle(
     options = {"federation": {"rounds": 4, "participation": 0.5}, "training": {"local_epochs": 1}}
     train(make_pools([6, 5, 7, 4]), name, model={"name": "cnn4", "width": 8}, cycles=2, **options)
     last, steps, waited = {}, Counter(), Counter()
-    for task, result in sorted(seen, key=lambda item: (item[0].cycle, item[0].round)):
-        key = task.cycle, task.client
-        round_, before = last.get(key, (task.round - 1, None))
-        assert same(task.kept, before and before.kept)
-        assert same(task.momentum, before and before.momentum)
-        assert same(task.previous, before and make(name).uses_previous() and before.state)
-        assert task.epochs == (before.epochs if before else 0) == result.epochs - 1
-        assert task.steps == steps[key]
-        waited[task.cycle] += task.round - round_ > 1
-        last[key] = task.round, result
+    for task, result in sorted(seen, key=lambda item: (item[0].broadcast.cycle, item[0].broadcast.round)):
+        cycle, round_, given, kept = task.broadcast.cycle, task.broadcast.round, task.site.state, result.site.state
+        key = cycle, task.site.client
+        earlier, before = last.get(key, (round_ - 1, None))
+        assert same(given.kept, before and before.state.kept)
+        assert same(given.momentum, before and before.state.momentum)
+        assert same(task.site.model, before and make(name).uses_previous() and before.model)
+        assert given.epochs == (before.state.epochs if before else 0) == kept.epochs - 1
+        assert given.steps == steps[key]
+        waited[cycle] += round_ - earlier > 1
+        last[key] = round_, result.site
         steps[key] += result.steps
         # without these, the comparisons above would be of nothing with nothing
         assert result.steps > 0
-        assert any(array.any() for array in result.momentum.values())
-        assert any(array.any() for array in result.kept.values()) == (name in WITH_STATE)
+        assert any(array.any() for array in kept.momentum.values())
+        assert any(array.any() for array in kept.kept.values()) == (name in WITH_STATE)
         if name == "scaffold":  # what is handed over is also gone on from: a control moves by what is sent
-            for parameter, control in result.kept.items():
-                np.testing.assert_allclose(control, task.kept.get(parameter, 0) + result.message[parameter], rtol=1e-5)
+            for parameter, control in kept.kept.items():
+                np.testing.assert_allclose(control, given.kept.get(parameter, 0) + result.message[parameter], rtol=1e-5)
     assert min(waited[0], waited[1]) > 0
 
 
