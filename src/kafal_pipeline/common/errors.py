@@ -18,6 +18,13 @@ class UserError(Exception):
     """
 
 
+class Waiting(UserError):
+    """A run waits for something that is no mistake, such as labels by people; the same command resumes it.
+
+    The command line prints the message and exits with code 75 (EX_TEMPFAIL of sysexits.h).
+    """
+
+
 class NotAllowed(ValueError):
     """What a class returned that is not allowed, or does; whoever called it adds which class, client and cycle."""
 

@@ -2,6 +2,7 @@
 
 from kafal_pipeline.config.resolve import Config, resolve
 from kafal_pipeline.config.sections import (
+    AnnotationConfig,
     AugmentationConfig,
     BudgetConfig,
     DatasetConfig,
@@ -15,6 +16,7 @@ from kafal_pipeline.config.sections import (
 from kafal_pipeline.config.strategy import Strategy
 
 __all__ = [
+    "AnnotationConfig",
     "AugmentationConfig",
     "BudgetConfig",
     "Config",

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kafal_pipeline.common.errors import UserError, allowed_instead, did_you_mean
 from kafal_pipeline.config.sections import (
+    AnnotationConfig,
     BudgetConfig,
     DatasetConfig,
     FederationConfig,
@@ -55,6 +56,7 @@ class Config(BaseModel):
     dataset: DatasetConfig = DatasetConfig()
     partition: PartitionConfig = PartitionConfig()
     budget: BudgetConfig = BudgetConfig()
+    annotation: AnnotationConfig = AnnotationConfig()
     model: ModelConfig = ModelConfig()
     federation: FederationConfig = FederationConfig()
     training: TrainingConfig = TrainingConfig()

@@ -26,6 +26,7 @@ Fraction = Annotated[AnyNumber, Field(gt=0, le=1)]  # a share of a client's samp
 Amount = Annotated[float | int, Field(gt=0, le=LARGEST_WHOLE), BeforeValidator(_no_bool)]
 
 SMALLEST_RATE = 1e-12  # of learning: less changes no weight in float32, and updates that divide by it overflow
+ClassName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
 FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"  # names that become folders: no separators, nothing hidden
 
 
@@ -42,7 +43,9 @@ class DatasetConfig(Section):
     before those. `path`, which goes before everything else, names an `.npz` file with MedMNIST's keys or a folder of
     images. `resize` says how images come to `image_size`: `squash` changes their proportions, `crop` cuts off what is
     too much, `pad` puts black around. `mean` and `std` are of pixels scaled to [0, 1]. `label` is the folder name of
-    this data set's results (default: `name`).
+    this data set's results (default: `name`). `classes` names the classes in their order, also those that no image has
+    been labelled with yet. `test_share` sets that share of every client's images aside as the test set, where the data
+    bring none.
     """
 
     name: str = Field(default="digits", pattern=FOLDER_NAME)
@@ -54,6 +57,8 @@ class DatasetConfig(Section):
     resize: Literal["squash", "crop", "pad"] = "squash"
     mean: list[Annotated[AnyNumber, Field(ge=-1000, le=1000)]] | None = None
     std: list[Annotated[AnyNumber, Field(ge=1e-4, le=1000)]] | None = None
+    classes: list[ClassName] | None = Field(default=None, min_length=2, max_length=10_000)
+    test_share: Number | None = Field(default=None, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _checked(self) -> DatasetConfig:
@@ -61,15 +66,18 @@ class DatasetConfig(Section):
             raise ValueError(
                 "`path` is set, so set `name` too: it names the folder of the results, and digits is taken"
             )
+        if self.classes is not None and len(set(self.classes)) < len(self.classes):
+            raise ValueError("`classes` names one twice")
         if self.resize != "squash" and self.image_size is None:
             raise ValueError("`resize` says how images come to `image_size`, so set that too")
         return self
 
     @model_serializer(mode="wrap")
-    def _without_resize_where_it_squashes(self, handler: Any) -> dict[str, Any]:
-        """Leave `resize` out where it is the default, so that stores and runs of older versions stay valid."""
+    def _without_newer_defaults(self, handler: Any) -> dict[str, Any]:
+        """Leave out what is the default and was added later, so that stores and runs of older versions stay valid."""
         values: dict[str, Any] = handler(self)
-        return {key: value for key, value in values.items() if (key, value) != ("resize", "squash")}
+        newer = {"resize": "squash", "classes": None, "test_share": None}
+        return {key: value for key, value in values.items() if key not in newer or value != newer[key]}
 
     @property
     def folder(self) -> str:
@@ -128,6 +136,29 @@ class BudgetConfig(Section):
                     "write an int for a number of samples"
                 )
         return self
+
+
+class AnnotationConfig(Section):
+    """Who labels the images that queries choose.
+
+    `source`: an `oracle` reveals labels that the data have; `people` are asked for those that are missing. Then a cycle
+    goes on once the share `complete` of what it asked for has an answer. `refill` is the share of a budget that queries
+    choose in reserve: images asked for in the place of those that people skip. `annotators` is how many people label
+    each image. `file_names` says whether files for other tools are named by opaque ids or as in the data set.
+
+    For single commands: `client` (number or name) restricts the labelling page to one client, `annotator` is the name
+    it records, `port` where it listens (0: a free one); `file` is what `annotate_import` reads.
+    """
+
+    source: Literal["oracle", "people"] = "oracle"
+    complete: Fraction = 1.0
+    refill: Number = Field(default=0.0, ge=0, le=1)
+    annotators: Whole = Field(default=1, ge=1, le=100)
+    file_names: Literal["opaque", "original"] = "opaque"
+    client: str | Annotated[Whole, Field(ge=0)] | None = None
+    annotator: str | None = Field(default=None, min_length=1, max_length=100)
+    port: Whole = Field(default=0, ge=0, le=65_535)
+    file: str | None = None
 
 
 class ModelConfig(Section):

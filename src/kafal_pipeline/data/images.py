@@ -14,7 +14,7 @@ class ImageData:
     name: str  # the data set's name, such as ``cifar10``
     # `train_images`, `test_images`: pixels, uint8, ``(N, H, W, C)``; grey images have ``C = 1``
     train_images: NDArray[np.uint8]
-    # `train_labels`, `test_labels`: class indices ``0 .. len(classes) - 1``, int64, ``(N,)``
+    # `train_labels`, `test_labels`: class indices ``0 .. len(classes) - 1``, -1 where nobody knows, int64, ``(N,)``
     train_labels: NDArray[np.int64]
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
@@ -30,11 +30,21 @@ class ImageData:
     # the file of each training image, relative to the dataset folder, ``(N,)`` strings; None where the images are no
     # files of their own
     train_files: NDArray[np.str_] | None = None
+    test_files: NDArray[np.str_] | None = None  # the same of each test image, where people are to label these
+    # `train_ids`, `test_ids`: opaque ids, which say nothing of names and stay when images are added, ``(N,)``
+    # strings; None where all labels are known
+    train_ids: NDArray[np.str_] | None = None
+    test_ids: NDArray[np.str_] | None = None
     folder: Path | None = None  # the store the arrays are mapped from, None for arrays in memory
 
     def clients_of(self, method: str) -> tuple[str, ...] | None:
         """Return what the data calls the federation's clients, in order; None unless ``partition.method`` is theirs."""
         return self.client_names if method == "natural" else None
+
+    @property
+    def unlabelled(self) -> int:
+        """Number of images, test images included, whose label is not known."""
+        return int((self.train_labels < 0).sum() + (self.test_labels < 0).sum())
 
     @property
     def num_classes(self) -> int:

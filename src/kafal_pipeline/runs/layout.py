@@ -8,8 +8,9 @@ from kafal_pipeline.config import Config, DatasetConfig
 
 RAW = Path("data/01_raw")
 OUTPUTS = Path("data/07_model_output")
+ANNOTATION = Path("data/annotation")
 JOURNALS = Path("data/09_tracking")
-"""Folders in the project's folder: downloaded files, and what runs have put out and recorded."""
+"""Folders in the project's folder: downloaded files, what runs have put out, asked people, and recorded."""
 
 FIRST_NODE = "cycle_00.initial_pool"
 """The node that a run of its own begins with; those before it prepare data that runs share."""
@@ -55,6 +56,8 @@ class Layout:
         Folders that runs share.
     pools, models, outputs
         Folders with one for each cycle: pools; models and checkpoints; tables, measures, and what made them.
+    requests, answers
+        The folder of what this run asks people to label, and that of their answers, which runs of a data set share.
     report
         The folder of the summary, tables and figures.
     journals
@@ -76,6 +79,8 @@ class Layout:
         self.models = data / "06_models" / self.name
         self.outputs = root / OUTPUTS / self.name
         self.provenance, self.configuration = self.outputs / "provenance.json", self.outputs / "configuration.json"
+        self.requests = root / ANNOTATION / self.name
+        self.answers = root / ANNOTATION / config.dataset.folder / "labels"
         self.report = data / "08_reporting" / self.name
         self.data_set_journals, self.journals = tracking / config.dataset.folder, tracking / self.name
         self.lock, self.holder = self.journals / "run.lock", self.journals / "run.json"

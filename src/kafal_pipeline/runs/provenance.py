@@ -19,7 +19,7 @@ from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import file_digest, read_json, write_json
 from kafal_pipeline.common.machine import arithmetic
 from kafal_pipeline.common.versions import versions
-from kafal_pipeline.config import Config
+from kafal_pipeline.config import AnnotationConfig, Config
 from kafal_pipeline.runs.code_digest import sources_digest
 from kafal_pipeline.runs.layout import Layout, cycle_name
 
@@ -56,9 +56,16 @@ class Provenance:
 
 def deciding(config: Config) -> dict[str, Any]:
     """Return the parameters that results depend on."""
+    asking = config.annotation.source == "people"
     values = config.model_dump(
         mode="json",
-        exclude={"tracking": True, "restart": True, "training": {"processes", "device", "checkpoint_every"}},
+        exclude={
+            "tracking": True,
+            "restart": True,
+            "training": {"processes", "device", "checkpoint_every"},
+            # What a cycle goes on with may be decided while a run waits. An oracle is asked in one way only.
+            "annotation": set(AnnotationConfig.model_fields) - {"source", "refill"} if asking else True,
+        },
     )
     return json.loads(json.dumps(values))
 

@@ -1,0 +1,107 @@
+"""Requests: which images of a client people are to label in a cycle. A request is a folder with a ``manifest.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from kafal_pipeline.annotation.verdicts import COUNTED, Verdict
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.files import read_json
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+Part = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One image that is asked for.
+
+    `sample`: its opaque id. `part`, `row`: where it stands in the data set's arrays. `file`: its path in the dataset
+    folder, None where images are no files. `rank`: 0 is asked for first.
+    """
+
+    sample: str
+    part: Part
+    row: int
+    file: str | None
+    rank: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of the people of one client in one cycle, in the order of `Asked.rank`.
+
+    `run`: the run's name, ``<data set>/<query>-<update>/seed_<n>``.
+    """
+
+    run: str
+    cycle: int
+    client: int
+    client_name: str | None
+    classes: tuple[str, ...]
+    samples: tuple[Asked, ...]
+
+    @cached_property
+    def query(self) -> str:
+        """Digest of the query: the same run, cycle, client, classes and images in the same order have the same one."""
+        content = [self.run, self.cycle, self.client, self.classes, [asked.sample for asked in self.samples]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """Its folder's path in that of the run's requests: ``cycle_<c>/client_<k>``."""
+        return f"cycle_{self.cycle:02d}/client_{self.client:03d}"
+
+    @property
+    def who(self) -> str:
+        """The client as messages have it."""
+        return f"client {self.client}" if self.client_name is None else f"client {self.client} ({self.client_name})"
+
+    def counts(self, verdicts: Mapping[str, Verdict]) -> Counter[str]:
+        """Return how many of its images have each outcome, ``open`` included."""
+        none = Verdict("open")
+        return Counter(verdicts.get(asked.sample, none).outcome for asked in self.samples)
+
+    def missing(self, verdicts: Mapping[str, Verdict]) -> list[Asked]:
+        """Return the images that are still to be answered, conflicts included."""
+        none = Verdict("open")
+        return [asked for asked in self.samples if verdicts.get(asked.sample, none).outcome not in COUNTED]
+
+    def manifest(self) -> dict[str, object]:
+        """Return what the file `MANIFEST` holds."""
+        return {"format": FORMAT, "query": self.query, **asdict(self)}
+
+
+def read_request(folder: Path) -> Request:
+    """Return the request in a folder.
+
+    Raises `UserError` if its manifest is damaged or edited; FileNotFoundError if there is none.
+    """
+    path = folder / MANIFEST
+    advice = "Remove the folder and give the command of the run again: it is written again, and no label is lost."
+    content = read_json(path, advice)
+    try:
+        request = Request(
+            **{key: content[key] for key in ("run", "cycle", "client", "client_name")},
+            classes=tuple(content["classes"]),
+            samples=tuple(Asked(**asked) for asked in content["samples"]),
+        )
+        if content["format"] != FORMAT or content["query"] != request.query:
+            raise ValueError("its digest is another")
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error}). {advice}") from None
+    return request
+
+
+def read_requests(folder: Path) -> list[Request]:
+    """Return all requests of a run, by cycle and client; `folder`: that of the run's requests."""
+    return [read_request(path.parent) for path in sorted(folder.glob(f"cycle_*/client_*/{MANIFEST}"))]
