@@ -17,7 +17,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     cycles = current_run.config.cycles
     root = current_run.root
     data_pipeline, partition_pipeline = data.create_pipeline(root), partition.create_pipeline(root)
-    trial = fal.create_pipeline(cycles, current_run.resources) + report.create_pipeline(cycles)
+    people = current_run.config.annotation.source == "people"
+    trial = fal.create_pipeline(cycles, current_run.resources, people=people) + report.create_pipeline(cycles)
     whole = data_pipeline + partition_pipeline + trial
     return {
         "__default__": whole,

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from kafal_pipeline.annotation.verdicts import COUNTED, Verdict
+from kafal_pipeline.annotation.verdicts import COUNTED, DECLINED, OPEN, Verdict
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import read_json
 
@@ -40,7 +40,8 @@ class Asked:
 class Request:
     """What is asked of the people of one client in one cycle, in the order of `Asked.rank`.
 
-    `run`: the run's name, ``<data set>/<query>-<update>/seed_<n>``.
+    `run`: the run's name, ``<data set>/<query>-<update>/seed_<n>``. `reserve`: images that are asked for in the place
+    of those that people decline, the first one first.
     """
 
     run: str
@@ -49,11 +50,13 @@ class Request:
     client_name: str | None
     classes: tuple[str, ...]
     samples: tuple[Asked, ...]
+    reserve: tuple[Asked, ...] = ()
 
     @cached_property
     def query(self) -> str:
         """Digest of the query: the same run, cycle, client, classes and images in the same order have the same one."""
-        content = [self.run, self.cycle, self.client, self.classes, [asked.sample for asked in self.samples]]
+        samples = [[asked.sample for asked in part] for part in (self.samples, self.reserve)]
+        content = [self.run, self.cycle, self.client, self.classes, *samples]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     @property
@@ -66,19 +69,37 @@ class Request:
         """The client as messages have it."""
         return f"client {self.client}" if self.client_name is None else f"client {self.client} ({self.client_name})"
 
+    @property
+    def all(self) -> tuple[Asked, ...]:
+        """All images that it may ask for: answers to these are answers to it."""
+        return self.samples + self.reserve
+
+    def asked(self, verdicts: Mapping[str, Verdict]) -> list[Asked]:
+        """Return the images that it asks for now: as many in reserve as others were declined."""
+        asked = list(self.samples)
+        declined = sum(_outcome(verdicts, item) in DECLINED for item in asked)
+        for item in self.reserve:
+            if not declined:
+                break
+            asked.append(item)
+            declined -= _outcome(verdicts, item) not in DECLINED
+        return asked
+
     def counts(self, verdicts: Mapping[str, Verdict]) -> Counter[str]:
         """Return how many of its images have each outcome, ``open`` included."""
-        none = Verdict("open")
-        return Counter(verdicts.get(asked.sample, none).outcome for asked in self.samples)
+        return Counter(_outcome(verdicts, asked) for asked in self.asked(verdicts))
 
     def missing(self, verdicts: Mapping[str, Verdict]) -> list[Asked]:
         """Return the images that are still to be answered, conflicts included."""
-        none = Verdict("open")
-        return [asked for asked in self.samples if verdicts.get(asked.sample, none).outcome not in COUNTED]
+        return [asked for asked in self.asked(verdicts) if _outcome(verdicts, asked) not in COUNTED]
 
     def manifest(self) -> dict[str, object]:
         """Return what the file `MANIFEST` holds."""
         return {"format": FORMAT, "query": self.query, **asdict(self)}
+
+
+def _outcome(verdicts: Mapping[str, Verdict], asked: Asked) -> str:
+    return verdicts.get(asked.sample, OPEN).outcome
 
 
 def read_request(folder: Path) -> Request:
@@ -94,6 +115,7 @@ def read_request(folder: Path) -> Request:
             **{key: content[key] for key in ("run", "cycle", "client", "client_name")},
             classes=tuple(content["classes"]),
             samples=tuple(Asked(**asked) for asked in content["samples"]),
+            reserve=tuple(Asked(**asked) for asked in content["reserve"]),
         )
         if content["format"] != FORMAT or content["query"] != request.query:
             raise ValueError("its digest is another")
@@ -104,4 +126,5 @@ def read_request(folder: Path) -> Request:
 
 def read_requests(folder: Path) -> list[Request]:
     """Return all requests of a run, by cycle and client; `folder`: that of the run's requests."""
-    return [read_request(path.parent) for path in sorted(folder.glob(f"cycle_*/client_*/{MANIFEST}"))]
+    found = sorted(folder.glob(f"cycle_*/client_*/{MANIFEST}"))
+    return sorted((read_request(path.parent) for path in found), key=lambda request: (request.cycle, request.client))

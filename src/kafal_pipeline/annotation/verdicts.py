@@ -17,6 +17,10 @@ COUNTED: tuple[Outcome, ...] = ("labelled", "skipped", "unusable", "unknown_clas
 """Outcomes by which a question is answered; a conflict waits for one more person, as what is open waits."""
 
 
+DECLINED: tuple[Outcome, ...] = ("skipped", "unusable", "unknown_class")
+"""Those of `COUNTED` that bring no label: the image leaves the pool."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What holds of an image: `label` is its class where it is labelled; `answers` are the latest of each person."""
@@ -37,6 +41,10 @@ class Verdict:
         """When the last of them said so; empty where nobody has."""
         agreed = [a.time for a in self.answers if a.status == self.outcome and a.label == self.label]
         return max(agreed, default="")
+
+
+OPEN = Verdict("open")
+"""The verdict on an image that nobody has answered."""
 
 
 def verdicts(answers: Iterable[Answer], wanted: int = 1) -> dict[str, Verdict]:

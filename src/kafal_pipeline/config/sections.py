@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_serializer, model_validator
@@ -159,6 +160,10 @@ class AnnotationConfig(Section):
     annotator: str | None = Field(default=None, min_length=1, max_length=100)
     port: Whole = Field(default=0, ge=0, le=65_535)
     file: str | None = None
+
+    def reserve(self, budget: int) -> int:
+        """Return how many images are chosen in reserve with a budget; none for an oracle, which declines none."""
+        return math.ceil(round(self.refill * budget, 6)) if self.source == "people" else 0
 
 
 class ModelConfig(Section):

@@ -3,13 +3,16 @@
 A pool is a table with the columns ``client``, ``sample``, ``label`` and ``labelled_in_cycle``, all int64, one row for
 each sample of each client, sorted by client and sample. Unlabelled rows have -1 in the last two: whoever reads a pool
 cannot see a label that nobody has paid for.
+
+Where people annotate, `kafal_pipeline.annotation.pools` adds columns: ``asked_in_cycle`` (int64, -1: never asked for),
+``annotator`` and ``labelled_at`` (strings, empty where there is no label by people).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,13 +37,25 @@ class ClientPool:
 
     `labelled`: training indices of the labelled samples, ``(L,)``. `labels`: their labels, ``(L,)``. `unlabelled`:
     training indices of the others, ``(U,)``. `initial_unlabelled`: those that were unlabelled when the trial started,
-    ``(U_0,)``; labelling never changes it.
+    ``(U_0,)``; labelling never changes it. `open`: those of `unlabelled` that people have been asked for, and still
+    are: no query may choose them again.
     """
 
     labelled: NDArray[np.int64]
     labels: NDArray[np.int64]
     unlabelled: NDArray[np.int64]
     initial_unlabelled: NDArray[np.int64]
+    open: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return len(self.labelled) + len(self.unlabelled)
+
+    @property
+    def candidates(self) -> NDArray[np.int64]:
+        """The samples that a query may choose, sorted."""
+        return np.setdiff1d(self.unlabelled, self.open, assume_unique=True) if len(self.open) else self.unlabelled
 
 
 def cycle_budget(size: int, amount: float | int) -> int:
@@ -78,13 +93,7 @@ def initial_pool(
         samples = np.sort(np.asarray(items, dtype=np.int64))
         size = len(samples)
         initial, later = cycle_budget(size, budget.initial), cycle_budget(size, budget.per_cycle)
-        total = initial + (cycles - 1) * later
-        if total > size:
-            raise UserError(
-                f"budget: client {client} has {size} samples, but the trial labels {initial} at the start and {later} "
-                f"in each of {cycles - 1} later cycles, {total} in all. Lower budget.initial, budget.per_cycle or "
-                "cycles, or give clients more samples (partition.min_size, partition.clients)."
-            )
+        check_budget(client, size, initial, later, cycles)
         chosen = np.zeros(size, dtype=bool)
         chosen[numpy_generator(seed, Purpose.INITIAL_POOL, client=client).permutation(size)[:initial]] = True
         label = np.where(chosen, labels[samples], UNLABELLED).astype(np.int64)
@@ -93,15 +102,28 @@ def initial_pool(
     return pd.DataFrame(dict(zip(COLUMNS, map(np.concatenate, zip(*columns, strict=True)), strict=True)))
 
 
+def check_budget(client: int, size: int, initial: int, later: int, cycles: int) -> None:
+    """Check that a client with `size` samples has as many as the trial will have labelled; raises `UserError`."""
+    total = initial + (cycles - 1) * later
+    if total > size:
+        raise UserError(
+            f"budget: client {client} has {size} samples, but the trial labels {initial} at the start and {later} "
+            f"in each of {cycles - 1} later cycles, {total} in all. Lower budget.initial, budget.per_cycle or "
+            "cycles, or give clients more samples (partition.min_size, partition.clients)."
+        )
+
+
 def check_pool(pool: pd.DataFrame, labels: NDArray[np.int64], cycle: int) -> None:
     """Check that a table is a pool of these samples after `cycle`.
 
-    `labels`: labels of all training samples, ``(N,)``. `cycle`: the last cycle in which samples were labelled. Raises
-    `ValueError` naming the first row that is none of a pool's, and why.
+    `labels`: labels of all training samples, -1 where people give them, ``(N,)``. `cycle`: the last cycle in which
+    samples were labelled. Raises `ValueError` naming the first row that is none of a pool's, and why.
     """
     client, sample, label, since = (pool[name].to_numpy() for name in COLUMNS)
     there = (sample >= 0) & (sample < len(labels))
-    expected = np.where(since == UNLABELLED, UNLABELLED, labels[np.where(there, sample, 0)])
+    truth = labels[np.where(there, sample, 0)]
+    known = np.where(truth == UNLABELLED, label, truth)
+    expected = np.where(since == UNLABELLED, UNLABELLED, known)
     for problem, wrong in (
         (f"client must be from 0 to {len(labels) - 1}", (client < 0) | (client >= len(labels))),
         (f"sample must be from 0 to {len(labels) - 1}", ~there),
@@ -143,6 +165,7 @@ def client_pools(pool: pd.DataFrame) -> dict[int, ClientPool]:
     """Return the pool of each client, clients in order."""
     table = pool.sort_values(["client", "sample"])
     client, sample, label, since = (table[name].to_numpy(np.int64) for name in COLUMNS)
+    asked = table["asked_in_cycle"].to_numpy(np.int64) if "asked_in_cycle" in table else np.full_like(since, UNLABELLED)
     numbers, starts = np.unique(client, return_index=True)
     pools = {}
     for number, start, stop in zip(numbers.tolist(), starts, [*starts[1:], len(client)], strict=True):
@@ -153,6 +176,7 @@ def client_pools(pool: pd.DataFrame) -> dict[int, ClientPool]:
             labels=labels[known],
             unlabelled=samples[~known],
             initial_unlabelled=samples[when != 0],
+            open=samples[~known & (asked[start:stop] != UNLABELLED)],
         )
     return pools
 

@@ -204,8 +204,8 @@ class Simulation:
 
     def _query_task(self, cycle: int, global_model: Arrays, client: int) -> QueryTask:
         pool = self.pools[client]
-        size = len(pool.labelled) + len(pool.unlabelled)
-        budget = min(cycle_budget(size, self.config.budget.per_cycle), len(pool.unlabelled))
+        budget = cycle_budget(pool.size, self.config.budget.per_cycle)
+        budget = min(budget + self.config.annotation.reserve(budget), len(pool.candidates))
         return QueryTask(self.sites.for_query(client, pool), cycle, budget, global_model)
 
     def _log_idle(self, cycle: int) -> None:

@@ -99,8 +99,10 @@ class Trial:
         """Measure the global model on the test set, and say what its cycle asked for and cost."""
         begin, data, bought = time.perf_counter(), self.data, self.clients.bought(trained.cycle)
         of_clients = data.test_clients if self.config.partition.method == "natural" else None
-        logits = self.clients.predict(trained.global_state)
-        measures = model_measures.evaluate(data.test_labels, logits, of_clients, data.client_names)
+        known = data.test_labels >= 0  # people may have left out some
+        logits = self.clients.predict(trained.global_state)[known]
+        of_clients = None if of_clients is None else of_clients[known]
+        measures = model_measures.evaluate(data.test_labels[known], logits, of_clients, data.client_names)
         sent = sum(row["bytes_down"] + row["bytes_up"] for row in trained.rows)
         return {
             "cycle": trained.cycle,

@@ -14,6 +14,7 @@ from kafal_pipeline.runs.layout import Layout
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from kafal_pipeline.annotation.desk import Desk
     from kafal_pipeline.config import Config
     from kafal_pipeline.data import ImageData
     from kafal_pipeline.federation.between_rounds.store import Store
@@ -55,6 +56,16 @@ class Resources:
         owner = hashlib.sha256(json.dumps(dict(found.fingerprint), sort_keys=True).encode())
         owner.update(pool.to_csv(index=False).encode())
         return Store(folder, owner.hexdigest(), config.training.checkpoint_every)
+
+    def desk(self, config: Config, images: ImageData) -> Desk:
+        """Return the desk at which people are asked for labels."""
+        from kafal_pipeline.annotation.desk import Desk
+
+        root = self._project or Path()
+        run, folder = Layout(root, config), None if config.dataset.path is None else root / config.dataset.path
+        source = folder if folder is not None and folder.is_dir() else None
+        names = images.clients_of(config.partition.method)
+        return Desk(run.name, run.requests, run.answers, images, config.annotation, source, names)
 
     def workers(self, images: ImageData, config: Config) -> Workers:
         """Return the workers for this data and configuration; other ones end first."""

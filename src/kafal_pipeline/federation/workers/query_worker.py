@@ -109,7 +109,7 @@ class ClientModels:
 def _pool(task: QueryTask, num_classes: int, models: ClientModels) -> PoolView:
     site = task.site
     return PoolView(
-        *(site.client, site.pool.unlabelled, site.pool.labelled, site.pool.labels, num_classes),
+        *(site.client, site.pool.candidates, site.pool.labelled, site.pool.labels, num_classes),
         models.forward,
         models.head,
         {client: read_only(summary) for client, summary in task.summaries.items()},
@@ -132,12 +132,12 @@ def select(query: Query, task: QueryTask, num_classes: int, models: ClientModels
     A query is not asked where there is nothing to choose: the client keeps what its query kept before.
     """
     if not task.budget:
-        return QueryResult(Selection(task.site.pool.unlabelled[:0], np.empty(0), task.site.memory), frozenset())
+        return QueryResult(Selection(task.site.pool.candidates[:0], np.empty(0), task.site.memory), frozenset())
     rng = numpy_generator(seed, Purpose.QUERY, task.cycle, 0, task.site.client)
     _seed_for_own(query, task, seed)
     with blamed(_where(task), query=query, model=models.network):
         selection = query.select(_pool(task, num_classes, models), task.budget, rng)
-        selection = checked_selection(selection, task.site.pool.unlabelled, task.budget)
+        selection = checked_selection(selection, task.site.pool.candidates, task.budget)
     return QueryResult(selection, frozenset(models.used))
 
 

@@ -38,7 +38,7 @@ def begin_watching(config: Config, pools: Mapping[int, ClientPool], cycle: int) 
     watched: dict[int, Arrays] = {}
     for client, pool in pools.items():
         rng = numpy_generator(config.seed, Purpose.WATCH, cycle, 0, client)
-        samples = np.sort(rng.permutation(pool.unlabelled)[:size])
+        samples = np.sort(rng.permutation(pool.candidates)[:size])
         watched[client] = {
             "samples": samples,
             "changes": np.zeros(len(samples), dtype=np.int64),

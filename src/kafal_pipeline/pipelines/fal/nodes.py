@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from kafal_pipeline.annotation.measures import annotation_measures
+from kafal_pipeline.annotation.pools import labels_of_tests
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData, check_origin
 from kafal_pipeline.data.pools import annotate, initial_pool
@@ -129,8 +132,12 @@ def evaluate(
     images: ImageData,
     parameters: Parameters,
     query_cost: dict[str, float] | None = None,
+    annotations: DataFrame | None = None,
 ) -> dict[str, Any]:
-    """Measure the global model on the test set, and say what the cycle asked for and cost."""
+    """Measure the global model on the test set, and say what the cycle asked for and cost.
+
+    Where people annotate, their annotations have labels of the test set too.
+    """
     from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
     from kafal_pipeline.federation.simulation import Simulation
     from kafal_pipeline.federation.trial import Queried, Trial
@@ -140,8 +147,12 @@ def evaluate(
     rows: Any = rounds.to_dict("records")
     trained = CycleState(cycle, config.federation.rounds, model, rows=rows, seconds=train_cost["seconds"])
     clients = Simulation(config, resources.workers(images, config), checked_pool(pool, config, images, cycle))
+    if annotations is not None:
+        images = replace(images, test_labels=labels_of_tests(images, annotations))
     cost = None if query_cost is None else Queried(query_cost["seconds"], int(query_cost["bytes"]))
     metrics = Trial(config, images, clients).evaluate(trained, cost)
+    if annotations is not None:
+        metrics |= annotation_measures(annotations)
     resources.progress.on_evaluation(config, cycle, metrics["labels"], metrics["accuracy"])
     return metrics
 

@@ -9,15 +9,21 @@ from kedro.pipeline import Node, Pipeline, node
 
 from kafal_pipeline.lifecycle.resources import Resources
 from kafal_pipeline.pipelines.fal import nodes
+from kafal_pipeline.pipelines.fal.people import ask_for_initial_pool, ask_for_queried
 from kafal_pipeline.runs.layout import cycle_name
 
-
-def create_pipeline(cycles: int, resources: Resources) -> Pipeline:
-    """Return the pipeline of a trial of that many cycles; cycle 0 trains on the initial pool."""
-    return Pipeline([item for cycle in range(cycles) for item in _cycle(cycle, resources)])
+Inputs = list[str] | dict[str, str]
 
 
-def _cycle(cycle: int, resources: Resources) -> list[Node]:
+def create_pipeline(cycles: int, resources: Resources, *, people: bool = False) -> Pipeline:
+    """Return the pipeline of a trial of that many cycles; cycle 0 trains on the initial pool.
+
+    Where `people` annotate, each cycle also keeps what they answered.
+    """
+    return Pipeline([item for cycle in range(cycles) for item in _cycle(cycle, resources, people)])
+
+
+def _cycle(cycle: int, resources: Resources, people: bool) -> list[Node]:
     here, before = cycle_name(cycle), cycle_name(cycle - 1)
     pool, rounds, model = f"{here}.pool", f"{here}.rounds", f"{here}.global_model"
     first = cycle == 0
@@ -25,13 +31,15 @@ def _cycle(cycle: int, resources: Resources) -> list[Node]:
     train_cost = f"{here}.train_cost"
     trained = [f"{before}.global_model", f"{before}.local_models", f"{before}.rounds"]
 
-    def make(function: Callable[..., Any], name: str, inputs: list[str], outputs: str | list[str]) -> Node:
+    annotations = f"{here}.annotations"
+    labelled = [pool, annotations] if people else pool
+
+    def make(function: Callable[..., Any], name: str, inputs: Inputs, outputs: str | list[str]) -> Node:
         return node(function, inputs, outputs, name=name, namespace=here, tags=["trial", here])
 
     if first:
-        opening = [
-            make(nodes.draw_initial_pool, "initial_pool", ["splits", "split_origin", "images", "parameters"], pool)
-        ]
+        draw = _bound(ask_for_initial_pool, resources) if people else nodes.draw_initial_pool
+        opening = [make(draw, "initial_pool", ["splits", "split_origin", "images", "parameters"], labelled)]
     else:
         opening = [
             make(
@@ -47,10 +55,10 @@ def _cycle(cycle: int, resources: Resources) -> list[Node]:
                 [*queried, f"{here}.query_memory"],
             ),
             make(
-                _bound(nodes.annotate_queried, cycle),
+                _bound(ask_for_queried, resources, cycle) if people else _bound(nodes.annotate_queried, cycle),
                 "annotate",
-                [f"{before}.pool", queried[0], "images", "parameters"],
-                pool,
+                [f"{before}.pool", queried[0], *([f"{before}.annotations"] if people else []), "images", "parameters"],
+                labelled,
             ),
         ]
     return [
@@ -64,7 +72,16 @@ def _cycle(cycle: int, resources: Resources) -> list[Node]:
         make(
             _bound(nodes.evaluate, resources, cycle),
             "evaluate",
-            [model, pool, rounds, train_cost, "images", "parameters", *queried[1:]],
+            {
+                "global_model": model,
+                "pool": pool,
+                "rounds": rounds,
+                "train_cost": train_cost,
+                "images": "images",
+                "parameters": "parameters",
+                **({} if first else {"query_cost": queried[1]}),
+                **({"annotations": annotations} if people else {}),
+            },
             f"{here}.metrics",
         ),
     ]
@@ -73,8 +90,8 @@ def _cycle(cycle: int, resources: Resources) -> list[Node]:
 def _bound(function: Callable[..., Any], *values: Any) -> Callable[..., Any]:
     """Give a node's function its first arguments, and keep its name for Kedro's log."""
 
-    def bound(*args):  # type: ignore[no-untyped-def]
-        return function(*values, *args)
+    def bound(*args, **kwargs):  # type: ignore[no-untyped-def]
+        return function(*values, *args, **kwargs)
 
     bound.__name__ = function.__name__
     return bound
