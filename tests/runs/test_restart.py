@@ -34,7 +34,7 @@ def test_training_resumes_after_the_last_round(folder, killed_here, untouched, d
 def test_rounds_are_written_as_often_as_the_parameters_say(folder, monkeypatch):
     with monkeypatch.context() as patch:
 
-        def stop(*_arguments):
+        def stop(*_arguments, **_keywords):
             raise Killed
 
         patch.setattr(nodes, "evaluate", stop)
