@@ -41,11 +41,12 @@ def make_partition(
     First the long tail is cut, then the rest is divided, then every client is cut to ``samples_per_client``. The split
     is checked; equal arguments give equal splits.
 
-    `labels`: labels of all training samples, ``(N,)``, -1 where they are not known. `seed`: the trial's seed. The methods ``file`` and ``natural``
-    draw nothing but the two cuts. `natural_clients`: the client of each training sample, ``(N,)``, where the data has
-    one (method ``natural``). `base`: the folder that a relative ``config.path`` starts from. Returns training indices
-    of each client, int64, sorted; with method ``file`` in the file's order. Raises `UserError` if the parameters cannot
-    be met, or the file or the natural split is not allowed.
+    `labels`: labels of all training samples, ``(N,)``, -1 where they are not known. `seed`: the trial's seed. The
+    methods ``file`` and ``natural`` draw nothing but the two cuts. `natural_clients`: the client of each training
+    sample, ``(N,)``, where the data has one (method ``natural``). `base`: the folder that a relative ``config.path``
+    starts from. Returns training indices of each client, int64, sorted; with method ``file`` in the file's order.
+    Raises `UserError` if the parameters cannot be met, labels that they need are missing, or the file or the natural
+    split is not allowed.
     """
     size = len(labels)
     kept = np.arange(size)
