@@ -213,7 +213,7 @@ def test_names_that_are_no_utf8_are_refused(image_folder):
 @pytest.mark.parametrize("name", ["unlabelled", "_Unlabeled", "unlabelled images"])
 def test_images_without_labels_are_no_class(image_folder, name):
     shutil.copytree(image_folder / "train/cat", image_folder / "train" / name)
-    with pytest.raises(UserError, match=f"found the folder '{name}'.*images without labels are not supported"):
+    with pytest.raises(UserError, match=f"found the folder '{name}'.*move them to unlabelled/, next to train/"):
         read(image_folder)
     shutil.copytree(image_folder / "test/cat", image_folder / "test" / name)
     assert len(read(image_folder).classes) == 3

@@ -226,9 +226,9 @@ def test_two_runs_at_the_same_moment_write_one_store(setting, monkeypatch):
     digest, write = store.content_digest, store_writer.write_store
     together, written = threading.Barrier(2, timeout=30), []
 
-    def both_have_read(source):
+    def both_have_read(*arguments):
         together.wait()
-        return digest(source)
+        return digest(*arguments)
 
     def noted(*arguments):
         written.append(arguments)

@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     WATCH = 10
     UNLABELLED = 11
     UPDATE = 12
+    TEST_SET = 13
 
 
 def seed_sequence(

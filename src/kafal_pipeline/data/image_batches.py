@@ -80,6 +80,23 @@ class Resized:
         return resized
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of an array of images, copied slice by slice."""
+
+    images: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, H, W, C)``."""
+        return (len(self.rows), *self.images.shape[1:])
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
+        """Return the images `rows`, uint8, ``(n, H, W, C)``."""
+        return self.images[self.rows[rows]]
+
+
 def resized(pixels: Pixels, size: int | None, resize: str) -> Pixels:
     """Return `pixels`, resized to `size` by `size` unless they have that size or `size` is None."""
     return pixels if size is None or pixels.shape[1:3] == (size, size) else Resized(pixels, size, resize)

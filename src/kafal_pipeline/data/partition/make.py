@@ -24,6 +24,8 @@ METHODS = {
 }
 """The methods that draw: ``(labels, config, rng)`` -> positions in `labels` for each client."""
 
+BY_LABEL = {"dirichlet", "dirichlet_balanced", "shards"}
+
 logger = logging.getLogger(__name__)
 
 
@@ -39,17 +41,19 @@ def make_partition(
     First the long tail is cut, then the rest is divided, then every client is cut to ``samples_per_client``. The split
     is checked; equal arguments give equal splits.
 
-    `labels`: labels of all training samples, ``(N,)``. `seed`: the trial's seed. The methods ``file`` and ``natural``
-    draw nothing but the two cuts. `natural_clients`: the client of each training sample, ``(N,)``, where the data has
-    one (method ``natural``). `base`: the folder that a relative ``config.path`` starts from. Returns training indices
-    of each client, int64, sorted; with method ``file`` in the file's order. Raises `UserError` if the parameters cannot
-    be met, or the file or the natural split is not allowed.
+    `labels`: labels of all training samples, ``(N,)``, -1 where they are not known. `seed`: the trial's seed. The
+    methods ``file`` and ``natural`` draw nothing but the two cuts. `natural_clients`: the client of each training
+    sample, ``(N,)``, where the data has one (method ``natural``). `base`: the folder that a relative ``config.path``
+    starts from. Returns training indices of each client, int64, sorted; with method ``file`` in the file's order.
+    Raises `UserError` if the parameters cannot be met, labels that they need are missing, or the file or the natural
+    split is not allowed.
     """
     size = len(labels)
     kept = np.arange(size)
+    method = _method(config, base)
+    _check_labels(labels, config, method)
     if config.long_tail is not None:
         kept = long_tail_indices(labels, config.long_tail, numpy_generator(seed, Purpose.LONG_TAIL))
-    method = _method(config, base)
     if method == "file":
         split = _from_file(config, base, size)
     elif method == "natural":
@@ -78,6 +82,21 @@ def _method(config: PartitionConfig, base: Path) -> str:
         )
     logger.warning("partition.path: there is no file %s; dividing by %s", base / str(config.path), config.when_absent)
     return config.when_absent
+
+
+def _check_labels(labels: NDArray[np.int64], config: PartitionConfig, method: str) -> None:
+    """Refuse what divides or cuts by labels where some are not known."""
+    if not (missing := int((labels < 0).sum())):
+        return
+    have_none = f"{missing:,} of {len(labels):,} training images have no label yet"
+    if config.long_tail is not None:
+        raise UserError(f"partition.long_tail: cuts the data by their labels, but {have_none}. Leave it out.")
+    if method in BY_LABEL:
+        key = "method" if method == config.method else "when_absent"
+        raise UserError(
+            f"partition.{key}: found {method!r}, which divides the images by their labels, but {have_none}. Allowed: "
+            f"{'natural, ' if key == 'method' else ''}iid, quantity_skew{', file' if key == 'method' else ''}."
+        )
 
 
 def _from_file(config: PartitionConfig, base: Path, size: int) -> list[NDArray[np.int64]]:

@@ -107,14 +107,15 @@ def read_split(path: Path) -> Any:
 
 
 def split_table(split: Split, labels: NDArray[np.int64], num_classes: int) -> pd.DataFrame:
-    """Return how many samples of each class each client holds.
+    """Return how many samples of each class each client holds; those without a label are left out.
 
     `split`: the training indices of each client. `labels`: labels of all training samples, ``(N,)``. Returns columns
     ``client``, ``class``, ``count``, int64; one row for each of the K x C pairs, zeros included.
     """
     import pandas as pd
 
-    counts = [np.bincount(labels[np.asarray(items, dtype=np.int64)], minlength=num_classes) for items in split]
+    known = [labels[np.asarray(items, dtype=np.int64)] for items in split]
+    counts = [np.bincount(own[own >= 0], minlength=num_classes) for own in known]
     return pd.DataFrame(
         {
             "client": np.repeat(np.arange(len(counts)), num_classes),

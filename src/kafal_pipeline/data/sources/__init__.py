@@ -25,10 +25,16 @@ def find_source(config: DatasetConfig, raw: Path, base: Path = Path()) -> Source
     file = raw / f"{config.name}.npz"
     if config.path is not None:
         path = _given(config.path, base)
-        return npz.source(path) if path.suffix == ".npz" else folder.source(path, config)
+        return npz.source(path, config) if path.suffix == ".npz" else folder.source(path, config)
     if file.is_file():
-        return npz.source(file)
+        return npz.source(file, config)
     if config.name in NAMED:
+        for key in ("classes", "test_share"):
+            if getattr(config, key) is not None:
+                raise UserError(
+                    f"dataset.{key}: found {getattr(config, key)}, but {config.name} brings its own "
+                    f"{'test set' if key == 'test_share' else 'classes'}. Leave the key out."
+                )
         return NAMED[config.name](config, raw)
 
     def fail() -> NoReturn:

@@ -14,7 +14,7 @@ from kafal_pipeline.data.image_batches import Pixels
 
 @dataclass(frozen=True)
 class RawData:
-    """A data set as its source holds it; the fields are those of `ImageData`.
+    """A data set as its source holds it; the fields are those of `ImageData`, whose ids the store adds.
 
     Images have the shape ``(N, H, W, C)``, training and test images agree in ``(H, W, C)``.
     """
@@ -28,6 +28,14 @@ class RawData:
     test_clients: NDArray[np.int64] | None = None
     client_names: tuple[str, ...] | None = None
     train_files: tuple[str, ...] | None = None
+    test_files: tuple[str, ...] | None = None
+    train_ids: NDArray[np.str_] | None = None
+    test_ids: NDArray[np.str_] | None = None
+
+    @property
+    def unlabelled(self) -> int:
+        """Number of images, test images included, whose label is not known."""
+        return int((self.train_labels < 0).sum() + (self.test_labels < 0).sum())
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.config import DatasetConfig
 
 MAX_CHANNELS = 16  # more than any camera has: a larger last axis is a depth or a width in the place of the channels
 
@@ -30,26 +31,26 @@ def as_images(where: str, array: NDArray) -> NDArray[np.uint8]:
     return images
 
 
-def as_integers(where: str, array: NDArray, length: int) -> NDArray[np.int64]:
-    """Return `length` integers that are not negative as int64 ``(N,)``; ``(N, 1)`` is flattened.
+def as_integers(where: str, array: NDArray, length: int, least: int = 0) -> NDArray[np.int64]:
+    """Return `length` integers from `least` as int64 ``(N,)``; ``(N, 1)`` is flattened.
 
-    Raises `UserError` if the type is no integer, an item is negative, the length differs or there are several to an
-    image.
+    Raises `UserError` if the type is no integer, an item is less, the length differs or there are several to an image.
     """
+    allowed = "integers from 0" + (", or -1 where the label is not known" if least else "")
     flat = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if flat.ndim != 1:
         hint = " Several labels to an image are not supported." if array.ndim == 2 else ""
         raise UserError(f"{where}: found the shape {array.shape}; allowed: (N,) or (N, 1).{hint}")
     if flat.dtype.kind not in "iu":
         nan = " with NaN" if flat.dtype.kind == "f" and np.isnan(flat).any() else ""
-        raise UserError(f"{where}: found {flat.dtype}{nan}; allowed: integers from 0.")
+        raise UserError(f"{where}: found {flat.dtype}{nan}; allowed: {allowed}.")
     if len(flat) != length:
         raise UserError(f"{where}: found {len(flat)} items for {length} images; there must be one for each image.")
     # As unsigned too: a uint64 beyond int64 would turn negative.
-    wrong = (flat < 0) | (flat > np.iinfo(np.int64).max)
+    wrong = (flat < least) | (flat > np.iinfo(np.int64).max)
     if wrong.any():
         place = int(np.argmax(wrong))
-        raise UserError(f"{where}: found {int(flat[place])} at position {place}; allowed: integers from 0.")
+        raise UserError(f"{where}: found {int(flat[place])} at position {place}; allowed: {allowed}.")
     return flat.astype(np.int64)
 
 
@@ -74,6 +75,16 @@ def as_names(where: str, array: NDArray) -> tuple[str, ...]:
     except (ValueError, SystemError) as error:  # code points beyond Unicode
         raise UserError(f"{where}: cannot be read as text ({error}).") from error
     return tuple(as_name(where, name) for name in names)
+
+
+def class_names(config: DatasetConfig) -> tuple[str, ...] | None:
+    """Return ``dataset.classes`` as names, each as by `as_name`; None if it is not set."""
+    if config.classes is None:
+        return None
+    names = tuple(as_name("dataset.classes", name) for name in config.classes)
+    if len(set(names)) < len(names):
+        raise UserError("dataset.classes: found a name twice, in composed and in decomposed characters (NFC and NFD).")
+    return names
 
 
 def as_clients(where: str, array: NDArray, length: int) -> NDArray:
@@ -118,21 +129,31 @@ def number_clients(
 
 
 def check_classes(
-    where: str, train: NDArray[np.int64], test: NDArray[np.int64], names: tuple[str, ...] | None
+    where: str,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    names: tuple[str, ...] | None,
+    basis: str = "the key classes",
 ) -> tuple[str, ...]:
     """Return the classes' names (their numbers where there are none) after checking the labels against them.
 
-    Raises `UserError` if a label is beyond the classes, there are fewer than two, or, without names, a class has no
-    training image.
+    `basis`: what gave the names. Raises `UserError` if a label is beyond the classes, there are fewer than two, or,
+    without names, a label is missing or a class has no training image.
     """
+    if names is None and (missing := int((train < 0).sum() + (test < 0).sum())):
+        raise UserError(
+            f"{where}: {missing} images have the label -1, which stands for none, but the classes have no names. Name "
+            "all of them, also those without a label so far, in the key classes or in dataset.classes (such as "
+            "dataset.classes=[cat,dog]); or, if -1 is a class, number the classes from 0."
+        )
     count = len(names) if names is not None else int(train.max()) + 1
     for key, labels in (("train_labels", train), ("test_labels", test)):
         if labels.max() >= count:
             place = int(np.argmax(labels >= count))
-            basis = "of the key classes" if names is not None else "of the training labels"
+            basis = basis if names is not None else "the training labels"
             raise UserError(
                 f"{where}: {key}: found the label {int(labels[place])} at position {place}; "
-                f"allowed: 0 to {count - 1}, the {count} classes {basis}."
+                f"allowed: 0 to {count - 1}, the {count} classes of {basis}."
             )
     if count < 2:
         raise UserError(f"{where}: found {count} class; at least 2 are needed.")
@@ -149,17 +170,37 @@ def check_classes(
 
 
 def one_sided(classes: tuple[str, ...], train: NDArray[np.int64], test: NDArray[np.int64]) -> str | None:
-    """Return, as a remark, the classes that have images in one split alone; None if there are none."""
-    trained, tested = set(train.tolist()), set(test.tolist())
+    """Return, as a remark, the classes that have images in one split alone; None if there are none.
+
+    Where labels are missing in the other split, a class may be among its images still, and is no remark.
+    """
+    trained, tested = set(train[train >= 0].tolist()), set(test[test >= 0].tolist())
     remarks = [
         f"class {', '.join(repr(classes[label]) for label in sorted(labels))}: {consequence}"
-        for labels, consequence in (
-            (trained - tested, "training images but no test image, so it is never tested"),
-            (tested - trained, "test images but no training image, so it is never learnt"),
+        for labels, other, consequence in (
+            (trained - tested, test, "training images but no test image, so it is never tested"),
+            (tested - trained, train, "test images but no training image, so it is never learnt"),
         )
-        if labels
+        if labels and other.min() >= 0
     ]
     return "; ".join(remarks) or None
+
+
+def check_annotation(source: str, name: str, train: NDArray[np.int64], test: NDArray[np.int64]) -> None:
+    """Raise `UserError` unless ``annotation.source`` suits the labels of the data set `name`."""
+    missing = int((train < 0).sum() + (test < 0).sum())
+    if source == "oracle" and missing:
+        raise UserError(
+            f"annotation.source: found 'oracle', which reveals labels that the data have, but {missing:,} of "
+            f"{len(train) + len(test):,} images of {name} have none. Set annotation.source=people to have them "
+            "labelled (docs/annotate.md), or leave these images out."
+        )
+    if source == "people" and not missing:
+        raise UserError(
+            f"annotation.source: found 'people', but all {len(train) + len(test):,} images of {name} have a label "
+            "already, so there is nothing to ask. Leave annotation.source out; or put images without labels into "
+            "unlabelled/ next to train/, or give them the label -1 in an .npz file (docs/data.md)."
+        )
 
 
 def check_same_shape(where: str, train: tuple[int, ...], test: tuple[int, ...]) -> None:

@@ -1,46 +1,46 @@
-"""A folder of images: ``train/<class>/*.png`` and ``test/<class>/*.png`` (or jpg, jpeg)."""
+"""A folder of images: ``train/<class>/*.png`` and ``test/<class>/*.png`` (or jpg, jpeg), and ``unlabelled/``."""
+
+from __future__ import annotations
 
 import csv
 import logging
-import os
 import unicodedata
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.errors import UserError, did_you_mean
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.sources.base import RawData, Source, reading
-from kafal_pipeline.data.sources.checks import as_name, number_clients
+from kafal_pipeline.data.sources.checks import as_name, class_names, number_clients
 from kafal_pipeline.data.sources.image_files import ImageFiles, common_shape
+from kafal_pipeline.data.sources.listing import UNLABELLED, Listing, inside, list_split, list_unlabelled
+from kafal_pipeline.data.sources.test_share import check_test_share, set_aside
 
-SUFFIXES = {".png", ".jpg", ".jpeg"}
 CLIENTS = {split: f"{split}_clients.csv" for split in ("train", "test")}
 DIGITS = 18  # of a client's number; longer ones, which int64 cannot hold, are names
-
-UNLABELLED = ("unlabelled", "unlabeled")
-"""Folders whose names begin so are taken for images without labels, unless test/ has them too."""
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The images of one split, sorted by class and name, and what is no image.
+class _Folder(NamedTuple):
+    """What lies in the folder; without a test set `test` is empty."""
 
-    A file's key is ``<class>/<name>`` in composed characters (NFC), whichever way the file system writes them.
-    """
-
-    paths: tuple[Path, ...]
-    keys: tuple[str, ...]
-    skipped: tuple[Path, ...]
+    train: Listing
+    unlabelled: Listing
+    test: Listing
 
     @property
-    def classes(self) -> list[str]:
-        """The class of each image."""
-        return [key.partition("/")[0] for key in self.keys]
+    def paths(self) -> list[Path]:
+        """Images that may be trained on, the labelled ones first."""
+        return self.train.paths + self.unlabelled.paths
+
+    @property
+    def keys(self) -> list[str]:
+        """What ``train_clients.csv`` calls them."""
+        return self.train.keys + self.unlabelled.keys
 
 
 def source(root: Path, config: DatasetConfig) -> Source:
@@ -48,9 +48,9 @@ def source(root: Path, config: DatasetConfig) -> Source:
     with reading(root):
         if not root.is_dir():
             return Source("folder", root, (), True, lambda: _read(root, config))
-        tables = [_inside(root, root / name) for name in CLIENTS.values() if (root / name).is_file()]
-        paths = [*_listing(root, "train").paths, *_listing(root, "test").paths, *tables]
-        return Source("folder", root, tuple(paths), False, lambda: _read(root, config))
+        tables = [inside(root, root / name) for name in CLIENTS.values() if (root / name).is_file()]
+        found = _listed(root, config)
+        return Source("folder", root, (*found.paths, *found.test.paths, *tables), False, lambda: _read(root, config))
 
 
 def _read(root: Path, config: DatasetConfig) -> RawData:
@@ -60,112 +60,103 @@ def _read(root: Path, config: DatasetConfig) -> RawData:
                 f"{root}: there is no such folder. Set dataset.path to an .npz file or to a folder with train/<class>/ "
                 "and test/<class>/ (docs/data.md)."
             )
-        train, test = _listing(root, "train"), _listing(root, "test")
-        skipped = train.skipped + test.skipped
+        found = _listed(root, config)
+        skipped = [path for listing in found for path in listing.skipped]
         if skipped:
             logger.warning("%s: %d entries are no images and are left out, such as %s", root, len(skipped), skipped[0])
-        classes = _classes(root, train, test)
-        shape = common_shape([*train.paths, *test.paths], config.image_size)
+        classes = _classes(root, found, class_names(config))
+        shape = common_shape([*found.paths, *found.test.paths], config.image_size)
         index = {name: number for number, name in enumerate(classes)}
+        train, test = (np.array([index[name] for name in listing.classes], dtype=np.int64) for listing in found[::2])
+        train = np.concatenate([train, np.full(len(found.unlabelled.paths), -1)])
+        paths, tests = found.paths, found.test.paths
+        held, tested = _clients(root, found)
+        if config.test_share is not None:
+            aside = set_aside(str(root), config.test_share, held, len(train))
+            train, test = train[~aside], train[aside]
+            paths, tests = ([paths[row] for row in np.flatnonzero(chosen)] for chosen in (~aside, aside))
+            held, tested = (None, None) if held is None else (held[~aside], held[aside])
+        files, test_files = (tuple(path.relative_to(root).as_posix() for path in part) for part in (paths, tests))
         return RawData(
-            ImageFiles(train.paths, shape, config.resize),
-            np.array([index[name] for name in train.classes], dtype=np.int64),
-            ImageFiles(test.paths, shape, config.resize),
-            np.array([index[name] for name in test.classes], dtype=np.int64),
+            ImageFiles(tuple(paths), shape, config.resize),
+            train,
+            ImageFiles(tuple(tests), shape, config.resize),
+            test,
             classes,
-            *number_clients(str(root), *_clients(root, train, test)),
-            train_files=tuple(path.relative_to(root).as_posix() for path in train.paths),
+            *number_clients(str(root), held, tested),
+            train_files=files,
+            test_files=test_files if found.unlabelled.paths else None,
         )
 
 
-def _classes(root: Path, train: Listing, test: Listing) -> tuple[str, ...]:
-    """Return the classes, which are those of train/, after comparing them with test/."""
-    classes, tested = set(train.classes), set(test.classes)
-    if unknown := sorted(tested - classes):
+def _listed(root: Path, config: DatasetConfig) -> _Folder:
+    """List the images, after checking which of the three folders must be there."""
+    unlabelled = list_unlabelled(root)
+    # Classes that nothing has been labelled with yet need no image.
+    known = (class_names(config) or ()) if unlabelled.paths else ()
+    if unlabelled.paths and not known and not (root / "train").exists():
         raise UserError(
-            f"{root}/test: found the class {unknown[0]!r}, which train/ has not. It has: {', '.join(sorted(classes))}."
+            f"{root}: found images without labels but no folder train/, which would name the classes. Name them "
+            "in dataset.classes, such as dataset.classes=[cat,dog]."
         )
-    for name in sorted(classes - tested):
+    tests = [name for name in ("test", CLIENTS["test"]) if (root / name).exists()]
+    train = Listing() if known and not (root / "train").exists() else list_split(root, "train", known)
+    if config.test_share is not None or not tests:
+        check_test_share(str(root), ", ".join(tests) or None, config.test_share)
+        return _Folder(train, unlabelled, Listing())
+    return _Folder(train, unlabelled, list_split(root, "test"))
+
+
+def _classes(root: Path, found: _Folder, names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the classes, `names` (``dataset.classes``) or those of train/, after comparing them with the folders."""
+    trained, tested = set(found.train.classes), set(found.test.classes)
+    for name in sorted(trained if found.unlabelled.paths else trained - tested - set(names or ())):
         if name.casefold().lstrip("_.- ").startswith(UNLABELLED):
             raise UserError(
-                f"{root}/train: found the folder {name!r}. Every folder under train/ is a class, and images without "
-                "labels are not supported. Move it out of train/; or, if it is a class, give it test images."
+                f"{root}/train: found the folder {name!r}. Every folder under train/ is a class. If its images have no "
+                "labels, move them to unlabelled/, next to train/; if it is a class, give it test images, or name all "
+                "classes in dataset.classes."
             )
-    if len(classes) < 2:
-        raise UserError(f"{root}/train: found one class, {train.classes[0]!r}; at least 2 are needed.")
-    return tuple(sorted(classes))
-
-
-def _listing(root: Path, split: str) -> Listing:
-    """Return the images of ``root/split``; hidden files are passed over."""
-    folder = root / split
-    if not folder.is_dir():
-        raise UserError(
-            f"{root}: found no folder {split}/; dataset.path must name an .npz file or a folder with train/<class>/ "
-            "and test/<class>/ (docs/data.md)."
-        )
-    paths: list[Path] = []
-    keys: list[str] = []
-    skipped: list[Path] = []
-    for class_name, class_folder in _visible(_inside(root, folder)).items():
-        if not class_folder.is_dir():
-            skipped.append(class_folder)
-            continue
-        entries = _visible(_inside(root, class_folder))
-        images = {name: path for name, path in entries.items() if path.suffix.lower() in SUFFIXES}
-        skipped += [path for name, path in entries.items() if name not in images]
-        if not images:
-            raise UserError(f"{class_folder}: found no image; allowed: {', '.join(sorted(SUFFIXES))}.")
-        for path in images.values():
-            if not _inside(root, path).is_file():  # a folder, a link to nothing, or a pipe, which would be waited for
-                raise UserError(f"{path}: is no file, though it is called an image. Remove or rename it.")
-        paths += images.values()
-        keys += [f"{class_name}/{name}" for name in images]
-    if not paths:
-        raise UserError(f"{folder}: found no class folders; it must hold one folder of images for each class.")
-    return Listing(tuple(paths), tuple(keys), tuple(skipped))
-
-
-def _visible(folder: Path) -> dict[str, Path]:
-    """Return what a folder holds by name, sorted, without hidden files."""
-    entries: dict[str, Path] = {}
-    for path in folder.iterdir():
-        if path.name.startswith("."):
-            continue
-        name = as_name(str(folder), path.name)
-        if name in entries:
+    for split, there in (("train", trained), ("test", tested)):
+        if names is not None and (unknown := sorted(there - set(names))):
             raise UserError(
-                f"{folder}: found the name {name!r} twice, in composed and in decomposed characters (NFC and NFD). "
-                "Rename one, or merge them."
+                f"{root}/{split}: found the class {unknown[0]!r}, which dataset.classes lacks. "
+                f"{did_you_mean(unknown[0], names)}"
             )
-        entries[name] = path
-    return dict(sorted(entries.items()))
-
-
-def _inside(root: Path, path: Path) -> Path:
-    """Refuse links out of the folder: a data set from elsewhere must not pull in files of this machine."""
-    target = Path(os.path.realpath(path))  # unlike Path.resolve, it also ends where links go in circles
-    if path.is_symlink() and not target.is_relative_to(os.path.realpath(root)):
+    if names is not None:
+        return names
+    if unknown := sorted(tested - trained):
         raise UserError(
-            f"{path}: is a link to {target}, outside {root}. Links within a dataset folder must stay in it: copy or "
-            "move what it leads to into the folder (dataset.path itself may be anywhere)."
+            f"{root}/test: found the class {unknown[0]!r}, which train/ has not. It has: {', '.join(sorted(trained))}."
         )
-    return path
+    if len(trained) < 2:
+        raise UserError(
+            f"{root}/train: found one class, {found.train.classes[0]!r}; at least 2 are needed. Classes without "
+            "a label so far can be named in dataset.classes."
+        )
+    return tuple(sorted(trained))
 
 
-def _clients(root: Path, train: Listing, test: Listing) -> tuple[NDArray | None, NDArray | None]:
+def _clients(root: Path, found: _Folder) -> tuple[NDArray | None, NDArray | None]:
     """Return what the tables call the client of each training and of each test image, None where there is no table.
 
     They are int64 if all are written as integers, else strings.
     """
-    called = [_client_names(root, split, listing) for split, listing in (("train", train), ("test", test))]
+    called = [
+        _client_names(
+            root / CLIENTS["train"], found.keys, "under train/ or unlabelled/", "<class>/<name> or unlabelled/<path>"
+        )
+        if found.unlabelled.paths
+        else _client_names(root / CLIENTS["train"], found.keys, "under train/", "<class>/<name>"),
+        _client_names(root / CLIENTS["test"], found.test.keys, "under test/", "<class>/<name>"),
+    ]
     whole = all(name.isascii() and name.isdigit() and len(name) <= DIGITS for names in called for name in names or ())
     first, second = (None if names is None else np.array(names, dtype=np.int64 if whole else str) for names in called)
     return first, second
 
 
-def _client_names(root: Path, split: str, listing: Listing) -> list[str] | None:
-    table = root / CLIENTS[split]
+def _client_names(table: Path, keys: list[str], where: str, form: str) -> list[str] | None:
+    """Return the client of each image of `keys`, which messages call images `where`, in the form `form`."""
     if not table.is_file():
         return None
     try:
@@ -180,12 +171,12 @@ def _client_names(root: Path, split: str, listing: Listing) -> list[str] | None:
         raise UserError(f"{table}: cannot be read as a table in UTF-8 ({error}).") from error
     clients = dict(rows)
     if len(clients) != len(rows):
-        raise UserError(f"{table}: names a file twice; each image under {split}/ must have one row.")
-    wrong = sorted(set(listing.keys) ^ set(clients))
+        raise UserError(f"{table}: names a file twice; each image {where} must have one row.")
+    wrong = sorted(set(keys) ^ set(clients))
     if wrong:
-        problem = "is not in the table" if wrong[0] in listing.keys else f"is no image under {split}/"
+        problem = "is not in the table" if wrong[0] in set(keys) else f"is no image {where}"
         raise UserError(
-            f"{table}: {wrong[0]} {problem} ({len(wrong)} such files). The column `file` must name every image under "
-            f"{split}/ once, as <class>/<name>."
+            f"{table}: {wrong[0]} {problem} ({len(wrong)} such files). The column `file` must name every image "
+            f"{where} once, as {form}."
         )
-    return [as_name(f"{table}: client of {key}", clients[key].strip()) for key in listing.keys]
+    return [as_name(f"{table}: client of {key}", clients[key].strip()) for key in keys]

@@ -1,16 +1,21 @@
 """An ``.npz`` file with MedMNIST's keys."""
 
+from __future__ import annotations
+
 import lzma
 import math
 import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.config import DatasetConfig
+from kafal_pipeline.data.image_batches import Pixels, Rows
 from kafal_pipeline.data.sources.base import RawData, Source, reading
 from kafal_pipeline.data.sources.checks import (
     as_clients,
@@ -19,10 +24,12 @@ from kafal_pipeline.data.sources.checks import (
     as_names,
     check_classes,
     check_same_shape,
+    class_names,
     number_clients,
 )
+from kafal_pipeline.data.sources.test_share import check_test_share, set_aside
 
-REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
+TRAIN, TEST = ("train_images", "train_labels"), ("test_images", "test_labels")
 OPTIONAL = ("train_clients", "test_clients", "classes")
 
 BOMB_BYTES, BOMB_RATIO = 64 << 20, 200  # a larger array that was packed by more than this ratio holds no pictures
@@ -42,29 +49,55 @@ READ_ERRORS = (
 """What damaged archives and arrays raise."""
 
 
-def source(path: Path) -> Source:
+def source(path: Path, config: DatasetConfig) -> Source:
     """Return the source that reads the file `path`."""
     with reading(path):
-        return Source("npz", path.parent, (path,), not path.is_file(), lambda: _read(path))
+        return Source("npz", path.parent, (path,), not path.is_file(), lambda: _read(path, config))
 
 
-def _read(path: Path) -> RawData:
+def _read(path: Path, config: DatasetConfig) -> RawData:
     with reading(path):
-        arrays = _arrays(path)
-    train, test = (as_images(f"{path}: {key}", arrays[key]) for key in ("train_images", "test_images"))
-    sizes = {"train": len(train), "test": len(test)}
-    trained, tested = (as_integers(f"{path}: {key}_labels", arrays[f"{key}_labels"], sizes[key]) for key in sizes)
-    check_same_shape(str(path), train.shape, test.shape)
-    names = _class_names(path, arrays["classes"]) if "classes" in arrays else None
-    clients = [
-        as_clients(f"{path}: {name}", arrays[name], size) if (name := f"{key}_clients") in arrays else None
-        for key, size in sizes.items()
-    ]
-    classes = check_classes(str(path), trained, tested, names)
-    return RawData(train, trained, test, tested, classes, *number_clients(str(path), *clients))
+        arrays = _arrays(path, config.test_share)
+    train = _split(path, arrays, "train")
+    if config.test_share is None:
+        test = _split(path, arrays, "test")
+        check_same_shape(str(path), train.images.shape, test.images.shape)
+    else:
+        aside = set_aside(str(path), config.test_share, train.clients, len(train.labels))
+        train, test = train.of(~aside), train.of(aside)
+    given = class_names(config)
+    names = _class_names(path, arrays["classes"]) if "classes" in arrays else given
+    if names is not None and given not in {None, names}:
+        raise UserError(
+            f"dataset.classes: found {list(given or ())}, but {path} has the key classes with {list(names)}. "
+            "They must be equal, or one of them be left out."
+        )
+    basis = "dataset.classes" if given is not None else "the key classes"
+    classes = check_classes(str(path), train.labels, test.labels, names, basis)
+    clients = number_clients(str(path), train.clients, test.clients)
+    return RawData(train.images, train.labels, test.images, test.labels, classes, *clients)
 
 
-def _arrays(path: Path) -> dict[str, NDArray]:
+class _Split(NamedTuple):
+    images: Pixels
+    labels: NDArray[np.int64]
+    clients: NDArray | None  # what they are called
+
+    def of(self, chosen: NDArray[np.bool_]) -> _Split:
+        images = Rows(cast("NDArray[np.uint8]", self.images), np.flatnonzero(chosen))
+        return _Split(images, self.labels[chosen], None if self.clients is None else self.clients[chosen])
+
+
+def _split(path: Path, arrays: dict[str, NDArray], split: str) -> _Split:
+    """Return images, labels and clients of a split, checked."""
+    images = as_images(f"{path}: {split}_images", arrays[f"{split}_images"])
+    labels = as_integers(f"{path}: {split}_labels", arrays[f"{split}_labels"], len(images), least=-1)
+    called = arrays.get(f"{split}_clients")
+    clients = None if called is None else as_clients(f"{path}: {split}_clients", called, len(images))
+    return _Split(images, labels, clients)
+
+
+def _arrays(path: Path, test_share: float | None) -> dict[str, NDArray]:
     """Return the known arrays of the file; arrays of Python objects, which would have to be unpickled, are refused."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such file. Set dataset.path to an .npz file (docs/data.md).")
@@ -73,13 +106,17 @@ def _arrays(path: Path) -> dict[str, NDArray]:
             raise zipfile.BadZipFile("it is no zip archive")
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            missing = [key for key in REQUIRED if key not in members]
+            required = (*TRAIN, *(TEST if test_share is None else ()))
+            missing = [key for key in required if key not in members]
+            if not set(missing) & set(TRAIN):
+                tests = [key for key in (*TEST, "test_clients") if key in members]
+                check_test_share(str(path), ", ".join(tests) or None, test_share)
             if missing:
                 raise UserError(
                     f"{path}: found the keys {', '.join(members) or '(none)'}; missing: {', '.join(missing)} "
                     "(docs/data.md lists them)."
                 )
-            return {key: _array(archive, members[key]) for key in (*REQUIRED, *OPTIONAL) if key in members}
+            return {key: _array(archive, members[key]) for key in (*required, *OPTIONAL) if key in members}
     except PermissionError:
         raise
     except READ_ERRORS as error:

@@ -11,9 +11,18 @@ from kafal_pipeline.common.files import CannotWrite, file_digest, write_json
 from kafal_pipeline.data.sources import Source
 
 
-def content_digest(source: Source) -> str:
-    """Return a digest of the names and bytes of a source's files; it is the same on every machine."""
-    return _digest([source.kind, *(f"{_name(source, path)}\0{file_digest(path)}" for path in source.files)])
+def file_digests(source: Source) -> dict[str, str]:
+    """Return the SHA-256 of each of a source's files, by its name below the source's root."""
+    return {_name(source, path): file_digest(path) for path in source.files}
+
+
+def content_digest(source: Source, digests: Mapping[str, str] | None = None) -> str:
+    """Return a digest of the names and bytes of a source's files; it is the same on every machine.
+
+    `digests`: those of `file_digests`, where they are there already.
+    """
+    of_files = file_digests(source) if digests is None else digests
+    return _digest([source.kind, *(f"{name}\0{digest}" for name, digest in of_files.items())])
 
 
 def stat_digest(source: Source) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.locks import alone
@@ -17,7 +18,15 @@ from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.images import ImageData
 from kafal_pipeline.data.sources import Source, find_source
 from kafal_pipeline.data.store import write as store_writer
-from kafal_pipeline.data.store.fingerprint import as_written, content_digest, stat_digest, unchanged, write_note
+from kafal_pipeline.data.store.fingerprint import (
+    as_written,
+    content_digest,
+    file_digests,
+    stat_digest,
+    unchanged,
+    write_note,
+)
+from kafal_pipeline.data.store.ids import with_ids
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +55,14 @@ def open_store(config: DatasetConfig, raw: Path, folder: Path, base: Path = Path
     data = source.read()
     source = find_source(config, raw, base)  # its files may just have been downloaded
     # Sizes and times come before the bytes: a file that changes in between is read again next time, never missed.
-    stat, content = stat_digest(source), content_digest(source)
+    stat, digests = stat_digest(source), file_digests(source)
+    content = content_digest(source, digests)
     with alone(folder.with_name(f".{folder.name}.lock")):
         # Another run of the same moment may have put the same store there, and be using it.
         meta = _whole(folder)
         same = meta is not None and (meta["config"], meta["source"]) == (store_writer.content_config(config), content)
         if meta is None or not same or not _complete(meta, source) or as_written(folder, meta["arrays"]):
-            store_writer.write_store(config, data, content, folder)
+            store_writer.write_store(config, with_ids(data, digests), content, folder)
     write_note(note, content, stat)
     return read_store(folder)
 
@@ -127,13 +137,29 @@ def _consistent(meta: dict[str, Any], folder: Path) -> bool:
     names = {"train_labels": meta["classes"], "test_labels": meta["classes"]}
     if "client_names" in meta:
         names |= {"train_clients": meta["client_names"], "test_clients": meta["client_names"]}
+    known = _known(columns)
     return (
         isinstance(meta["name"], str)
+        and known is not None
         and all(isinstance(meta[key], kind) for key, kind in (("config", dict), ("source", str), ("classes", list)))
         and "test_images" in meta["arrays"]
         and mean.shape == std.shape == (channels,)
         and bool(np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all())
         and all(isinstance(names[key], list) for key in names)
-        and all(columns[key].min() >= 0 and columns[key].max() < len(names[key]) for key in names if key in columns)
-        and {"train_labels", "test_labels"} <= set(columns)
+        and all(
+            columns[key].min() >= (0 if known or "clients" in key else -1) and columns[key].max() < len(names[key])
+            for key in names
+            if key in columns
+        )
     )
+
+
+def _known(columns: dict[str, NDArray]) -> bool | None:
+    """Tell whether all labels are known: where not, images have ids, and test images files; None if that is not so."""
+    known = all(columns[f"{split}_labels"].min() >= 0 for split in ("train", "test"))
+    wanted = set() if known else {"train_ids", "test_ids"} | ({"test_files"} if "train_files" in columns else set())
+    if set(store_writer.IDENTIFIED) & set(columns) != wanted:
+        return None
+    lengths = all(columns[key].shape == columns[f"{key.partition('_')[0]}_labels"].shape for key in wanted)
+    ids = [name for key in wanted if "ids" in key for name in columns[key].tolist()]
+    return known if lengths and len(set(ids)) == len(ids) else None

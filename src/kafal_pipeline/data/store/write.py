@@ -19,7 +19,8 @@ from kafal_pipeline.data.sources import RawData
 
 FORMAT = 1
 META = "meta.json"
-COLUMNS = ("train_labels", "test_labels", "train_clients", "test_clients", "train_files")
+IDENTIFIED = ("test_files", "train_ids", "test_ids")  # only where labels are missing
+COLUMNS = ("train_labels", "test_labels", "train_clients", "test_clients", "train_files", *IDENTIFIED)
 ARRAYS = ("train_images", "test_images", *COLUMNS)
 
 

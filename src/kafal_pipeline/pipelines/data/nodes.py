@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData, open_store
-from kafal_pipeline.data.sources.checks import one_sided
+from kafal_pipeline.data.sources.checks import check_annotation, one_sided
 from kafal_pipeline.pipelines.annotations import Parameters
 from kafal_pipeline.runs.layout import RAW, Layout
 
@@ -17,10 +17,13 @@ logger = logging.getLogger(__name__)
 def load_images(parameters: Parameters, root: Path = Path()) -> ImageData:
     """Return the configured data set, stored in ``data/02_intermediate/<data set>/images``.
 
+    Raises `UserError` if it cannot be read, or ``annotation.source`` does not suit its labels.
+
     Relative paths start from `root`, the project's folder: Kedro can be run from any folder inside it.
     """
     config = resolve(parameters)
     images = open_store(config.dataset, root / RAW, Layout(root, config).images, root)
+    check_annotation(config.annotation.source, config.dataset.name, images.train_labels, images.test_labels)
     if remark := one_sided(images.classes, images.train_labels, images.test_labels):
         logger.warning("%s: %s", config.dataset.name, remark)
     return images
