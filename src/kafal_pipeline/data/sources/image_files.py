@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.machine import cores
 from kafal_pipeline.data.image_batches import fitted
+from kafal_pipeline.data.progress import progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -29,6 +34,12 @@ ORIENTATION = 0x0112  # EXIF's tag; values of 5 and above exchange width and hei
 
 MAX_SIDE = 65_535
 """Pixels: the most that a JPEG can have. Resizing a longer image would need much memory, however narrow it is."""
+
+THREADS = 4
+"""Images decoded at a time at the most: Pillow lets other threads of Python run meanwhile."""
+
+LARGE = 16_000_000
+"""Pixels; larger images are decoded one at a time, which bounds the memory that they take."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +59,15 @@ class ImageFiles:
 
     def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
         """Return the decoded images `rows`, uint8, ``(n, H, W, C)``."""
+        paths, one_large = self.paths[rows], threading.Lock()
+        with _strict(), ThreadPoolExecutor(min(THREADS, cores(), len(paths))) as threads:
+            return np.stack(list(threads.map(self._decoded, paths, repeat(one_large))))
+
+    def _decoded(self, path: Path, one_large: threading.Lock) -> NDArray[np.uint8]:
         height, width, channels = self.image_shape
-        pixels = []
-        for path in self.paths[rows]:
-            with _opened(path) as image:
-                upright = _turned(image, _orientation(image) or 1).convert("L" if channels == 1 else "RGB")
-                pixels.append(np.asarray(fitted(upright, (width, height), self.resize)).reshape(self.image_shape))
-        return np.stack(pixels)
+        with _opened(path) as image, one_large if image.width * image.height > LARGE else nullcontext():
+            upright = _turned(image, _orientation(image) or 1).convert("L" if channels == 1 else "RGB")
+            return np.asarray(fitted(upright, (width, height), self.resize)).reshape(self.image_shape)
 
 
 def common_shape(paths: Sequence[Path], image_size: int | None) -> tuple[int, int, int]:
@@ -66,14 +79,16 @@ def common_shape(paths: Sequence[Path], image_size: int | None) -> tuple[int, in
     grey = True
     sizes: dict[tuple[int, int], Path] = {}
     unclear = []
-    for path in paths:
-        with _opened(path) as image:
-            grey &= image.mode in GREY_MODES
-            width, height = image.size
-            orientation = _orientation(image)
-            if orientation is None:
-                unclear.append(path)
-            sizes.setdefault((width, height) if (orientation or 1) < 5 else (height, width), path)
+    with _strict(), progress("Headers of image files", len(paths)) as advance:
+        for path in paths:
+            with _opened(path) as image:
+                grey &= image.mode in GREY_MODES
+                width, height = image.size
+                orientation = _orientation(image, decode=image_size is None and width != height)
+                if orientation is None:
+                    unclear.append(path)
+                sizes.setdefault((width, height) if (orientation or 1) < 5 else (height, width), path)
+            advance(1)
     if unclear:
         logger.warning(
             "%s: its EXIF data have no orientation that can be read, so it is taken as it is (%d such files)",
@@ -94,18 +109,29 @@ def common_shape(paths: Sequence[Path], image_size: int | None) -> tuple[int, in
 
 
 @contextmanager
+def _strict() -> Iterator[None]:
+    """Raise Pillow's warnings of images that are too large. Filters are those of all threads, so this one sets them."""
+    from PIL import Image  # only needed for folders of images
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of EXIF data that are damaged: see `_orientation`
+        # Pillow warns from 89 million pixels on and raises from twice as many: raise from the first limit on.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+@contextmanager
 def _opened(path: Path) -> Iterator[PillowImage]:
-    """Open an image; name the file in every error, and refuse what cannot be decoded rightly or safely."""
+    """Open an image; name the file in every error, and refuse what cannot be decoded rightly or safely.
+
+    Only within `_strict`.
+    """
     from PIL import Image  # only needed for folders of images
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of EXIF data that are damaged: see `_orientation`
-            # Pillow warns from 89 million pixels on and raises from twice as many: raise from the first limit on.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
-                _check(path, image)
-                yield image
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            _check(path, image)
+            yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: is too large to be decoded safely ({error}). Shrink it first.") from error
     except PermissionError:
@@ -128,10 +154,15 @@ def _check(path: Path, image: PillowImage) -> None:
         raise UserError(f"{path}: is an animation of {frames} frames. Save each as a file, or only one.")
 
 
-def _orientation(image: PillowImage) -> int | None:
-    """Return how the camera was held, 1 to 8 as EXIF has it; None where the file says so in no readable way."""
+def _orientation(image: PillowImage, *, decode: bool = True) -> int | None:
+    """Return how the camera was held, 1 to 8 as EXIF has it; None where the file says so in no readable way.
+
+    `decode`: decode a PNG file that says nothing in front of its pixels, since it may do so behind them; else 1.
+    """
     if image.format == "PNG" and "exif" not in image.info:
-        image.load()  # they may come behind the pixels
+        if not decode:
+            return 1
+        image.load()
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - Pillow raises nearly anything over data that are damaged

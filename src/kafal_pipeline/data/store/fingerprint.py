@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from kafal_pipeline.common.files import CannotWrite, file_digest, write_json
+from kafal_pipeline.data.progress import progress
 from kafal_pipeline.data.sources import Source
 
 
 def file_digests(source: Source) -> dict[str, str]:
     """Return the SHA-256 of each of a source's files, by its name below the source's root."""
-    return {_name(source, path): file_digest(path) for path in source.files}
+    digests = {}
+    with progress("Digests of image files", len(source.files)) as advance:
+        for path in source.files:
+            digests[_name(source, path)] = file_digest(path)
+            advance(1)
+    return digests
 
 
 def content_digest(source: Source, digests: Mapping[str, str] | None = None) -> str:

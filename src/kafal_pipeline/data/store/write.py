@@ -3,7 +3,7 @@
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import replacing_folder, write_json
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.image_batches import Levels, Pixels, batches, resized
+from kafal_pipeline.data.progress import progress
 from kafal_pipeline.data.sources import RawData
 
 FORMAT = 1
@@ -44,10 +45,11 @@ def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path
                 f"dataset.{key}: found {len(given)} items; {config.name} has {channels} channels, so give {channels}."
             )
     levels, sized = Levels(channels), partial(resized, size=config.image_size, resize=config.resize)
-    with replacing_folder(folder) as temporary:
+    total = len(data.train_labels) + len(data.test_labels)
+    with replacing_folder(folder) as temporary, progress("Images stored", total) as advance:
         arrays = {
-            "train_images": _write_images(temporary / "train_images.npy", sized(data.train_images), levels),
-            "test_images": _write_images(temporary / "test_images.npy", sized(data.test_images)),
+            "train_images": _write_images(temporary / "train_images.npy", sized(data.train_images), advance, levels),
+            "test_images": _write_images(temporary / "test_images.npy", sized(data.test_images), advance),
         }
         for name in COLUMNS:
             if getattr(data, name) is not None:
@@ -69,14 +71,17 @@ def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path
         write_json(temporary / META, meta, indent=2, sort_keys=True)
 
 
-def _write_images(path: Path, pixels: Pixels, levels: Levels | None = None) -> dict[str, Any]:
-    """Write images as they come, counting their levels where `levels` is given."""
+def _write_images(
+    path: Path, pixels: Pixels, advance: Callable[[int], None], levels: Levels | None = None
+) -> dict[str, Any]:
+    """Write images as they come, counting their levels where `levels` is given; `advance` is told how many came."""
 
     def counted() -> Iterator[NDArray[np.uint8]]:
         for batch in batches(pixels):
             if levels is not None:
                 levels.add(batch)
             yield batch
+            advance(len(batch))
 
     return _write_npy(path, pixels.shape, np.uint8, counted())
 
