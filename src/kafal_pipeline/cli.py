@@ -1,4 +1,4 @@
-"""`kedro run` with mistakes in one message, and interruptions that say how to resume."""
+"""`kedro run` with mistakes in one message, and interruptions and missing labels that say how to resume."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from kafal_pipeline.common.errors import UserError, did_you_mean
+from kafal_pipeline.common.errors import UserError, Waiting, did_you_mean
 from kafal_pipeline.common.processes import end_quickly
 from kafal_pipeline.config import parameter_files
 from kafal_pipeline.lifecycle import failure_messages
+from kafal_pipeline.runs.layout import FIRST_NODE
 from kafal_pipeline.settings import HOOKS, current_run
+
+WAITING = 75
+"""Exit code of a run that waits for labels: EX_TEMPFAIL of sysexits.h."""
 
 ASKED_FOR_WRONGLY = (ValueError, OmegaConfBaseException, MissingConfigException, YAMLError, DatasetError)
 """What Kedro raises before the first node, where a pipeline, node or environment is not there or a file is broken."""
@@ -101,6 +105,11 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
                 without = ", without restart=true," if current_run.config.restart is True else ""
                 click.echo(f"The same command{without} resumes from the last saved round.", err=True)
             raise click.exceptions.Exit(143 if terminated else 130) from None
+        except Waiting as waiting:
+            click.echo(f"\n{waiting}")
+            if current_run.config.restart is True and current_run.kind.begins and current_run.node != FIRST_NODE:
+                click.echo("Give it without restart=true, which would start again.")
+            raise click.exceptions.Exit(WAITING) from None
         except Exception as error:
             message = _message(error)
             if message is None and not _asked_for_wrongly(error, str(kwargs.get("runner") or "")):

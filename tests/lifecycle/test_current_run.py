@@ -122,6 +122,7 @@ def test_a_class_of_ones_own_is_noticed_wherever_it_is_named(loader, params, own
         (["data.load", "cycle_00.initial_pool"], Kind(begins=True, cycles=True)),
         (["compare.plan"], Kind(compares=True, trains=True)),
         (["cycle_0x.train", "cycle.train"], Kind()),
+        (["annotate.page", "annotate_import.read", "annotate_status.show"], Kind()),  # also while a trial waits
     ],
 )
 def test_what_a_pipeline_does_is_told_from_its_nodes(names, expected):

@@ -12,6 +12,7 @@ from kedro.pipeline import Pipeline, node
 from kedro.runner import SequentialRunner
 from kedro_datasets.json import JSONDataset
 
+from kafal_pipeline.common.errors import Waiting
 from kafal_pipeline.common.files import file_digest
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData
@@ -182,6 +183,17 @@ def test_an_error_ends_the_run_as_failed(project):
         project.run(project.pipeline(fail=True))
     assert project.recorder.of("finish") == [("FAILED", "ValueError: no")]
     assert project.recorder.of("model") == []
+
+
+def test_a_run_that_waits_before_its_first_training_is_recorded_as_waiting(project):
+    def wait():
+        raise Waiting("labels")
+
+    pipeline = project.pipeline(cycles=[0])
+    asking = node(wait, None, "splits", name="cycle_00.initial_pool")
+    with pytest.raises(Waiting):
+        project.run(pipeline - pipeline.only_nodes("partition.split") + Pipeline([asking]))
+    assert project.recorder.calls == [("finish", "SCHEDULED", None)]
 
 
 def test_an_interrupted_run_is_left_without_an_end(project):

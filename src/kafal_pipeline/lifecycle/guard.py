@@ -10,7 +10,7 @@ from kafal_pipeline.lifecycle.current_run import CurrentRun, Kind
 from kafal_pipeline.lifecycle.resources import prepare
 from kafal_pipeline.lifecycle.saved_files import check_named, check_there
 from kafal_pipeline.lifecycle.strategy_checks import names_own_class
-from kafal_pipeline.runs import provenance, resume, saved_run
+from kafal_pipeline.runs import provenance, resume, saved_run, waits
 from kafal_pipeline.runs.layout import FIRST_NODE, parsed
 from kafal_pipeline.runs.lock import Lock
 
@@ -78,6 +78,8 @@ class Guard:
         else:
             provenance.reopen(run.layout)
             resume.warn_of_another_machine(run.layout)
+        if task == "train":
+            waits.over(run.layout)
         if task in ("query", "train"):
             prepare(run.config)
 
@@ -93,6 +95,11 @@ class Guard:
         """Note that the run has come to its end, if it has."""
         if self._run.kind.finishes:
             provenance.finish(self._run.layout)
+
+    def wait(self) -> None:
+        """Note that the run waits for labels."""
+        if self._run.kind.of_a_run:
+            waits.note(self._run.layout, first_pool=self._run.node == FIRST_NODE)
 
     def release(self) -> None:
         """Let go of the run."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
+from kafal_pipeline.common.errors import Waiting
 from kafal_pipeline.lifecycle.closing_lines import ClosingLines
 from kafal_pipeline.lifecycle.guard import Guard
 from kafal_pipeline.lifecycle.recorder import Recorder
@@ -92,8 +93,12 @@ class ProjectHooks:
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
-        """End the run as failed."""
-        self._recorder.fail(error)
+        """End the run as failed, or leave it waiting for labels."""
+        if isinstance(error, Waiting):
+            self._guard.wait()
+            self._recorder.wait()
+        else:
+            self._recorder.fail(error)
         self.run.resources.close()
         self._closing.forget()
         self._guard.release()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kafal_pipeline.lifecycle.saved_files import CHOOSING
-from kafal_pipeline.runs import provenance
+from kafal_pipeline.runs import provenance, waits
 from kafal_pipeline.runs.layout import cycle_name, parsed
 from kafal_pipeline.tracking import reachable, record
 from kafal_pipeline.tracking.tracker import NullTracker, Tracker
@@ -99,6 +99,14 @@ class Recorder:
             self._tracker.finish("FAILED", f"{type(error).__name__}: {error}")
             self._tracker = None
 
+    def wait(self) -> None:
+        """Leave the run waiting for labels; one that waits before its first training is recorded from here on."""
+        if self._tracker is None:
+            self._start()
+        if self._tracker is not None:
+            self._tracker.finish("SCHEDULED")
+            self._tracker = None
+
     def abort(self) -> None:
         """Leave the run as killed."""
         if self._tracker is not None:
@@ -145,7 +153,7 @@ class Recorder:
             run.root,
             restart=self._is_part or run.resumes,
             comparison=self.comparison,
-            execution=provenance.execution(run.layout),
+            execution=waits.execution(run.layout) or provenance.execution(run.layout),
         )
         if isinstance(self._tracker, Tracker):
             self.on_journal(self._tracker.journal)

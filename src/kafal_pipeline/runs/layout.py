@@ -64,6 +64,8 @@ class Layout:
         The folder of what the tracker gets, of the log and of the lock; `data_set_journals`, that of all runs.
     lock, holder
         The file that the process holds which works on the run, and the one that says which that is.
+    waiting
+        The file that says that the run waits for labels.
     log, split_log
         What the run, and the making of its split, say in a process of a comparison.
     """
@@ -84,6 +86,7 @@ class Layout:
         self.report = data / "08_reporting" / self.name
         self.data_set_journals, self.journals = tracking / config.dataset.folder, tracking / self.name
         self.lock, self.holder = self.journals / "run.lock", self.journals / "run.json"
+        self.waiting = self.journals / "waiting.json"
         self.log, self.split_log = self.journals / "run.log", tracking / config.split_path / "run.log"
 
     @property

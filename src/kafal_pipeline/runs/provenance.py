@@ -105,9 +105,9 @@ def fingerprint(run: Layout) -> dict[str, str]:
     }
 
 
-def begin(run: Layout) -> None:
-    """Note what makes the results of the run that begins now."""
-    made = Provenance(fingerprint(run), None, None, versions(), uuid.uuid4().hex, machine=arithmetic())
+def begin(run: Layout, execution: str = "") -> None:
+    """Note what makes the results of the run that begins now, and the name of this doing of it: a new one if empty."""
+    made = Provenance(fingerprint(run), None, None, versions(), execution or uuid.uuid4().hex, machine=arithmetic())
     _write(run, made)
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import read_json, remove, remove_temporary, write_json
 from kafal_pipeline.config.flat import flat
-from kafal_pipeline.runs import provenance
+from kafal_pipeline.runs import provenance, waits
 from kafal_pipeline.runs.layout import Layout, cycle_name
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def tidy(run: Layout) -> None:
 def note(run: Layout) -> None:
     """Write down what makes the results of a run that starts again from its first round."""
     write_json(run.configuration, provenance.deciding(run.config), indent=2)
-    provenance.begin(run)
+    provenance.begin(run, waits.execution(run))
 
 
 def forget_checkpoints(run: Layout, cycle: int) -> None:

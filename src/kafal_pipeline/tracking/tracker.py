@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Status = Literal["FINISHED", "FAILED", "SCHEDULED"]
+"""How a run ends; SCHEDULED: it waits for labels, and resumes."""
+
 MODEL_FILE = "global_model-"
 """How the name of the recorded model begins, next to the journal; the beginning of its state's SHA-256 follows."""
 
@@ -43,7 +46,7 @@ class NullTracker:
     def model(self, state: Path, classes: Sequence[str], step: int, **description: Any) -> None:
         """Record the final model, whose metrics are those at `step`; `save_torchscript` says what describes it."""
 
-    def finish(self, status: Literal["FINISHED", "FAILED"], error: str | None = None, limit: float = 60) -> None:
+    def finish(self, status: Status, error: str | None = None, limit: float = 60) -> None:
         """End the run with `status` and wait at most `limit` seconds for the delivery."""
 
     def abort(self, limit: float = 15) -> None:
@@ -80,19 +83,18 @@ class Tracker(NullTracker):
         folder
             The folder of this strategy's journals; every run has a folder of its own in it, named by its time.
         restart
-            Resume the run of the same `execution` in `folder`; without a name, the latest that has the same
-            configuration and did not finish.
+            Without an `execution`, resume the latest run in `folder` with the same configuration if it did not finish.
         patience
             Seconds for which the helper tries to reach the tracker once the run is over.
         comparison
             Name of the comparison that this is a run of, and that delivers it: then there is no helper.
         execution
-            What tells this doing of the run from others; a new name if empty.
+            What tells this doing of the run from others: one that is in `folder` resumes. A new name if empty.
         """
         if not config.tracking.enabled:
             return NullTracker()
         params = run_params(config)
-        path = _unfinished(folder, params, execution) if restart else None
+        path = _unfinished(folder, params, execution) if restart or execution else None
         if path:
             journal = Journal(path)
             journal.append("restart", durable=True)
@@ -156,7 +158,7 @@ class Tracker(NullTracker):
             step=step,
         )
 
-    def finish(self, status: Literal["FINISHED", "FAILED"], error: str | None = None, limit: float = 60) -> None:
+    def finish(self, status: Status, error: str | None = None, limit: float = 60) -> None:
         """End the run with `status` and wait at most `limit` seconds for the delivery."""
         try:
             self._append("end", durable=True, status=status, error=masked(error) if error else None)

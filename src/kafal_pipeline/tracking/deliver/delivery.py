@@ -87,8 +87,9 @@ class Delivery:
                 problem = self._apply(store, read(self._path, begin)[0].event, begin) or problem
             new = [entry for entry in entries if entry.end > progress.journal]
             problem = self._deliver(store, new) or problem
-            # Not before the first accuracy: MLflow compares runs by the metric that came first.
-            numbers = over or any(entry.event["type"] == "metrics" for entry in entries)
+            # Not before the first accuracy, which is to come of one that waits: MLflow compares by what came first.
+            waits = bool(entries) and entries[-1].event.get("status") == "SCHEDULED"
+            numbers = (over and not waits) or any(entry.event["type"] == "metrics" for entry in entries)
             if samples := read(self._system, progress.system) if numbers else []:
                 self._log(store, [entry.event for entry in samples])
                 progress.system = samples[-1].end

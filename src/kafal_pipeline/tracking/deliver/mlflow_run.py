@@ -25,6 +25,9 @@ logger = logging.getLogger("kafal_pipeline.tracking.deliver")
 EXECUTION = "execution"
 """Tag that says which journal a run is of."""
 
+WAITING_FOR = "waiting_for"
+"""Tag that says what a run waits for; its status is SCHEDULED."""
+
 Event = Mapping[str, Any]
 T = TypeVar("T")
 
@@ -81,9 +84,16 @@ class Store:
     def _apply_start(self, _event: Event) -> None:
         self._client.update_run(self.run_id, status="RUNNING")
 
-    _apply_restart = _apply_start
+    def _apply_restart(self, event: Event) -> None:
+        self._apply_start(event)
+        if WAITING_FOR in self._client.get_run(self.run_id).data.tags:
+            self._client.delete_tag(self.run_id, WAITING_FOR)
 
     def _apply_end(self, event: Event) -> None:
+        if event["status"] == "SCHEDULED":  # it has not ended
+            self._client.set_tag(self.run_id, WAITING_FOR, "labels")
+            self._client.update_run(self.run_id, status="SCHEDULED")
+            return
         if event["error"]:
             self._client.set_tag(self.run_id, "error", event["error"][:5000])
         self.end(event["status"], event["time"])
