@@ -1,1 +1,1 @@
-"""Requests and answers as files of other tools."""
+"""Requests and answers as files of other tools: spreadsheets, Label Studio, CVAT."""

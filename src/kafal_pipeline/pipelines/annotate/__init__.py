@@ -1,0 +1,1 @@
+"""Labels by people: files in, and what has been answered so far."""

@@ -1,0 +1,77 @@
+"""The pipeline that imports a file of answers: a filled-in table, or an export of Label Studio or CVAT."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from kedro.pipeline import Pipeline, node
+
+from kafal_pipeline.annotation.answers import AnswerStore
+from kafal_pipeline.annotation.exchange.importing import import_file
+from kafal_pipeline.annotation.requests import Request
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.config import Config, resolve
+from kafal_pipeline.pipelines.annotate.status import next_command, requests_of
+from kafal_pipeline.pipelines.annotations import Parameters
+from kafal_pipeline.runs.layout import Layout
+
+
+def create_pipeline(root: Path = Path()) -> Pipeline:
+    """Return the pipeline ``parameters -> nothing``, which imports ``annotation.file`` of the project in `root`."""
+
+    def read(parameters: Parameters) -> None:
+        import_answers(resolve(parameters), root)
+
+    return Pipeline([node(read, inputs="parameters", outputs=None, name="annotate.import", tags=["annotate"])])
+
+
+def import_answers(config: Config, root: Path) -> None:
+    """Import the configured file, and print what has changed and what to do next.
+
+    Raises `UserError` if no file is named, if the run has asked for nothing, or with all that is wrong in the file.
+    """
+    layout, file = Layout(root, config), config.annotation.file
+    if file is None:
+        raise UserError(
+            "annotation.file: name the file to import: kedro run --pipeline annotate_import --params "
+            "annotation.file=PATH."
+        )
+    requests = requests_of(layout)
+    imported = import_file(
+        root / Path(file).expanduser(),
+        requests,
+        AnswerStore(layout.answers),
+        config.annotation.annotator or login(),
+        config.annotation.annotators,
+        layout.requests.parents[2],
+        labels_trained_with(layout, requests),
+    )
+    click.echo("\n".join([*imported.lines(), f"{imported.missing:,} images of the run are open."]))
+    click.echo(next_command(layout, requests, imported.verdicts))
+
+
+def login() -> str:
+    """Return the name by which the user is known to the system, which need not have one."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "unknown"
+
+
+def labels_trained_with(layout: Layout, requests: Sequence[Request]) -> dict[str, str]:
+    """Return the labels in the latest pool of a run, by the ids of the images that it asked for."""
+    pools = sorted(layout.pools.glob("cycle_*/pool.parquet"))
+    if not pools:
+        return {}
+    import pandas as pd
+
+    labels = pd.read_parquet(pools[-1], columns=["sample", "label"]).set_index("sample")["label"].to_dict()
+    return {
+        asked.sample: request.classes[labels[asked.row]]
+        for request in requests
+        for asked in request.samples
+        if asked.part == "train" and 0 <= labels.get(asked.row, -1) < len(request.classes)
+    }

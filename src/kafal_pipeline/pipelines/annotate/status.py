@@ -1,0 +1,128 @@
+"""The pipeline that shows what people have been asked in a run, and what they have answered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+from kedro.pipeline import Pipeline, node
+
+from kafal_pipeline.annotation.answers import AnswerStore
+from kafal_pipeline.annotation.exchange.importing import conflict_lines
+from kafal_pipeline.annotation.requests import Request, read_requests
+from kafal_pipeline.annotation.verdicts import Outcome, Verdict, verdicts
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.config import Config, resolve
+from kafal_pipeline.pipelines.annotations import Parameters
+from kafal_pipeline.runs.layout import Layout
+
+OUTCOMES: dict[Outcome, str] = {
+    "labelled": "labelled",
+    "skipped": "skipped",
+    "unusable": "unusable",
+    "unknown_class": "unknown class",
+    "conflict": "conflicts",
+    "open": "open",
+}
+"""The outcomes of the table, and its headings for them."""
+
+TEST = "test images"
+
+
+def create_pipeline(root: Path = Path()) -> Pipeline:
+    """Return the pipeline ``parameters -> nothing``, which prints how far the run in the folder `root` is."""
+
+    def status(parameters: Parameters) -> None:
+        show(resolve(parameters), root)
+
+    return Pipeline([node(status, inputs="parameters", outputs=None, name="annotate.status", tags=["annotate"])])
+
+
+def show(config: Config, root: Path) -> None:
+    """Print, for each client and cycle, how many images have which outcome; then conflicts, and what to do next."""
+    layout = Layout(root, config)
+    requests = requests_of(layout)
+    found = verdicts(AnswerStore(layout.answers).read_all(), config.annotation.annotators)
+    click.echo(table(requests, found))
+    for line in conflict_lines(requests, found):
+        click.echo(line)
+    click.echo(next_command(layout, requests, found))
+
+
+def requests_of(layout: Layout) -> list[Request]:
+    """Return what a run has asked so far.
+
+    Raises `UserError` if that is nothing.
+    """
+    requests = read_requests(layout.requests)
+    if not requests:
+        others = sorted(path.relative_to(layout.requests.parents[2]).as_posix() for path in _runs(layout))
+        hint = f" Runs that have: {', '.join(others)}." if others else ""
+        source = layout.config.annotation.source
+        why = "" if source == "people" else f" annotation.source is {source}: with `people` it asks for missing labels."
+        raise UserError(
+            f"{layout.from_root.requests}: the run {layout.name} has asked people for nothing yet.{why}{hint} Give the "
+            "--params of the run, or begin it: kedro run --pipeline fal."
+        )
+    return requests
+
+
+def _runs(layout: Layout) -> list[Path]:
+    return [path for path in layout.requests.parents[2].glob("*/*/seed_*") if path.is_dir()]
+
+
+def table(requests: Sequence[Request], found: Mapping[str, Verdict]) -> str:
+    """Return the table: a row for each client and cycle, test images apart, and totals if there are several rows.
+
+    An image counts in the cycle that asked for it first, and in its latest state.
+    """
+    counts: dict[tuple[str, str, str], Counter[str]] = {}
+    seen: set[str] = set()
+    for request in requests:
+        for asked in request.samples:
+            if asked.sample not in seen:
+                seen.add(asked.sample)
+                images = TEST if asked.part == "test" else "training"
+                row = counts.setdefault((request.who, str(request.cycle), images), Counter())
+                row[found[asked.sample].outcome if asked.sample in found else "open"] += 1
+    rows = [_row(*key, row) for key, row in counts.items()]
+    for images in ("training", TEST):
+        of_these = [row for key, row in counts.items() if key[2] == images]
+        if len(of_these) > 1:
+            rows.append(_row("all", "", images, sum(of_these, Counter())))
+    return _aligned([["client", "cycle", "images", "asked", *OUTCOMES.values()], *rows])
+
+
+def _row(client: str, cycle: str, images: str, counts: Counter[str]) -> list[str]:
+    return [client, cycle, images, f"{counts.total():,}", *(f"{counts[outcome]:,}" for outcome in OUTCOMES)]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    ruled = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if place in (0, 2) else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in ruled
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def next_command(layout: Layout, requests: Sequence[Request], found: Mapping[str, Verdict]) -> str:
+    """Return what to do next: label what the latest cycle still waits for, or let the run resume."""
+    latest = [request for request in requests if request.cycle == requests[-1].cycle]
+    missing = [request for request in latest if request.missing(found)]
+    still = sum(len(request.missing(found)) for request in missing)
+    asked = sum(len(request.samples) for request in latest)
+    resume = "kedro run --pipeline fal   (with this run's other options)"
+    if asked - still >= layout.config.annotation.complete * asked:
+        return f"Next: {resume}"
+    where = layout.from_root.requests / missing[0].name
+    return (
+        f"Next: label {still:,} images, with kedro run --pipeline annotate or in the files of {where}"
+        f"{' and others' if len(missing) > 1 else ''}; then {resume}"
+    )
