@@ -96,15 +96,17 @@ class Desk:
                 self._set_aside(folder)
                 with replacing_folder(folder) as temporary:
                     write_json(temporary / MANIFEST, request.manifest(), indent=1)
-                    self._export(request, request.samples, temporary)
+                    self._export(request, request.samples, temporary, request.name)
             refilled = request.asked(verdicts)[len(request.samples) :]
             written = max((int(path.name.removeprefix(REFILL)) for path in folder.glob(f"{REFILL}*")), default=0)
             if len(refilled) > written:
-                with replacing_folder(folder / f"{REFILL}{len(refilled):03d}") as temporary:
-                    self._export(request, refilled[written:], temporary)
+                name = f"{request.name}/{REFILL}{len(refilled):03d}"
+                with replacing_folder(self.folder / name) as temporary:
+                    self._export(request, refilled[written:], temporary, name)
 
-    def _export(self, request: Request, samples: Sequence[Asked], folder: Path) -> None:
-        export(request, samples, folder, self.images, self.source, self.config.file_names)
+    def _export(self, request: Request, samples: Sequence[Asked], folder: Path, name: str) -> None:
+        place = f"{self.run}/{name}"
+        export(request, samples, folder, self.images, self.source, self.config.file_names, place)
 
     def _set_aside(self, folder: Path) -> None:
         """Keep a request that is no longer asked: its files may hold labels that were not imported."""
