@@ -51,7 +51,7 @@ class Imported:
     def lines(self) -> list[str]:
         """Return the summary."""
         total = self.added + self.unchanged + self.older
-        lines = [f"{total} answers from {NAMES[self.read.source]}: {', '.join(self._parts())}."]
+        lines = [f"{counted(total, 'answer')} from {NAMES[self.read.source]}: {', '.join(self._parts())}."]
         if not self.added:
             lines.append("Nothing has changed." if total else "It holds no answer yet: fill in labels, and save it.")
         if self.read.disputed:
@@ -69,7 +69,7 @@ class Imported:
         if self.older:
             yield f"{self.older} changed since by the same person, whose later answer holds"
         if self.read.empty:
-            yield f"{self.read.empty} images without an answer"
+            yield f"{counted(self.read.empty, 'image')} without an answer"
 
 
 def import_file(
@@ -118,13 +118,22 @@ def import_file(
         same = sum(_key(answer) in left and answer.says_the_same(before[_key(answer)]) for answer in answers)
         added, unchanged, older = added + len(new), unchanged + same, older + len(left) - same
         replaced += sum(_key(answer) in before for answer in new)
-    found = verdicts(store.read_all(), wanted)
+    found, asked = verdicts(store.read_all(), wanted), _samples(requests)
     retrained = {
         sample: (label, now)
         for sample, label in (trained or {}).items()
-        if (now := _label(found.get(sample), label)) != label and sample in _samples(requests)
+        if sample in asked and (now := _label(found.get(sample), label)) != label
     }
     return Imported(added, replaced, unchanged, older, read, found, retrained, requests)
+
+
+def counted(number: int, name: str) -> str:
+    """Return a number with what it counts.
+
+    >>> counted(1, "image"), counted(2000, "image")
+    ('1 image', '2,000 images')
+    """
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def conflict_lines(requests: Iterable[Request], found: Mapping[str, Verdict]) -> list[str]:

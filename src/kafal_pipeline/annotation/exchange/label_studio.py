@@ -144,12 +144,9 @@ def _said(annotation: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
 
 
 def _annotator(found: Any) -> str:
-    """Return who annotated: the account's address or name where the export has it, else its number."""
-    if isinstance(found, dict):
-        named = [_text(found.get(key)) for key in ("email", "username", "id")]
-        found = next((name for name in named if name), "")
-    name = _text(found)
-    return f"label_studio_{name}" if name.isdigit() else name
+    """Return who annotated, by the number of the account, which all exports have; some have a name or address too."""
+    number = _text(found.get("id") if isinstance(found, dict) else found)
+    return f"label_studio_{number}" if number else ""
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ import click
 from kedro.pipeline import Pipeline, node
 
 from kafal_pipeline.annotation.answers import AnswerStore
-from kafal_pipeline.annotation.exchange.importing import import_file
+from kafal_pipeline.annotation.exchange.importing import counted, import_file
 from kafal_pipeline.annotation.requests import Request
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import Config, resolve
@@ -49,7 +49,7 @@ def import_answers(config: Config, root: Path) -> None:
         layout.requests.parents[2],
         labels_trained_with(layout, requests),
     )
-    click.echo("\n".join([*imported.lines(), f"{imported.missing:,} images of the run are open."]))
+    click.echo("\n".join([*imported.lines(), f"Still to be answered: {counted(imported.missing, 'image')}."]))
     click.echo(next_command(layout, requests, imported.verdicts))
 
 

@@ -10,7 +10,7 @@ import click
 from kedro.pipeline import Pipeline, node
 
 from kafal_pipeline.annotation.answers import AnswerStore
-from kafal_pipeline.annotation.exchange.importing import conflict_lines
+from kafal_pipeline.annotation.exchange.importing import conflict_lines, counted
 from kafal_pipeline.annotation.requests import Request, read_requests
 from kafal_pipeline.annotation.verdicts import Outcome, Verdict, verdicts
 from kafal_pipeline.common.errors import UserError
@@ -123,6 +123,6 @@ def next_command(layout: Layout, requests: Sequence[Request], found: Mapping[str
         return f"Next: {resume}"
     where = layout.from_root.requests / missing[0].name
     return (
-        f"Next: label {still:,} images, with kedro run --pipeline annotate or in the files of {where}"
+        f"Next: label {counted(still, 'image')}, with kedro run --pipeline annotate or in the files of {where}"
         f"{' and others' if len(missing) > 1 else ''}; then {resume}"
     )
