@@ -6,7 +6,7 @@ import warnings
 
 from kedro.pipeline import Pipeline
 
-from kafal_pipeline.pipelines import compare, data, doctor, fal, partition, report
+from kafal_pipeline.pipelines import annotate, compare, data, doctor, fal, partition, report
 from kafal_pipeline.settings import current_run
 
 
@@ -27,5 +27,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "trial": trial,
         "compare": data_pipeline + compare.create_pipeline(current_run.session, current_run.resources),
         "report": report.create_pipeline(cycles),
+        "annotate": data_pipeline + annotate.create_pipeline(root),
         "doctor": doctor.create_pipeline(root),
     }
