@@ -7,7 +7,7 @@ import warnings
 from kedro.pipeline import Pipeline
 
 from kafal_pipeline.pipelines import compare, data, doctor, fal, partition, report
-from kafal_pipeline.pipelines.annotate import imports, status
+from kafal_pipeline.pipelines.annotate import imports, page, status
 from kafal_pipeline.settings import current_run
 
 
@@ -29,6 +29,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "trial": trial,
         "compare": data_pipeline + compare.create_pipeline(current_run.session, current_run.resources),
         "report": report.create_pipeline(cycles),
+        "annotate": data_pipeline + page.create_pipeline(root),
         "doctor": doctor.create_pipeline(root),
         "annotate_import": imports.create_pipeline(root),
         "annotate_status": status.create_pipeline(root),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kafal_pipeline.lifecycle.progress_bar import ProgressBar
-from kafal_pipeline.runs.layout import Layout
+from kafal_pipeline.runs.layout import RAW, Layout
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -59,13 +59,7 @@ class Resources:
 
     def desk(self, config: Config, images: ImageData) -> Desk:
         """Return the desk at which people are asked for labels."""
-        from kafal_pipeline.annotation.desk import Desk
-
-        root = self._project or Path()
-        run, folder = Layout(root, config), None if config.dataset.path is None else root / config.dataset.path
-        source = folder if folder is not None and folder.is_dir() else None
-        names = images.clients_of(config.partition.method)
-        return Desk(run.name, run.requests, run.answers, images, config.annotation, source, names)
+        return desk_of(config, images, self._project or Path())
 
     def workers(self, images: ImageData, config: Config) -> Workers:
         """Return the workers for this data and configuration; other ones end first."""
@@ -101,6 +95,17 @@ class Resources:
         if self._delivery is not None:
             self._delivery.close(patience)
             self._delivery = None
+
+
+def desk_of(config: Config, images: ImageData, root: Path) -> Desk:
+    """Return the desk of the run with a configuration in the project folder `root`."""
+    from kafal_pipeline.annotation.desk import Desk  # only where people annotate
+    from kafal_pipeline.data.sources import find_source
+
+    run, source = Layout(root, config), find_source(config.dataset, root / RAW, root)
+    folder = source.root if source.kind == "folder" else None
+    names = images.clients_of(config.partition.method)
+    return Desk(run.name, run.requests, run.answers, images, config.annotation, folder, names)
 
 
 def prepare(config: Config) -> None:

@@ -1,1 +1,1 @@
-"""Labels by people: files in, and what has been answered so far."""
+"""Labels by people: the labelling page, files of other tools, and what has been answered so far."""
