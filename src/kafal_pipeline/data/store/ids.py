@@ -19,9 +19,9 @@ LENGTH = 12  # hexadecimal digits: of a million images, two of other content hav
 def with_ids(data: RawData, digests: Mapping[str, str]) -> RawData:
     """Return data with ids for all images if the label of one is missing; else `data` as it is.
 
-    An id is the beginning of the SHA-256 of the image's content at its source: the file, or the bytes of its row in the
-    array. So it says nothing of names, and stays when files are renamed, sorted otherwise, added, or resized otherwise.
-    Where content comes again, ``-2``, ``-3`` ... is added, in the order of training and then test images.
+    An id is ``s`` and the beginning of the SHA-256 of the image's content at its source: the file, or the bytes of its
+    row in the array. So it says nothing of names, and stays when files are renamed, sorted otherwise, added, or resized
+    otherwise. Where content comes again, ``-2``, ``-3`` ... is added, in the order of training and then test images.
 
     `digests`: the SHA-256 of each file, by its name in `RawData.train_files` and `test_files`.
     """
@@ -35,7 +35,7 @@ def with_ids(data: RawData, digests: Mapping[str, str]) -> RawData:
     seen: Counter[str] = Counter()
     ids = []
     for content in contents:
-        start = content[:LENGTH]
+        start = f"s{content[:LENGTH]}"  # a letter first: Excel takes 123456789012 and 1234e5678901 for numbers
         seen[start] += 1
         ids.append(start if seen[start] == 1 else f"{start}-{seen[start]}")
     count = len(data.train_labels)
