@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from kafal_pipeline.annotation.pools import annotated_pool, first_choice, later_choice, unlabelled_pool
+from kafal_pipeline.annotation.pools import (
+    annotated_pool,
+    first_choice,
+    labels_of_tests,
+    later_choice,
+    unlabelled_pool,
+)
+from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData, check_origin
 from kafal_pipeline.lifecycle.resources import Resources
@@ -24,7 +31,15 @@ def ask_for_initial_pool(
     check_origin(split_origin, config, images)
     choice = first_choice(splits, images, config)
     annotations = resources.desk(config, images).annotations(0, choice, None)
-    return annotated_pool(unlabelled_pool(splits, images.train_labels), annotations, 0), annotations
+    pool = annotated_pool(unlabelled_pool(splits, images.train_labels), annotations, 0)
+    for kind, labels in (("training", pool["label"]), ("test", labels_of_tests(images, annotations))):
+        if not (labels >= 0).any():
+            raise UserError(
+                f"annotation: people have declined every {kind} image that was asked for, so there is nothing to "
+                f"{'train on' if kind == 'training' else 'measure with'}. Give some of them a label (kedro run "
+                "--pipeline annotate shows earlier answers again with the arrow keys), or set annotation.refill."
+            )
+    return pool, annotations
 
 
 def ask_for_queried(
