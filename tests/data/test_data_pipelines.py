@@ -71,6 +71,20 @@ def test_sites_keep_their_names_and_queried_images_their_files(run, tmp_path, im
     assert "mine: class 'dog': training images but no test image, so it is never tested" in caplog.text
 
 
+def test_who_annotates_must_suit_the_labels(run, image_folder, tmp_path):
+    section = {"name": "mine", "path": str(image_folder)}
+    with pytest.raises(UserError, match="annotation.source: found 'people', but all 10 images of mine"):
+        run(dataset=section, annotation={"source": "people"})
+    shutil.copytree(image_folder / "train/cat", image_folder / "unlabelled")
+    with pytest.raises(UserError, match="annotation.source: found 'oracle'.*3 of 13 images of mine have none"):
+        run(dataset=section, partition={"method": "iid", "clients": 2})
+    with pytest.raises(UserError, match="partition.method: found 'dirichlet'"):
+        run(dataset=section, annotation={"source": "people"})
+    splits, table = run(dataset=section, partition={"method": "iid", "clients": 2}, annotation={"source": "people"})
+    assert sorted(splits[0] + splits[1]) == list(range(9))
+    assert table["count"].sum() == 6
+
+
 def test_names_and_tags():
     nodes = {node.name: node.tags for node in (data.create_pipeline() + partition.create_pipeline()).nodes}
     assert nodes == {"data.load": {"data"}, "partition.split": {"partition"}}

@@ -247,6 +247,39 @@ def test_published_split_comes_back_unchanged(published_split):
     assert format_split(split).count("\n") == 9
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"method": "dirichlet"},
+            r"partition\.method: found 'dirichlet'.*10 of 40 .*natural, iid, quantity_skew, file",
+        ),
+        ({"method": "dirichlet_balanced"}, "partition.method: found 'dirichlet_balanced'"),
+        ({"method": "shards"}, "partition.method: found 'shards'"),
+        (
+            {"method": "file", "path": "no.json", "when_absent": "shards"},
+            r"when_absent: found 's.*: iid, quantity_skew\.",
+        ),
+        ({"method": "iid", "long_tail": {"imbalance_ratio": 2}}, "partition.long_tail: .*10 of 40"),
+    ],
+)
+def test_what_needs_labels_is_refused_where_some_are_missing(tmp_path, config, message):
+    labels = np.arange(40) % 4 - 1
+    with pytest.raises(UserError, match=message):
+        make_partition(labels, PartitionConfig(clients=2, **config), seed=0, base=tmp_path)
+
+
+def test_what_needs_none_goes_without_labels(tmp_path):
+    none, labels, clients = np.full(40, -1), np.arange(40) % 4, np.arange(40) % 2
+    (tmp_path / "split.json").write_text(json.dumps([list(range(20)), list(range(20, 40))]))
+    for method in ("iid", "quantity_skew", "natural", "file"):
+        config = PartitionConfig(method=method, clients=2, path=str(tmp_path / "split.json"))
+        without, with_labels = (as_lists(make_partition(known, config, 0, clients)) for known in (none, labels))
+        assert without == with_labels
+    table = split_table([[0, 1, 2], [3]], np.array([1, -1, 1, -1]), 2)
+    assert table["count"].tolist() == [0, 2, 0, 0]
+
+
 def test_table_has_all_pairs():
     table = split_table([[0, 1], [2, 3, 4]], np.array([0, 0, 1, 1, 3]), 4)
     assert list(table.columns) == ["client", "class", "count"]

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import psutil
 import pytest
 from simulated import query_cycle, train_cycle
@@ -193,6 +194,12 @@ def test_a_model_of_ones_own_is_tried(images, make_config, write, features, mess
     with pytest.raises(UserError, match=r"^dry run: model own_strategies\.Model: ") as raised:
         dry_run(config, images)
     assert message in str(raised.value)
+
+
+def test_images_without_labels_are_tried_too(images, make_config, write):
+    write()
+    unlabelled = replace(images, train_labels=np.full_like(images.train_labels, -1))
+    dry_run(make_config(update="own_strategies.Own", query="own_strategies.Query", model="cnn4"), unlabelled)
 
 
 def test_a_query_that_changes_how_others_compute_is_refused(images, make_config, write, monkeypatch):

@@ -242,6 +242,33 @@ class TestDataset:
         assert finding.status == "warning"
         assert "class '1', '2': training images but no test image" in finding.advice
 
+    @pytest.mark.parametrize("stored", [False, True])
+    def test_labels_that_are_missing(self, mine, stored):
+        names = {"classes": np.array(["a", "b", "c"])}
+        np.savez(mine.file, **mine.arrays | names | {"train_labels": np.arange(12) % 4 - 1})
+        if stored:
+            mine.store()
+        found = dataset.look(mine.config, mine.root, "people")
+        assert (found.finding.status, found.stored) == (OK, stored)
+        assert "3 classes, 3 of the images without a label, " in found.finding.found
+        found = mine.look()
+        assert (found.finding.status, found.shape) == ("failure", DataShape(12, 6, (6, 5, 3), 3))
+        assert "annotation.source: found 'oracle'" in found.finding.found
+
+    def test_people_where_all_labels_are_there(self, mine):
+        finding = dataset.look(mine.config, mine.root, "people").finding
+        assert finding.status == "failure"
+        assert "annotation.source: found 'people'" in finding.found
+
+    def test_how_large_the_store_gets(self, mine, monkeypatch):
+        section = mine.config.model_copy(update={"image_size": 1024})  # 18 images of 3 MB
+        monkeypatch.setattr(dataset, "LARGE", 1e6)
+        assert ", a store of 57 MB, " in dataset.look(section, mine.root).finding.found
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5e7))
+        finding = dataset.look(section, mine.root).finding
+        assert finding.status == "warning"
+        assert "The store takes 57 MB, and 50 MB are free" in finding.advice
+
     def test_a_damaged_file(self, mine):
         mine.file.write_bytes(mine.file.read_bytes()[:200])
         seen = mine.look()

@@ -62,18 +62,34 @@ def as_written(folder: Path, arrays: Mapping[str, Mapping[str, Any]]) -> list[st
 
     `arrays`: what its description says of each array: ``sha256`` of ``<name>.npy``.
     """
-    note = folder.with_name(f".{folder.name}.stored.json")
     files = {f"{name}.npy": array["sha256"] for name, array in sorted(arrays.items())}
-    content = _digest([f"{name}\0{digest}" for name, digest in files.items()])
-    stats = {name: (folder / name).stat() for name in files}
-    stat = _digest([f"{name}\0{found.st_size}\0{found.st_mtime_ns}" for name, found in stats.items()])
-    if _read_note(note) == {"content": content, "stat": stat}:
+    content, stat = _stored(folder, files)
+    if _read_note(_beside(folder)) == {"content": content, "stat": stat}:
         return []
     others = [name for name, digest in files.items() if file_digest(folder / name) != digest]
     if not others:
         with contextlib.suppress(CannotWrite):  # a store that may only be read is read each time
-            write_note(note, content, stat)
+            write_note(_beside(folder), content, stat)
     return others
+
+
+def note_written(folder: Path, arrays: Mapping[str, Mapping[str, Any]]) -> None:
+    """Remember that the files of a store, whose digests were taken while they were written, need not be read again."""
+    files = {f"{name}.npy": array["sha256"] for name, array in sorted(arrays.items())}
+    write_note(_beside(folder), *_stored(folder, files))
+
+
+def _stored(folder: Path, files: Mapping[str, str]) -> tuple[str, str]:
+    """Return the content digest and the stat digest of a store's files, given the SHA-256 of each."""
+    stats = {name: (folder / name).stat() for name in files}
+    return (
+        _digest([f"{name}\0{digest}" for name, digest in files.items()]),
+        _digest([f"{name}\0{found.st_size}\0{found.st_mtime_ns}" for name, found in stats.items()]),
+    )
+
+
+def _beside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.stored.json")
 
 
 def write_note(note: Path, content: str, stat: str) -> None:

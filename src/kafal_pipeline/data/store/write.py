@@ -17,6 +17,7 @@ from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data.image_batches import Levels, Pixels, batches, resized
 from kafal_pipeline.data.progress import progress
 from kafal_pipeline.data.sources import RawData
+from kafal_pipeline.data.store.fingerprint import note_written
 
 FORMAT = 1
 META = "meta.json"
@@ -69,6 +70,7 @@ def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path
         if data.client_names is not None:
             meta["client_names"] = list(data.client_names)
         write_json(temporary / META, meta, indent=2, sort_keys=True)
+    note_written(folder, arrays)
 
 
 def _write_images(

@@ -7,6 +7,18 @@ OK: Literal["ok"] = "ok"
 WARNING: Literal["warning"] = "warning"
 FAILURE: Literal["failure"] = "failure"
 
+LARGE = 1e8
+"""Bytes from which a data set is worth a word on its size."""
+
+
+def in_bytes(count: float) -> str:
+    """Return a number of bytes as one would say it.
+
+    >>> in_bytes(25e6), in_bytes(3e9)
+    ('25 MB', '3.0 GB')
+    """
+    return f"{count / 1e9:.1f} GB" if count >= LARGE else f"{count / 1e6:.0f} MB"
+
 
 @dataclass(frozen=True)
 class Finding:

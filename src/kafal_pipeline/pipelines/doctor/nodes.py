@@ -44,7 +44,7 @@ def findings(config: Config, root: Path) -> Iterator[Finding]:
     device_found = device.check(config) if pair.torch_works else None
     if device_found is not None:
         yield device_found
-    seen = dataset.look(config.dataset, root)
+    seen = dataset.look(config.dataset, root, config.annotation.source)
     yield seen.finding
     yield tracker.check(config.tracking, root)
     usable = device_found is not None and device_found.status != FAILURE

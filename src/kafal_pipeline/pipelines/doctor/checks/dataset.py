@@ -11,10 +11,11 @@ from kafal_pipeline.common.files import file_digest
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import ImageData, read_store
 from kafal_pipeline.data.sources import RawData, Source, find_source
-from kafal_pipeline.data.sources.checks import one_sided
+from kafal_pipeline.data.sources.checks import check_annotation, one_sided
 from kafal_pipeline.data.store.fingerprint import content_digest
 from kafal_pipeline.data.store.write import META, content_config
-from kafal_pipeline.pipelines.doctor.finding import FAILURE, OK, WARNING, Finding
+from kafal_pipeline.pipelines.doctor.checks.disk import room
+from kafal_pipeline.pipelines.doctor.finding import FAILURE, LARGE, OK, WARNING, Finding, in_bytes
 from kafal_pipeline.pipelines.doctor.shape import DataShape, published_shape, resized
 from kafal_pipeline.runs.layout import RAW, image_store
 
@@ -44,20 +45,21 @@ def needs_torchvision(config: DatasetConfig, root: Path) -> bool:
         return False
 
 
-def look(config: DatasetConfig, root: Path) -> Seen:
-    """Look for the configured data set, check its files and its store."""
+def look(config: DatasetConfig, root: Path, annotation: str = "oracle") -> Seen:
+    """Look for the configured data set, check its files and its store, and that ``annotation.source`` suits it."""
     try:
         source = find_source(config, root / RAW, root)
         folder = image_store(root, config)
         meta = _meta(folder)
         if meta is not None and meta.get("config") == content_config(config):
             if not source.missing and content_digest(source) != meta["source"]:
-                return _read(config, source, "its files have changed since the store was made, which is made again")
-            return _stored(config, folder, meta, source)
+                changed = "its files have changed since the store was made, which is made again"
+                return _with_remarks(config, annotation, *_read(config, source, root, changed))
+            return _with_remarks(config, annotation, *_stored(config, folder, meta, source))
         if source.missing and source.kind == "torchvision" and config.download:
             found = f"{config.name} is not here yet: the run downloads it to {root / RAW} and checks it"
             return Seen(Finding(CHECK, OK, found), published_shape(config), downloaded=False)
-        return _read(config, source)
+        return _with_remarks(config, annotation, *_read(config, source, root))
     except UserError as error:
         return Seen(Finding(CHECK, FAILURE, str(error)), published_shape(config), downloaded=False)
     except OSError as error:
@@ -73,12 +75,26 @@ def _meta(folder: Path) -> dict[str, Any] | None:
     return meta if isinstance(meta, dict) and {"config", "source", "arrays"} <= set(meta) else None
 
 
-def _read(config: DatasetConfig, source: Source, remark: str = "") -> Seen:
+def _read(config: DatasetConfig, source: Source, root: Path, remark: str = "") -> tuple[RawData, Seen]:
     """Read the source as the run would; it verifies what it knows checksums of."""
     data = source.read()
     shape = resized(_shape(data, len(data.classes)), config.image_size)
-    found = f"{config.name}: {shape}, {_legible(data)}"
-    return _with_remarks(data, Seen(Finding(CHECK, OK, f"{found}; {remark}" if remark else found), shape))
+    found = f"{_counts(config, data, shape)}, {_legible(data)}"
+    found, (free, place) = f"{found}; {remark}" if remark else found, room(root)
+    if shape.pixel_bytes < free:
+        return data, Seen(Finding(CHECK, OK, found), shape)
+    advice = (
+        f"The store takes {in_bytes(shape.pixel_bytes)}, and {in_bytes(free)} are free at {place}: make room, let "
+        "data/ be a link to a larger disk, or set a smaller dataset.image_size."
+    )
+    return data, Seen(Finding(CHECK, WARNING, found, advice), shape)
+
+
+def _counts(config: DatasetConfig, data: RawData | ImageData, shape: DataShape) -> str:
+    """Return the name and the numbers of a data set in words."""
+    unlabelled = f", {data.unlabelled:,} of the images without a label" if data.unlabelled else ""
+    size = f", a store of {in_bytes(shape.pixel_bytes)}" if shape.pixel_bytes >= LARGE else ""
+    return f"{config.name}: {shape}{unlabelled}{size}"
 
 
 def _legible(data: RawData) -> str:
@@ -94,32 +110,38 @@ def _legible(data: RawData) -> str:
     return "all files decoded"
 
 
-def _with_remarks(data: RawData | ImageData, seen: Seen) -> Seen:
+def _with_remarks(config: DatasetConfig, annotation: str, data: RawData | ImageData, seen: Seen) -> Seen:
+    """Add to a finding what the labels give reason to."""
+    if seen.finding.status != FAILURE:
+        try:
+            check_annotation(annotation, config.name, data.train_labels, data.test_labels)
+        except UserError as error:
+            return replace(seen, finding=Finding(CHECK, FAILURE, str(error)))
     remark = one_sided(data.classes, data.train_labels, data.test_labels)
     if remark is None or seen.finding.status != OK:
         return seen
     return replace(seen, finding=replace(seen.finding, status=WARNING, advice=f"{remark}."))
 
 
-def _stored(config: DatasetConfig, folder: Path, meta: dict[str, Any], source: Source) -> Seen:
+def _stored(config: DatasetConfig, folder: Path, meta: dict[str, Any], source: Source) -> tuple[ImageData, Seen]:
     """Compare the files of a store with the digests that were written with it."""
     images = read_store(folder, trusted=True)  # its digests are compared below
     shape = _shape(images, images.num_classes)
-    found = f"{config.name}: {shape}"
+    found = _counts(config, images, shape)
     if source.missing:
         found += " (of the store; the files that it was made from are gone)"
     if sum(array["bytes"] for array in meta["arrays"].values()) > HASHED:
         advice = f"To compare the digests: sha256sum {folder}/*.npy, next to those in {META}."
         finding = Finding(CHECK, WARNING, f"{found}, of the right sizes; too large to be read here", advice)
-        return Seen(finding, shape, stored=True)
+        return images, Seen(finding, shape, stored=True)
     files = {f"{name}.npy": array["sha256"] for name, array in meta["arrays"].items()}
     damaged = [name for name, digest in files.items() if file_digest(folder / name) != digest]
     if damaged:
         found = f"{folder}: {', '.join(damaged)} is not what was written (another SHA-256)"
         advice = "Remove the folder; the next run makes it again from the source."
         advice += " The source is gone: put it back first." if source.missing else ""
-        return Seen(Finding(CHECK, FAILURE, found, advice), shape)
-    return _with_remarks(images, Seen(Finding(CHECK, OK, f"{found}, SHA-256 as written"), shape, stored=True))
+        return images, Seen(Finding(CHECK, FAILURE, found, advice), shape)
+    return images, Seen(Finding(CHECK, OK, f"{found}, SHA-256 as written"), shape, stored=True)
 
 
 def _shape(data: RawData | ImageData, classes: int) -> DataShape:
