@@ -91,7 +91,7 @@ def main(task: Task, connection: Connection) -> None:
         say("taken", None)
     except Waiting as waiting:
         print(waiting, flush=True)  # for the log
-        say("waiting", str(waiting).partition("\n")[0])
+        say("waiting", str(waiting).partition("\n")[0].rstrip(":"))
     except UserError as error:
         print(f"Error: {masked(str(error))}", flush=True)  # for the log
         say("failed", masked(str(error)))
