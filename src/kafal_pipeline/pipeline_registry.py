@@ -19,7 +19,9 @@ def register_pipelines() -> dict[str, Pipeline]:
     root = current_run.root
     data_pipeline, partition_pipeline = data.create_pipeline(root), partition.create_pipeline(root)
     people = current_run.config.annotation.source == "people"
-    trial = fal.create_pipeline(cycles, current_run.resources, people=people) + report.create_pipeline(cycles)
+    trial = fal.create_pipeline(cycles, current_run.resources, people=people) + report.create_pipeline(
+        cycles, people=people
+    )
     whole = data_pipeline + partition_pipeline + trial
     return {
         "__default__": whole,
@@ -28,7 +30,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "partition": partition_pipeline,
         "trial": trial,
         "compare": data_pipeline + compare.create_pipeline(current_run.session, current_run.resources),
-        "report": report.create_pipeline(cycles),
+        "report": report.create_pipeline(cycles, people=people),
         "annotate": data_pipeline + page.create_pipeline(root),
         "doctor": doctor.create_pipeline(root),
         "annotate_import": imports.create_pipeline(root),

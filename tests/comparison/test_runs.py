@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.comparison import load_runs
+from kafal_pipeline.comparison import compare, load_runs
+from kafal_pipeline.comparison.analysis import warnings
 
 
 def test_runs_become_tables(write_run):
@@ -63,6 +64,17 @@ class TestFailedRuns:
         tables = load_runs([good, failed], failures={failed: "out of memory"})
         assert self.reasons(tables) == {("ksas-kcfu", 0): "out of memory"}
 
+    def test_runs_that_wait_for_labels_have_not_failed(self, write_run):
+        folders = [write_run(query, seed=seed) for query in ("random", "ksas") for seed in (0, 1)]
+        tables = load_runs(folders, failures={folders[0]: "no"}, waiting={folders[2]: "2 images wait"})
+        found = tables.runs.set_index(["strategy", "seed"])
+        assert found["status"].tolist() == ["waiting", "finished", "failed", "finished"]
+        assert found.loc[("ksas-kcfu", 0), "reason"] == "2 images wait"
+        comparison = compare(tables)
+        assert comparison.summary["failed"].to_dict() == {"ksas-kcfu": 0, "random-kcfu": 1}
+        assert warnings(comparison)[0] == "1 run waits for labels: this page lacks what is to come."
+        assert warnings(comparison)[1].startswith("1 run failed")
+
     def test_without_any_finished_run_there_is_no_comparison(self, write_run, tmp_path):
         with pytest.raises(UserError, match="no folder was given"):
             load_runs([])
@@ -82,6 +94,16 @@ class TestRefused:
         assert str(folders[1]) in message
         assert "cycles" not in message
 
+    @pytest.mark.parametrize("oracle", [{}, {"annotation": {"source": "oracle"}}])
+    def test_labels_by_an_oracle_and_by_people(self, write_run, oracle):
+        people = write_run("ksas", annotation={"source": "people", "refill": 0.0})
+        folders = [write_run("random", **oracle), people]
+        with pytest.raises(
+            UserError, match=r"random.* has labels by an oracle, and .*ksas.* by people \(annotation.source"
+        ):
+            load_runs(folders)
+        assert len(load_runs([people]).runs) == 1
+
     def test_a_key_that_only_one_has(self, write_run):
         with pytest.raises(UserError, match="'?new.key'?: None and 1"):
             load_runs([write_run("random"), write_run("ksas", new={"key": 1})])
@@ -100,7 +122,10 @@ class TestRefused:
         folders = [write_run("random"), write_run("ksas")]
         file = folders[1] / "cycle_00" / "metrics.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"queried_histogram": [29, 21]}))
-        with pytest.raises(UserError, match="different initial pools"):
+        with pytest.raises(UserError, match=r"different initial pools.*The split was made again"):
+            load_runs(folders)
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"annotation_asked": 50}))
+        with pytest.raises(UserError, match=r"different initial pools.*Labels came or changed in between"):
             load_runs(folders)
 
     def test_other_classes(self, write_run):

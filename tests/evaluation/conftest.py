@@ -28,3 +28,29 @@ def make_metrics():
         ]
 
     return make
+
+
+@pytest.fixture
+def make_people_metrics(make_metrics):
+    """Return a function that makes the metrics of such a run whose labels people gave, and timed or not."""
+
+    def make(cycles=3, timed=True):
+        return [
+            row
+            | {
+                "annotation_asked": 1100 + 60 * row["cycle"],
+                "annotation_labelled": 1000 + 50 * row["cycle"],
+                "annotation_skipped": 10 * row["cycle"],
+                "annotation_unusable": 0,
+                "annotation_unknown_class": 1,
+                "annotation_conflicts": 2,
+                "annotation_open": 3,
+                "annotation_test_labels": 40,
+                "annotation_kappa": 0.8125 if row["cycle"] else None,
+                "annotation_seconds_per_label": 2.25 if timed else None,
+                "annotation_hours": 0.65 + 0.03 * row["cycle"] if timed else None,
+            }
+            for row in make_metrics(cycles)
+        ]
+
+    return make

@@ -7,6 +7,11 @@ import pytest
 from kafal_pipeline.config import resolve
 from kafal_pipeline.evaluation import class_table, client_table, learning_curve, summary
 
+PEOPLE = (
+    *("asked", "labelled", "skipped", "unusable", "unknown_class", "conflicts", "open", "test_labels"),
+    *("kappa", "seconds_per_label", "hours"),
+)
+
 
 def test_columns_stand_in_the_agreed_order(make_metrics):
     assert list(learning_curve(make_metrics()).columns) == [
@@ -39,6 +44,23 @@ def test_types_do_not_depend_on_what_is_absent(make_metrics):
 def test_a_curve_survives_csv(make_metrics):
     curve = learning_curve(make_metrics())
     pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(curve.to_csv(index=False))), curve)
+
+
+def test_what_people_did_follows_and_is_summed_up(make_metrics, make_people_metrics):
+    curve, plain = learning_curve(make_people_metrics()), learning_curve(make_metrics())
+    added = [name for name in curve if name not in plain]
+    assert added == [f"annotation_{name}" for name in PEOPLE]
+    assert list(curve)[-len(added) - 2 :] == [*added, "accuracy_cat", "accuracy_dog"]
+    pd.testing.assert_frame_equal(curve.drop(columns=added), plain)
+    assert curve["annotation_labelled"].tolist() == [1000, 1050, 1100]
+    assert curve["annotation_kappa"].isna().tolist() == [True, False, False]
+    found = summary(curve, resolve({}))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["annotation_labelled"] == 1100 and isinstance(found["annotation_labelled"], int)
+    assert (found["annotation_kappa"], found["annotation_hours"]) == (0.8125, pytest.approx(0.71))
+    assert found.keys() - summary(plain, resolve({})).keys() == set(added)
+    untimed = summary(learning_curve(make_people_metrics(cycles=1, timed=False)), resolve({}))
+    assert {"annotation_hours", "annotation_seconds_per_label", "annotation_kappa"}.isdisjoint(untimed)
 
 
 def test_summary_says_what_was_run_and_what_it_reached(make_metrics):

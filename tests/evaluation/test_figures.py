@@ -9,6 +9,7 @@ import pytest
 from kafal_pipeline.evaluation import (
     client_classes_figure,
     confusion_figure,
+    labelling_cost_figure,
     learning_curve,
     learning_curve_figure,
     queried_by_client_figure,
@@ -183,3 +184,14 @@ def test_importing_the_package_imports_nothing_heavy():
     script = f"import sys, kafal_pipeline.evaluation; print(sorted({heavy!r} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_accuracy_over_what_labels_cost(make_people_metrics):
+    figure = labelling_cost_figure(learning_curve(make_people_metrics()), "digits, ksas with kcfu, seed 0")
+    (line,) = figure.axes[0].lines
+    assert line.get_xydata().tolist() == [[0.65, 0.5], [pytest.approx(0.68), 0.6], [pytest.approx(0.71), 0.7]]
+    assert "2.2 s a label" in figure.axes[0].get_xlabel()
+    pixels(figure)
+    untimed = labelling_cost_figure(learning_curve(make_people_metrics(timed=False)), "x")
+    assert "not known" in untimed.axes[0].get_title(loc="left")
+    pixels(untimed)

@@ -20,3 +20,15 @@ def test_skipped_clients_have_a_line_below_the_table(make_metrics):
     table, _, line = format_table(learning_curve(metrics)).rpartition("\n\n")
     assert table == plain
     assert "3 times, in cycles 0, 2" in line
+
+
+def test_what_people_did_has_a_table_of_its_own_below(make_metrics, make_people_metrics):
+    table, _, below = format_table(learning_curve(make_people_metrics(cycles=2))).partition("\n\n")
+    assert table == format_table(learning_curve(make_metrics(cycles=2)))
+    assert below.splitlines() == [
+        "cycle  labelled  skipped  unusable  unknown class  conflicts  kappa  s/label  hours",
+        "-----  --------  -------  --------  -------------  ---------  -----  -------  -----",
+        "    0     1,000        0         0              1          2      -      2.2   0.65",
+        "    1     1,050       10         0              1          2   0.81      2.2   0.68",
+    ]
+    assert "1,000" in format_table(learning_curve(make_people_metrics(cycles=1, timed=False)))

@@ -33,5 +33,9 @@ def small_task(task, messages):
         time.sleep(600)
     if kind == "exit":
         os._exit(3)
-    messages.send({"fail": ("failed", "out of ideas"), "taken": ("taken", None)}.get(kind, ("done", None)))
+    messages.send(
+        {"fail": ("failed", "out of ideas"), "taken": ("taken", None), "wait": ("waiting", "2 images")}.get(
+            kind, ("done", None)
+        )
+    )
     messages.close()

@@ -206,10 +206,10 @@ def test_a_run_that_never_came_to_its_end_has_failed(compared, monkeypatch):
     monkeypatch.setattr(
         execute, "run_beside_others", lambda launcher, configs, *others: [(path, None) for path in configs]
     )
-    assert execute.execute(plan_of(folder, config), session, Mock()) == {}
+    assert execute.execute(plan_of(folder, config), session, Mock()) == ({}, {})
     provenance.reopen(Layout(folder, config))
     try:
-        assert execute.execute(plan_of(folder, config), session, Mock()) == {config.run_path: execute.CHANGED}
+        assert execute.execute(plan_of(folder, config), session, Mock()) == ({config.run_path: execute.CHANGED}, {})
         found = provenance.read(Layout(folder, config))
         assert (found.finished, found.error) == (None, execute.CHANGED)
     finally:
@@ -291,6 +291,8 @@ def test_results_of_other_parameters_are_not_used(compared):
     config = saved(folder)
     assert provenance.state(Layout(folder, config.model_copy(update={"cycles": 1}))) == "absent"
     assert provenance.state(Layout(folder, resolve({**config.model_dump(), "tracking": "off"}))) == "finished"
+    people = resolve({**config.model_dump(), "annotation": {"source": "people"}})
+    assert provenance.state(Layout(folder, people)) == "absent"
 
 
 def test_without_running_what_is_not_there_is_shown(compared):
@@ -334,7 +336,7 @@ def test_only_the_runs_that_a_report_shows_get_its_tag(compared, monkeypatch, ca
     session = nodes.Session(folder)
     given = []
     monkeypatch.setattr(nodes, "record_comparison", lambda *args: given.extend(args[-1]))
-    nodes.report(plan, nodes.load(plan, nodes.run(plan, session, Mock())), Mock())
+    nodes.report(plan, nodes.load(plan, *nodes.run(plan, session, Mock())), Mock())
     assert given == [provenance.execution(Layout(folder, used))]
     assert provenance.execution(Layout(folder, other))
     said = "1 of 1 runs were made without tracking"
@@ -342,7 +344,7 @@ def test_only_the_runs_that_a_report_shows_get_its_tag(compared, monkeypatch, ca
     assert "They are smoke/random-kcfu/seed_0" in caplog.text
     caplog.clear()
     Tracker.start(used, folder / "data/09_tracking" / used.run_path, folder, comparison="tags", execution=given[0])
-    nodes.report(plan, nodes.load(plan, nodes.run(plan, session, Mock())), Mock())
+    nodes.report(plan, nodes.load(plan, *nodes.run(plan, session, Mock())), Mock())
     assert said not in caplog.text
 
 

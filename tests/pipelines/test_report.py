@@ -8,6 +8,7 @@ from kedro_datasets.matplotlib import MatplotlibDataset
 from kedro_datasets.pandas import CSVDataset
 
 from kafal_pipeline.data import ImageData
+from kafal_pipeline.evaluation.curve import NO_COUNTS, OF_PEOPLE
 from kafal_pipeline.pipelines.report import create_pipeline
 
 
@@ -49,6 +50,8 @@ def test_nodes_and_datasets_have_the_agreed_names():
     assert pipeline.all_outputs() == {*TABLES, *FIGURES}
 
 
+SOURCES = ("oracle", "people")
+PEOPLE = {name: None if name in NO_COUNTS else 4 for name in OF_PEOPLE}  # none of them timed
 TABLES = ("learning_curve", "summary", "class_table", "client_table")
 FIGURES = (
     *("learning_curve_figure", "client_classes_figure", "confusion_figure"),
@@ -56,28 +59,30 @@ FIGURES = (
 )
 
 
-@pytest.mark.parametrize("cycles", [1, 3])
-def test_a_run_is_summed_up_and_drawn(cycles, images, split_table, tmp_path):
-    parameters = {"cycles": cycles, "query": "entropy", "seed": 7}
+@pytest.mark.parametrize(("cycles", "people"), [(1, False), (3, False), (3, True)])
+def test_a_run_is_summed_up_and_drawn(cycles, people, images, split_table, tmp_path):
+    parameters = {"cycles": cycles, "query": "entropy", "seed": 7, "annotation": {"source": SOURCES[people]}}
+    figures = [*FIGURES, "labelling_cost_figure"] if people else FIGURES
     inputs = {"parameters": parameters, "images": images, "split_table": split_table}
     pool = {"client": [0, 0, 1, 1], "label": [0, 0, 1, 1], "labelled_in_cycle": [0, cycles - 1, 0, -1]}
     inputs[f"cycle_{cycles - 1:02d}.pool"] = pd.DataFrame(pool)
-    inputs |= {f"cycle_{cycle:02d}.metrics": metrics(cycle) for cycle in range(cycles)}
+    inputs |= {f"cycle_{cycle:02d}.metrics": metrics(cycle) | (PEOPLE if people else {}) for cycle in range(cycles)}
     outputs = {"summary": JSONDataset(filepath=(tmp_path / "summary.json").as_posix())}
     outputs |= {
         name: CSVDataset(filepath=(tmp_path / f"{name}.csv").as_posix(), save_args={"index": False})
         for name in ("learning_curve", "class_table", "client_table")
     }
-    outputs |= {name: MatplotlibDataset(filepath=(tmp_path / f"{name}.png").as_posix()) for name in FIGURES}
+    outputs |= {name: MatplotlibDataset(filepath=(tmp_path / f"{name}.png").as_posix()) for name in figures}
     catalog = DataCatalog({name: MemoryDataset(value) for name, value in inputs.items()} | outputs)
 
-    SequentialRunner().run(create_pipeline(cycles), catalog)
+    SequentialRunner().run(create_pipeline(cycles, people=people), catalog)
 
     assert catalog.load("learning_curve")["cycle"].tolist() == list(range(cycles))
     summary = catalog.load("summary")
     assert (summary["query"], summary["seed"], summary["labels"]) == ("entropy", 7, cycles + 1)
     assert catalog.load("class_table")["sensitivity"].tolist() == pytest.approx([0.5, np.nan], nan_ok=True)
     assert len(catalog.load("client_table")) == 0
-    figures = list(tmp_path.glob("*_figure.png"))
-    assert len(figures) == len(FIGURES)
-    assert all(file.read_bytes().startswith(b"\x89PNG") for file in figures)
+    assert ("annotation_asked" in summary) == people
+    drawn = list(tmp_path.glob("*_figure.png"))
+    assert len(drawn) == len(figures)
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in drawn)

@@ -8,7 +8,7 @@ import pandas as pd
 from kafal_pipeline.common.errors import UserError, did_you_mean
 from kafal_pipeline.comparison import classes, curves, pairs
 from kafal_pipeline.comparison.ranking import Ranking, rank
-from kafal_pipeline.comparison.runs import FAILED, RunTables
+from kafal_pipeline.comparison.runs import FAILED, FINISHED, WAITING, RunTables
 from kafal_pipeline.comparison.signed_rank import DECIMALS, pairs_needed
 from kafal_pipeline.evaluation.curve import MACROS
 
@@ -44,6 +44,7 @@ class Comparison:
     final_measures: pd.DataFrame
     # one row a strategy: of a run, the mean seconds and bytes, and how often a client was left out of a round
     costs: pd.DataFrame
+    unfinished: dict[str, int]  # how many runs have failed, and how many wait for labels
     absent: dict[str, int]  # strategies none of whose runs finished, and how many runs that is; they are in no table
     lost_baseline: str | None  # the baseline's query, if it was to be run and none of its runs finished
     # by baseline none of whose runs finished, the strategies of its update, which nothing measures
@@ -93,6 +94,7 @@ def compare(
         clients=classes.client_accuracy(tables.classes, tables.clients),
         final_measures=last.groupby("strategy")[list(FINAL_MEASURES)].mean().loc[order],
         costs=cycles.groupby(["strategy", "seed"])[list(COSTS)].sum().groupby("strategy").mean().loc[order],
+        unfinished={status: int((tables.runs["status"] == status).sum()) for status in (FAILED, WAITING)},
         absent={str(name): int(count) for name, count in tables.runs[~finished].groupby("strategy").size().items()},
         lost_baseline=baseline if baseline in set(tables.runs["query"]) - set(tables.runs["query"][finished]) else None,
         unmeasured=_unmeasured(tables, baseline, order),
@@ -134,7 +136,11 @@ def _means(scores: pd.DataFrame) -> tuple[pd.Series, list[str]]:
 def warnings(comparison: Comparison) -> list[str]:
     """Return the sentences that a reader of the statistics must not miss."""
     found = []
-    failed = int(comparison.summary["failed"].sum()) + sum(comparison.absent.values())
+    failed, waiting = comparison.unfinished[FAILED], comparison.unfinished[WAITING]
+    if waiting:
+        found.append(
+            f"{waiting} {'run waits' if waiting == 1 else 'runs wait'} for labels: this page lacks what is to come."
+        )
     if failed:
         found.append(
             f"{failed} {'run' if failed == 1 else 'runs'} failed or did not finish. Two strategies are compared on the "
@@ -183,7 +189,7 @@ def _check(tables: RunTables, baseline: str, alpha: float, targets: Sequence[flo
 
 def _baselines(tables: RunTables, baseline: str) -> dict[str, str]:
     """Return the baseline of each strategy: the baseline's query under the strategy's own update."""
-    finished = tables.runs[tables.runs["status"] != FAILED].drop_duplicates("strategy")
+    finished = tables.runs[tables.runs["status"] == FINISHED].drop_duplicates("strategy")
     by_update = finished[finished["query"] == baseline].set_index("update")["strategy"].to_dict()
     others = finished[(finished["query"] != baseline) & finished["update"].isin(list(by_update))]
     return {

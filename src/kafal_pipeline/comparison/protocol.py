@@ -20,6 +20,12 @@ def check(configurations: Mapping[Path, Mapping[str, Any]]) -> None:
     or the two folders of one strategy and seed.
     """
     first, *others = configurations
+    sources = {folder: _source(configuration) for folder, configuration in configurations.items()}
+    if other := next((folder for folder in others if sources[folder] != sources[first]), None):
+        raise UserError(
+            f"{first} has labels by {sources[first]}, and {other} by {sources[other]} (annotation.source). A "
+            "comparison does not mix them, since people skip images, err and disagree: compare them apart."
+        )
     here = shared(configurations[first])
     for other in others:
         there = shared(configurations[other])
@@ -31,6 +37,11 @@ def check(configurations: Mapping[Path, Mapping[str, Any]]) -> None:
                 "in query, update and seed only: compare them apart, or run them again with the same parameters."
             )
     _check_strategies(configurations)
+
+
+def _source(configuration: Mapping[str, Any]) -> str:
+    """Return who labelled a run's images, in words; an oracle's runs do not say."""
+    return "people" if configuration.get("annotation", {}).get("source") == "people" else "an oracle"
 
 
 def _check_strategies(configurations: Mapping[Path, Mapping[str, Any]]) -> None:
@@ -68,9 +79,10 @@ def check_pools(pools: Mapping[Path, tuple[int, CycleMetrics]]) -> None:
             raise UserError(f"{anchor} and {folder} have different classes; they cannot be compared.")
         first = firsts.setdefault(seed, folder)
         if metrics["queried_histogram"] != pools[first][1]["queried_histogram"]:
+            changed = "Labels came or changed" if "annotation_asked" in metrics else "The split was made again"
             raise UserError(
                 f"{first} and {folder}: both have seed {seed} but different initial pools, so that their difference "
-                "would not be the strategies' alone. The split was made again in between: run both again."
+                f"would not be the strategies' alone. {changed} in between: run both again."
             )
 
 

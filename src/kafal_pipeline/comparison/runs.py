@@ -13,7 +13,7 @@ from kafal_pipeline.comparison import protocol
 from kafal_pipeline.evaluation.curve import CycleMetrics, learning_curve
 
 CONFIGURATION = "configuration.json"
-FINISHED, FAILED = "finished", "failed"
+FINISHED, FAILED, WAITING = "finished", "failed", "waiting"
 RUN_COLUMNS = ("strategy", "query", "update", "seed", "status", "reason")
 
 
@@ -21,8 +21,8 @@ RUN_COLUMNS = ("strategy", "query", "update", "seed", "status", "reason")
 class RunTables:
     """Everything that a comparison is made of."""
 
-    # one row a run: `strategy`, `query`, `update`, `seed`, `status` (`FINISHED` or `FAILED`) and the `reason` of a
-    # failure. The other tables hold finished runs only
+    # one row a run: `strategy`, `query`, `update`, `seed`, `status` (`FINISHED`, `FAILED` or `WAITING` for labels) and
+    # the `reason` of the last two. The other tables hold finished runs only
     runs: pd.DataFrame
     # one row a run and cycle: `strategy`, `seed` and the columns of `learning_curve` but those of the classes
     cycles: pd.DataFrame
@@ -57,6 +57,7 @@ def load_runs(
     *,
     splits: Mapping[int, Path] | None = None,
     failures: Mapping[Path, str] | None = None,
+    waiting: Mapping[Path, str] | None = None,
     keys: Mapping[Path, Mapping[str, str]] | None = None,
 ) -> RunTables:
     """Read the runs in `folders`; one that is missing or not finished is listed as failed.
@@ -64,25 +65,29 @@ def load_runs(
     - `folders`: of the runs, ``data/07_model_output/<data set>/<query>-<update>/seed_<n>``.
     - `splits`: the table of each seed's split, ``data/03_primary/<data set>/seed_<n>/split_table.csv``. Without them
       the comparison has no accuracies of the clients.
-    - `failures`: what is known of runs that failed. Such a folder is not read: it may hold cycles of an earlier run.
+    - `failures`, `waiting`: what is known of runs that failed, or wait for labels. Such a folder is not read: it may
+      hold cycles of an earlier run.
     - `keys`: the `query` and `update` of runs, for those that cannot be read; without them the folder's name is taken
       apart.
 
-    Raises `UserError` if no run is finished, or if the runs cannot be compared: configurations that differ in more than
-    query, update and seed, two runs of one strategy and seed, other classes, other initial pools for one seed.
+    Raises `UserError` if no run is finished, or if the runs cannot be compared: labels by an oracle and by people,
+    configurations that differ in more than query, update and seed, two runs of one strategy and seed, other classes,
+    other initial pools for one seed.
     """
-    folders, failures = list(folders), failures or {}
+    folders, waiting = list(folders), waiting or {}
+    known = {**(failures or {}), **waiting}
     runs: dict[Path, _Run] = {}
-    failed: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
     for folder in folders:
         try:
-            if folder in failures:
-                raise _Unfinished(failures[folder])
+            if folder in known:
+                raise _Unfinished(known[folder])
             runs[folder] = _read(folder)
         except _Unfinished as error:
-            failed.append({**_name_of(folder), **(keys or {}).get(folder, {}), "status": FAILED, "reason": str(error)})
+            status = WAITING if folder in waiting else FAILED
+            others.append({**_name_of(folder), **(keys or {}).get(folder, {}), "status": status, "reason": str(error)})
     if not runs:
-        reasons = "; ".join(sorted({row["reason"].rstrip(".") for row in failed})) or "no folder was given"
+        reasons = "; ".join(sorted({row["reason"].rstrip(".") for row in others})) or "no folder was given"
         raise UserError(
             f"There is no finished run to compare: {reasons}. kedro run --pipeline compare does what is "
             "missing or has failed."
@@ -92,7 +97,7 @@ def load_runs(
     finished = [run.key | {"status": FINISHED, "reason": ""} for run in runs.values()]
     first = next(iter(runs.values()))
     return RunTables(
-        runs=pd.DataFrame([*finished, *failed], columns=list(RUN_COLUMNS)).sort_values(["strategy", "seed"]),
+        runs=pd.DataFrame([*finished, *others], columns=list(RUN_COLUMNS)).sort_values(["strategy", "seed"]),
         cycles=pd.concat([_cycles(run) for run in runs.values()], ignore_index=True),
         classes=pd.concat([_classes(run) for run in runs.values()], ignore_index=True),
         clients=_clients(splits or {}, {run.key["seed"] for run in runs.values()}),

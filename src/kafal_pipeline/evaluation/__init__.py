@@ -4,6 +4,7 @@ from kafal_pipeline.evaluation.curve import CycleMetrics, class_table, client_ta
 from kafal_pipeline.evaluation.figures import (
     client_classes_figure,
     confusion_figure,
+    labelling_cost_figure,
     learning_curve_figure,
     queried_by_client_figure,
     queried_classes_figure,
@@ -29,6 +30,7 @@ __all__ = [
     "entropy",
     "evaluate",
     "format_table",
+    "labelling_cost_figure",
     "learning_curve",
     "learning_curve_figure",
     "queried_by_client_figure",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from kafal_pipeline.evaluation.measures import aulc
@@ -46,9 +46,30 @@ class CycleMetrics(TypedDict):
     per_class_auroc: NotRequired[list[float | None]]
     confusion_matrix: NotRequired[list[list[int]]]
     per_client: NotRequired[list[ClientMeasures]]
+    # Only where people annotate: how many training images have been asked for so far, and what became of them; labelled
+    # test images; agreement, the median of the seconds a label took, and the sum in hours.
+    annotation_asked: NotRequired[int]
+    annotation_labelled: NotRequired[int]
+    annotation_skipped: NotRequired[int]
+    annotation_unusable: NotRequired[int]
+    annotation_unknown_class: NotRequired[int]
+    annotation_conflicts: NotRequired[int]
+    annotation_open: NotRequired[int]
+    annotation_test_labels: NotRequired[int]
+    annotation_kappa: NotRequired[float | None]
+    annotation_seconds_per_label: NotRequired[float | None]
+    annotation_hours: NotRequired[float | None]
 
 
-COUNTS = ("cycle", "labels", "bytes_sent", "skipped_client_rounds")
+OF_PEOPLE = tuple(name for name in CycleMetrics.__annotations__ if name.startswith("annotation_"))
+NO_COUNTS = ("annotation_kappa", "annotation_seconds_per_label", "annotation_hours")
+COUNTS = (
+    "cycle",
+    "labels",
+    "bytes_sent",
+    "skipped_client_rounds",
+    *(name for name in OF_PEOPLE if name not in NO_COUNTS),
+)
 MACROS = ("specificity_macro", "auroc_macro", "calibration_error")
 COLUMNS = (
     *("cycle", "labels", "labelled_fraction", "accuracy", "balanced_accuracy", "macro_f1", "aulc"),
@@ -61,20 +82,27 @@ COLUMNS = (
 def learning_curve(metrics: Sequence[CycleMetrics]) -> pd.DataFrame:
     """Put the cycles' metrics into one table.
 
-    `metrics`: one mapping a cycle, in any order. Returns one row a cycle, in order: `COLUMNS`, then
-    ``accuracy_<class>`` for every class. Fractions, seconds and bytes; `aulc` covers the cycles up to the row's. Absent
-    values are NaN.
+    `metrics`: one mapping a cycle, in any order. Returns one row a cycle, in order: `COLUMNS`, `OF_PEOPLE` where people
+    annotate, then ``accuracy_<class>`` for every class. Fractions, seconds and bytes; `aulc` covers the cycles up to
+    the row's. Absent values are NaN.
     """
     import pandas as pd
 
     rows = sorted(metrics, key=lambda row: row["cycle"])
     fractions, accuracies = [row["labelled_fraction"] for row in rows], [row["accuracy"] for row in rows]
-    values: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in COLUMNS}
+    values: dict[str, list[Any]] = {
+        name: [row.get(name) for row in rows] for name in (*COLUMNS, *people_columns(rows[-1]))
+    }
     values["skipped_client_rounds"] = [row.get("skipped_client_rounds", 0) for row in rows]
     values["aulc"] = [aulc(fractions[:end], accuracies[:end]) for end in range(1, len(rows) + 1)]
     for index, name in enumerate(rows[0]["classes"]):
         values[f"accuracy_{name}"] = [row["per_class_accuracy"][index] for row in rows]
     return pd.DataFrame(values).astype({name: "int64" if name in COUNTS else "float64" for name in values})
+
+
+def people_columns(found: Container[str]) -> list[str]:
+    """Return which measures of what people did are among the `found` names: none where an oracle labels."""
+    return [name for name in OF_PEOPLE if name in found]
 
 
 def summary(curve: pd.DataFrame, config: Config) -> dict[str, Any]:
@@ -98,6 +126,7 @@ def summary(curve: pd.DataFrame, config: Config) -> dict[str, Any]:
         **{f"final_{name}": float(last[name]) for name in ("accuracy", "balanced_accuracy", "macro_f1", *MACROS)},
         "bytes_sent": int(curve["bytes_sent"].sum()),
         "skipped_client_rounds": int(curve["skipped_client_rounds"].sum()),
+        **{name: int(last[name]) if name in COUNTS else float(last[name]) for name in people_columns(curve)},
     }
     seconds = {name: float(curve[name].sum(min_count=1)) for name in ("train_seconds", "query_seconds")}
     return {**_without_nan(results), "cost": _without_nan(seconds)}

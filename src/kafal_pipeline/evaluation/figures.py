@@ -57,6 +57,29 @@ def learning_curve_figure(curve: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+def labelling_cost_figure(curve: pd.DataFrame, title: str) -> Figure:
+    """Draw test accuracy over the hours that people have spent on labels; nothing where they are not known.
+
+    `curve`, `title`: as in `learning_curve_figure`.
+    """
+    from matplotlib.ticker import PercentFormatter
+
+    with new_figure(7.5, 4.6) as (figure, axes):
+        if curve["annotation_hours"].isna().all():
+            axes.set_title("How long people took for their labels is not known")
+            axes.set_axis_off()
+            return figure
+        axes.plot(curve["annotation_hours"], curve["accuracy"], color=BLUE, marker="o")
+        axes.set_title(fill(f"{title}: accuracy over the cost of labels", 72))
+        seconds = curve["annotation_seconds_per_label"].iloc[-1]
+        axes.set_xlabel(f"Hours of labelling, with the test images ({seconds:.1f} s a label, the median)")
+        axes.set_ylabel("Accuracy on the test set")
+        axes.margins(0.08)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
+    return figure
+
+
 def _limit(axes: Axes, labels: NDArray[np.integer], values: NDArray[np.floating]) -> None:
     """Leave room around the points, also around a single one."""
     low, high = values.min(), values.max()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kafal_pipeline.evaluation.curve import people_columns
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -15,9 +17,23 @@ PERCENT_COLUMNS = {
 }
 
 
+PEOPLE_COLUMNS = {
+    "labelled": ("annotation_labelled", ",d"),
+    "skipped": ("annotation_skipped", ",d"),
+    "unusable": ("annotation_unusable", ",d"),
+    "unknown class": ("annotation_unknown_class", ",d"),
+    "conflicts": ("annotation_conflicts", ",d"),
+    "kappa": ("annotation_kappa", ".2f"),
+    "s/label": ("annotation_seconds_per_label", ".1f"),
+    "hours": ("annotation_hours", ".2f"),
+}
+"""What people did, up to each cycle: the names, and how their numbers are written."""
+
+
 def format_table(curve: pd.DataFrame, processor: str | None = None) -> str:
     """Return the learning curve as a ruled table of plain text, one line a cycle, and one about skipped clients if any.
 
+    Where people annotate, a second table says what they did up to each cycle.
     A last line names the `processor`, where it is known: another kind gives other last bits, hence other numbers.
 
     >>> import pandas as pd
@@ -32,14 +48,31 @@ def format_table(curve: pd.DataFrame, processor: str | None = None) -> str:
         [str(int(row["cycle"])), f"{int(row['labels']):,}", *(_percent(row[key]) for key in PERCENT_COLUMNS.values())]
         for _, row in curve.iterrows()
     ]
+    made_on = ["", f"Processor: {processor}"] if processor else []
+    return "\n".join([*_ruled(header, lines), *_people(curve), *_skipped(curve), *made_on])
+
+
+def _ruled(header: list[str], lines: list[list[str]]) -> list[str]:
+    """Return the lines of a ruled table."""
     widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
     rule = ["-" * width for width in widths]
-    table = [
+    return [
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in (header, rule, *lines)
     ]
-    made_on = ["", f"Processor: {processor}"] if processor else []
-    return "\n".join([*table, *_skipped(curve), *made_on])
+
+
+def _people(curve: pd.DataFrame) -> list[str]:
+    """Return the table of what people did, where they annotate."""
+    if not people_columns(curve):
+        return []
+    rows = curve[["cycle", *(name for name, _ in PEOPLE_COLUMNS.values())]].itertuples(index=False)
+    forms = ["d", *(form for _, form in PEOPLE_COLUMNS.values())]
+    lines = [
+        ["-" if value != value else format(value, form) for value, form in zip(row, forms, strict=True)]  # noqa: PLR0124
+        for row in rows
+    ]
+    return ["", *_ruled(["cycle", *PEOPLE_COLUMNS], lines)]
 
 
 def _skipped(curve: pd.DataFrame) -> list[str]:

@@ -15,7 +15,7 @@ from kafal_pipeline.comparison.pairs import tests_made
 from kafal_pipeline.comparison.report import appearance, verdict
 from kafal_pipeline.comparison.report.figures import FEWEST_SEEDS, MOST_BANDS
 from kafal_pipeline.comparison.report.panels import HEIGHT, WIDTH, panels
-from kafal_pipeline.comparison.runs import FAILED, RunTables
+from kafal_pipeline.comparison.runs import FAILED, FINISHED, WAITING, RunTables
 
 MOST_CLASSES = 60
 """With more classes than this, the page shows those on which the strategies differ most, and the CSV has them all."""
@@ -69,7 +69,8 @@ def render(
         balance=balance(comparison.queried),
         clients=client_spread(comparison.clients) if len(comparison.clients) else None,
         failed=tables.runs[tables.runs["status"] == FAILED].to_dict("records"),
-        finished=int((tables.runs["status"] != FAILED).sum()),
+        waiting=tables.runs[tables.runs["status"] == WAITING].to_dict("records"),
+        finished=int((tables.runs["status"] == FINISHED).sum()),
         seeds=sorted(comparison.scores.index),
         configuration=tables.configuration,
         strategies=tables.strategies,

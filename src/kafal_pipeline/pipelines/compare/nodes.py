@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.errors import UserError, Waiting
 from kafal_pipeline.config.compare import resolve_comparison
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.lifecycle.current_run import Session
 from kafal_pipeline.lifecycle.resources import Resources
 from kafal_pipeline.pipelines.annotations import Parameters, RunTables
 from kafal_pipeline.pipelines.compare.plan import Plan, Planned, make_plan
-from kafal_pipeline.runs import provenance, resume
-from kafal_pipeline.runs.layout import OUTPUTS
+from kafal_pipeline.runs import provenance, resume, waits
+from kafal_pipeline.runs.layout import JOURNALS, OUTPUTS
 from kafal_pipeline.tracking.comparison import record_comparison, untracked
 
 logger = logging.getLogger(__name__)
@@ -38,19 +38,23 @@ def plan(parameters: Parameters, images: ImageData, root: Path) -> Plan:
     return found
 
 
-def run(plan: Plan, session: Session, resources: Resources) -> dict[str, str]:
-    """Run what is missing and return why runs failed, by their paths."""
+def run(plan: Plan, session: Session, resources: Resources) -> tuple[dict[str, str], dict[str, str]]:
+    """Run what is missing and return why runs failed and for what others wait, by their paths."""
     if not plan.compare.run_missing:
-        return {item.config.run_path: _why_not_there(item) for item in plan.missing}
+        waiting = {item.config.run_path: "waits for labels" for item in plan.missing if waits.waits(item.layout)}
+        lacking = {item.config.run_path: _why_not_there(item) for item in plan.missing}
+        return {path: reason for path, reason in lacking.items() if path not in waiting}, waiting
     if not plan.missing:
-        return {}
+        return {}, {}
     from kafal_pipeline.pipelines.compare.side_by_side.execute import execute
 
     return execute(plan, session, resources)
 
 
-def load(plan: Plan, failures: dict[str, str]) -> RunTables:
-    """Read the results of all runs."""
+def load(plan: Plan, failures: dict[str, str], waiting: dict[str, str]) -> RunTables:
+    """Read the results of all runs; where all of them wait for labels, `Waiting` says so."""
+    if plan.compare.run_missing and len(waiting) == len(plan.runs):
+        raise Waiting(_of_waiting(plan, waiting))
     from kafal_pipeline.comparison import load_runs
 
     folders = {run.config.run_path: run.layout.outputs for run in plan.runs}
@@ -58,6 +62,7 @@ def load(plan: Plan, failures: dict[str, str]) -> RunTables:
         folders.values(),
         splits={run.config.seed: run.layout.split_table for run in plan.runs},
         failures={folders[path]: reason for path, reason in failures.items()},
+        waiting={folders[path]: reason for path, reason in waiting.items()},
         keys={
             run.layout.outputs: {"query": run.config.query.label, "update": run.config.update.label}
             for run in plan.runs
@@ -110,16 +115,32 @@ def report(plan: Plan, tables: RunTables, resources: Resources) -> list[str]:
     return [str(file) for file in files]
 
 
-def conclude(plan: Plan, failures: dict[str, str], files: list[str]) -> None:
-    """Say where the report is; fail if a run has failed."""
+def conclude(plan: Plan, failures: dict[str, str], waiting: dict[str, str], files: list[str]) -> None:
+    """Say where the report is; fail if a run has failed, and wait if one waits."""
     folder = plan.runs[0].layout.from_root.comparison_report(plan.compare.name)
     click.echo(f"\nReport  {folder / Path(files[0]).name}")
-    if failures and plan.compare.run_missing:
-        lines = "\n".join(f"{path}: {reason}" for path, reason in sorted(failures.items()))
-        raise UserError(
+    if not plan.compare.run_missing:
+        return
+    said = [_of_waiting(plan, waiting)] if waiting else []
+    if failures:
+        said.append(
             f"{len(failures)} of {len(plan.runs)} runs failed; the report shows the others. The same command runs "
-            f"what failed again.\n{lines}"
+            f"what failed again.\n{_listed(failures)}"
         )
+    if said:
+        raise (UserError if failures else Waiting)("\n\n".join(said))
+
+
+def _of_waiting(plan: Plan, waiting: dict[str, str]) -> str:
+    """Return what to say of runs that wait for labels."""
+    return (
+        f"{len(waiting)} of {len(plan.runs)} runs wait for labels. What each asks for is at the end of its log, "
+        f"{JOURNALS}/<run>/run.log. Label it (docs/annotate.md), then give the same command again.\n{_listed(waiting)}"
+    )
+
+
+def _listed(reasons: dict[str, str]) -> str:
+    return "\n".join(f"{path}: {reason}" for path, reason in sorted(reasons.items()))
 
 
 def _check_replaced(plan: Plan) -> None:

@@ -12,6 +12,7 @@ from kafal_pipeline.evaluation import (
     client_classes_figure,
     client_table,
     confusion_figure,
+    labelling_cost_figure,
     learning_curve,
     learning_curve_figure,
     queried_by_client_figure,
@@ -37,7 +38,7 @@ def draw(
 ) -> tuple[Figure, ...]:
     """Return the figures of the learning curve, the clients' classes, confusion, and what was queried, also by client.
 
-    `pool` is the last cycle's.
+    `pool` is the last cycle's. Where people annotate, a figure of what that costs comes last.
     """
     config = resolve(parameters)
     names = images.clients_of(config.partition.method)
@@ -48,4 +49,5 @@ def draw(
         confusion_figure(metrics[-1].get("confusion_matrix", []), images.classes),
         queried_classes_figure({row["cycle"]: row["queried_histogram"] for row in metrics}, images.classes),
         queried_by_client_figure(pool, images.classes, names),
+        *([labelling_cost_figure(curve, title)] if config.annotation.source == "people" else []),
     )

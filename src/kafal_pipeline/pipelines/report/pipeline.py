@@ -14,7 +14,7 @@ FIGURES = [
 ]
 
 
-def create_pipeline(cycles: int) -> Pipeline:
+def create_pipeline(cycles: int, *, people: bool = False) -> Pipeline:
     """Return the pipeline that sums up a run of `cycles` cycles.
 
     Parameters
@@ -22,6 +22,8 @@ def create_pipeline(cycles: int) -> Pipeline:
     cycles
         Number of cycles T; the metrics of the cycles are the datasets ``cycle_00.metrics`` .. ``cycle_<T-1>.metrics``,
         the last pool is ``cycle_<T-1>.pool``.
+    people
+        Whether people annotate: a figure of what that costs is added.
     """
     metrics = [f"{cycle_name(cycle)}.metrics" for cycle in range(cycles)]
     pool = f"{cycle_name(cycles - 1)}.pool"
@@ -37,7 +39,7 @@ def create_pipeline(cycles: int) -> Pipeline:
             node(
                 draw,
                 inputs=["parameters", "learning_curve", "split_table", "images", pool, *metrics],
-                outputs=FIGURES,
+                outputs=[*FIGURES, *(["labelling_cost_figure"] if people else [])],
                 name="report.draw",
                 tags=["report"],
             ),

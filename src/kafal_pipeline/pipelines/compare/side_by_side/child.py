@@ -14,7 +14,7 @@ from typing import Any, Literal
 from kedro.framework.project import configure_project, settings
 from kedro.framework.session import KedroSession
 
-from kafal_pipeline.common.errors import UserError, masked
+from kafal_pipeline.common.errors import UserError, Waiting, masked
 from kafal_pipeline.common.processes import die_with_parent
 from kafal_pipeline.config import resolve
 from kafal_pipeline.lifecycle import failure_messages
@@ -26,9 +26,9 @@ from kafal_pipeline.runs import provenance
 from kafal_pipeline.runs.code_digest import edited
 from kafal_pipeline.runs.layout import Layout
 
-Message = tuple[Literal["cycle", "journal", "taken", "failed", "done"], Any]
-"""What a run says: the cycle it has evaluated, where its journal is, that another process works on it already, why it
-failed, that it is done."""
+Message = tuple[Literal["cycle", "journal", "taken", "waiting", "failed", "done"], Any]
+"""What a run says: the cycle it has evaluated, where its journal is, that another process works on it already, for what
+it waits, why it failed, that it is done."""
 
 PRELOADED = [
     __name__,
@@ -74,7 +74,7 @@ class _Stopped(BaseException):
 
 
 def main(task: Task, connection: Connection) -> None:
-    """Run the task; the last message is ``taken``, ``failed`` or ``done`` unless the process is killed."""
+    """Run the task; the last message is ``taken``, ``waiting``, ``failed`` or ``done`` unless it is killed."""
     _prepare(task.log)
     hooks = _hooks()
 
@@ -89,6 +89,9 @@ def main(task: Task, connection: Connection) -> None:
         os._exit(1)
     except run_lock.Taken:
         say("taken", None)
+    except Waiting as waiting:
+        print(waiting, flush=True)  # for the log
+        say("waiting", str(waiting).partition("\n")[0].rstrip(":"))
     except UserError as error:
         print(f"Error: {masked(str(error))}", flush=True)  # for the log
         say("failed", masked(str(error)))

@@ -20,7 +20,7 @@ class Display:
 
     def __init__(self, runs: int, cycles: int) -> None:
         self.runs, self.cycles = runs, cycles
-        self.done = self.failed = 0
+        self.done = self.failed = self.waiting = 0
         self._cycles: dict[str, int] = {}
         self._begun = time.monotonic()
         self._bar: Progress | None = None
@@ -53,16 +53,19 @@ class Display:
         self._cycles[run] = max(self._cycles.get(run, 0), cycle + 1)
         self._show()
 
-    def end(self, run: str, error: str | None) -> None:
-        """Take note that a run has ended."""
-        self.done += 1
+    def end(self, run: str, error: str | None, *, waits: bool = False) -> None:
+        """Take note that a run has ended, or waits for labels."""
+        self.done += not waits
+        self.waiting += waits
         self.failed += error is not None
         self._cycles[run] = self.cycles
         self._show()
         if error is not None:
             logger.error("%s failed: %s", run, error)
         if self._bar is None:
-            logger.info("%s, %s%s", self._text(), run, f", {self._left()}" if self.done < self.runs else "")
+            logger.info(
+                "%s, %s%s", self._text(), run, f", {self._left()}" if self.done + self.waiting < self.runs else ""
+            )
 
     def _show(self) -> None:
         if self._bar is not None:
@@ -71,7 +74,8 @@ class Display:
 
     def _text(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
-        return f"{self.done} of {self.runs} runs done{failed}"
+        waiting = f", {self.waiting} waiting for labels" if self.waiting else ""
+        return f"{self.done} of {self.runs} runs done{failed}{waiting}"
 
     def _left(self) -> str:
         done = sum(self._cycles.values())

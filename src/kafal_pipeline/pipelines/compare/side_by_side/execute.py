@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 CHANGED = "its code, split or images changed while it ran; the same command runs it again"
 
 
-def execute(plan: Plan, session: Session, resources: Resources) -> dict[str, str]:
-    """Run what is missing and return why runs failed, by their paths."""
+def execute(plan: Plan, session: Session, resources: Resources) -> tuple[dict[str, str], dict[str, str]]:
+    """Run what is missing and return why runs failed and for what others wait, by their paths."""
     jobs, processes = side_by_side(plan)
     sources = {run.config.run_path: code_parts(run.config) for run in plan.missing}  # before processes import any
     limit = memory_limit(plan.compare.memory_limit)
@@ -72,11 +72,12 @@ def execute(plan: Plan, session: Session, resources: Resources) -> dict[str, str
         for path, reason in run_beside_others(launcher, runs, training, is_finished):
             if path in journals:
                 delivery.over(journals[path])
-            error = CHANGED if reason is None and not is_finished(runs[path]) else reason
+            waits = path in launcher.waiting
+            error = CHANGED if reason is None and not waits and not is_finished(runs[path]) else reason
             if error is not None:
                 fail(runs[path], error)
-            display.end(path, error)
-    return failures
+            display.end(path, error, waits=waits)
+    return failures, launcher.waiting
 
 
 def side_by_side(plan: Plan) -> tuple[int, int | None]:

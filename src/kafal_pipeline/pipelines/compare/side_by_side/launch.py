@@ -41,13 +41,14 @@ class Launcher(Generic[K]):
     `jobs`: the most of them side by side. `memory_limit`: GB for all of them together: no run begins beside others that
     would go beyond it, if each needs as much as the largest so far has. `hear`: called with a run's key and each of its
     messages but the last. `taken`: keys of the tasks that could not begin because another process works on the same
-    run.
+    run. `waiting`: for what runs wait that are neither done nor have failed.
     """
 
     def __init__(self, jobs: int, memory_limit: float, hear: Callable[[K, Message], None]) -> None:
         self.jobs, self.memory_limit, self._hear = jobs, memory_limit, hear
         self._peak, self._known = LEAST_GB, False
         self.taken: set[K] = set()
+        self.waiting: dict[K, str] = {}
         self._children: list[_Child[K]] = []
 
     def run(self, tasks: Iterable[tuple[K, Task]]) -> Iterator[tuple[K, str | None]]:
@@ -88,13 +89,15 @@ class Launcher(Generic[K]):
                 if child.ended is not None and child.ended[0] == "taken":
                     self.taken.add(child.key)
                     continue
+                if child.ended is not None and child.ended[0] == "waiting":
+                    self.waiting[child.key] = str(child.ended[1])
                 yield child.key, _reason(child)
 
     def _read(self, child: _Child[K]) -> None:
         with contextlib.suppress(EOFError, OSError):
             while child.messages.poll():
                 message = child.messages.recv()
-                if message[0] in {"done", "failed", "taken"}:
+                if message[0] in {"done", "failed", "taken", "waiting"}:
                     child.ended = message
                 else:
                     self._known |= message[0] == "cycle"  # what fails, or finds nothing to do, tells nothing
