@@ -68,7 +68,11 @@ def labels_trained_with(layout: Layout, requests: Sequence[Request]) -> dict[str
         return {}
     import pandas as pd
 
-    labels = pd.read_parquet(pools[-1], columns=["sample", "label"]).set_index("sample")["label"].to_dict()
+    try:
+        pool = pd.read_parquet(pools[-1], columns=["sample", "label"])
+    except (OSError, ValueError):  # damaged: the run says so when it resumes
+        return {}
+    labels = pool.set_index("sample")["label"].to_dict()
     return {
         asked.sample: request.classes[labels[asked.row]]
         for request in requests

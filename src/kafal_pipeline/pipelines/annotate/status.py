@@ -81,7 +81,7 @@ def table(requests: Sequence[Request], found: Mapping[str, Verdict]) -> str:
     counts: dict[tuple[str, str, str], Counter[str]] = {}
     seen: set[str] = set()
     for request in requests:
-        for asked in request.samples:
+        for asked in request.asked(found):
             if asked.sample not in seen:
                 seen.add(asked.sample)
                 images = TEST if asked.part == "test" else "training"
@@ -115,12 +115,11 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 def next_command(layout: Layout, requests: Sequence[Request], found: Mapping[str, Verdict]) -> str:
     """Return what to do next: label what the latest cycle still waits for, or let the run resume."""
     latest = [request for request in requests if request.cycle == requests[-1].cycle]
-    missing = [request for request in latest if request.missing(found)]
-    still = sum(len(request.missing(found)) for request in missing)
-    asked = sum(len(request.samples) for request in latest)
+    missing = [request for request in latest if not request.is_done(found, layout.config.annotation.complete)]
     resume = "kedro run --pipeline fal   (with this run's other options)"
-    if asked - still >= layout.config.annotation.complete * asked:
+    if not missing:
         return f"Next: {resume}"
+    still = sum(len(request.missing(found)) for request in missing)
     where = layout.from_root.requests / missing[0].name
     return (
         f"Next: label {counted(still, 'image')}, with kedro run --pipeline annotate or in the files of {where}"
