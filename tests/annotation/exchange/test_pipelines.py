@@ -34,13 +34,12 @@ def layout(tmp_path, requests):
 
 
 @pytest.fixture
-def run(layout, capsys):
-    """Return a function that runs a pipeline of one node, and returns what it printed."""
+def run(layout):
+    """Return a function that runs a pipeline of one node, and returns what it says."""
 
     def call(create_pipeline, **annotation):
         (node,) = create_pipeline(layout.root).nodes
-        node.run({"parameters": parameters(**annotation)})
-        return capsys.readouterr().out
+        return node.run({"parameters": parameters(**annotation)})["closing_lines"]
 
     return call
 

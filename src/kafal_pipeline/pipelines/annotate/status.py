@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import click
 from kedro.pipeline import Pipeline, node
 
 from kafal_pipeline.annotation.answers import AnswerStore
@@ -32,23 +31,21 @@ TEST = "test images"
 
 
 def create_pipeline(root: Path = Path()) -> Pipeline:
-    """Return the pipeline ``parameters -> nothing``, which prints how far the run in the folder `root` is."""
+    """Return the pipeline ``parameters -> closing_lines``, which says how far the run in the folder `root` is."""
 
-    def status(parameters: Parameters) -> None:
-        show(resolve(parameters), root)
+    def status(parameters: Parameters) -> str:
+        return status_of(resolve(parameters), root)
 
-    return Pipeline([node(status, inputs="parameters", outputs=None, name="annotate.status", tags=["annotate"])])
+    return Pipeline([node(status, "parameters", "closing_lines", name="annotate.status", tags=["annotate"])])
 
 
-def show(config: Config, root: Path) -> None:
-    """Print, for each client and cycle, how many images have which outcome; then conflicts, and what to do next."""
+def status_of(config: Config, root: Path) -> str:
+    """Return, for each client and cycle, how many images have which outcome; then conflicts, and what to do next."""
     layout = Layout(root, config)
     requests = requests_of(layout)
     found = verdicts(AnswerStore(layout.answers).read_all(), config.annotation.annotators)
-    click.echo(table(requests, found))
-    for line in conflict_lines(requests, found):
-        click.echo(line)
-    click.echo(next_command(layout, requests, found))
+    lines = [table(requests, found), *conflict_lines(requests, found), next_command(layout, requests, found)]
+    return "\n".join(lines)
 
 
 def requests_of(layout: Layout) -> list[Request]:
