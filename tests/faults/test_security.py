@@ -131,7 +131,7 @@ def test_the_weapon_works(tmp_path):
         assert marker.exists(), name
 
 
-@pytest.mark.parametrize("entry", sorted(CATALOG))
+@pytest.mark.parametrize("entry", sorted(name for name, entry in CATALOG.items() if "filepath" in entry))
 def test_results(entry, planted, project, marker):
     """Whatever the catalog reads; its errors name the file."""
     loader = OmegaConfigLoader(str(ROOT / "conf"), **CONFIG_LOADER_ARGS)

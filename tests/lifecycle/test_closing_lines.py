@@ -1,7 +1,9 @@
 import pytest
+from kedro.pipeline import node
 
 from kafal_pipeline.config import resolve
-from kafal_pipeline.lifecycle.closing_lines import next_steps
+from kafal_pipeline.lifecycle.closing_lines import ClosingLines, next_steps
+from kafal_pipeline.lifecycle.current_run import CurrentRun
 
 
 def test_next_steps_name_the_folder_the_tracker_and_another_query():
@@ -50,3 +52,12 @@ def test_next_steps_without_tracking_name_no_tracker():
 
 def test_after_the_random_query_another_one_is_proposed():
     assert "query=ksas" in next_steps(resolve({"query": "random"}), "run")
+
+
+def test_what_a_node_puts_out_as_text_is_said_once_the_run_has_ended(capsys):
+    closing = ClosingLines(CurrentRun())
+    closing.after_node(node(lambda x: x, "x", "closing_lines", name="any"), {"closing_lines": "4 answers"})
+    assert not capsys.readouterr().out
+    closing.show()
+    closing.show()
+    assert capsys.readouterr().out == "\n4 answers\n"

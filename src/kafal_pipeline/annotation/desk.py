@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -80,7 +79,7 @@ class Desk:
         """
         verdicts, requests = self.verdicts(), self._requests_of(cycle, choice, before)
         self.ask(requests)
-        if short := [request for request in requests if not self._is_done(request, verdicts)]:
+        if short := [request for request in requests if not request.is_done(verdicts, self.config.complete)]:
             raise Waiting(self._message(short, verdicts))
         return self._table(requests, verdicts, before)
 
@@ -144,11 +143,6 @@ class Desk:
     def _asked(self, part: Part, row: int, rank: int) -> Asked:
         ids, files = (getattr(self.images, f"{part}_{name}") for name in ("ids", "files"))
         return Asked(str(ids[row]), part, row, None if files is None else str(files[row]), rank)
-
-    def _is_done(self, request: Request, verdicts: Mapping[str, Verdict]) -> bool:
-        asked = request.asked(verdicts)
-        counted = sum(verdicts.get(item.sample, OPEN).outcome in COUNTED for item in asked)
-        return counted >= math.ceil(round(self.config.complete * len(asked), 6))
 
     def _table(
         self, requests: Sequence[Request], verdicts: Mapping[str, Verdict], before: pd.DataFrame | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -92,6 +93,11 @@ class Request:
     def missing(self, verdicts: Mapping[str, Verdict]) -> list[Asked]:
         """Return the images that are still to be answered, conflicts included."""
         return [asked for asked in self.asked(verdicts) if _outcome(verdicts, asked) not in COUNTED]
+
+    def is_done(self, verdicts: Mapping[str, Verdict], complete: float) -> bool:
+        """Tell whether the share `complete` of what it asks for is answered."""
+        asked = len(self.asked(verdicts))
+        return asked - len(self.missing(verdicts)) >= math.ceil(round(complete * asked, 6))
 
     def manifest(self) -> dict[str, object]:
         """Return what the file `MANIFEST` holds."""

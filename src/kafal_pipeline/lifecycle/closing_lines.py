@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from kafal_pipeline.config import Config
     from kafal_pipeline.lifecycle.current_run import CurrentRun
 
+TEXT = "closing_lines"
+"""The dataset whose text is said last, whichever node puts it out."""
+
 UI = "http://127.0.0.1:5000"
 """Where `mlflow ui` listens."""
 
@@ -33,9 +36,12 @@ class ClosingLines:
         self._journals = Path()
 
     def after_node(self, node: Node, outputs: Mapping[str, Any]) -> None:
-        """Keep a run's table, and the address of a comparison."""
+        """Keep a run's table, the address of a comparison, and what a node puts out as `TEXT`."""
         config, place = self._run.config, self._run.layout
-        if node.name == "report.summarise":
+        if TEXT in outputs:
+            text = outputs[TEXT]
+            self._lines = lambda _page: text
+        elif node.name == "report.summarise":
             from kafal_pipeline.evaluation.table import format_table
 
             table = format_table(outputs["learning_curve"], provenance.processor_of(place))

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from wards import CLASSES, name, request
 
 from kafal_pipeline.annotation.answers import AnswerStore
-from kafal_pipeline.annotation.requests import MANIFEST, Asked, Request
-from kafal_pipeline.common.files import write_json
+from kafal_pipeline.annotation.requests import Request
 from kafal_pipeline.data.images import ImageData
-
-RUN = "wards/entropy-fedavg/seed_0"
-CLASSES = ("cat", "dog", 'Grünspan <&> "Öl"')
-
-
-def sample(number: int) -> str:
-    """Return the id of an image."""
-    return "s" + hashlib.sha256(f"image {number}".encode()).hexdigest()[:12]
-
-
-def name(number: int) -> str:
-    """Return the file of an image, which names a patient."""
-    return f"unlabelled/Müller, Anna & Co #{number}.{'JPG' if number % 3 == 0 else 'png'}"
-
-
-def request(cycle: int, client: int, numbers: range, run: str = RUN, test: int = 0) -> Request:
-    """Return a request for images; the first `test` of them are test images."""
-    asked = [
-        Asked(sample(number), "test" if rank < test else "train", number, name(number), rank)
-        for rank, number in enumerate(numbers)
-    ]
-    return Request(run, cycle, client, f"Ward {client}", CLASSES, tuple(asked))
 
 
 @pytest.fixture
@@ -72,9 +49,13 @@ def store(tmp_path: Path) -> AnswerStore:
     return AnswerStore(tmp_path / "labels")
 
 
-def write_manifest(folder: Path, asked: Request) -> Path:
-    """Write a request's folder below that of all requests, and return it."""
-    place = folder / asked.run / asked.name
-    place.mkdir(parents=True)
-    write_json(place / MANIFEST, asked.manifest())
-    return place
+@pytest.fixture
+def written(tmp_path: Path):
+    """Return a function that writes a file and returns its path."""
+
+    def write(content: str | bytes, file: str = "answers") -> Path:
+        path = tmp_path / file
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write

@@ -10,7 +10,7 @@ from kafal_pipeline.annotation.answers import Answer, AnswerStore, latest_of
 from kafal_pipeline.annotation.exchange.entries import SHOWN
 from kafal_pipeline.annotation.exchange.read import Answers, Source, answers_in
 from kafal_pipeline.annotation.requests import Request
-from kafal_pipeline.annotation.verdicts import COUNTED, Verdict, verdicts
+from kafal_pipeline.annotation.verdicts import Verdict, verdicts
 
 NAMES: dict[Source, str] = {"csv": "a table", "label_studio": "Label Studio", "cvat": "CVAT"}
 
@@ -45,8 +45,8 @@ class Imported:
 
     @property
     def missing(self) -> int:
-        """Number of the run's images that are still to be answered, conflicts included."""
-        return sum(not _counted(self.verdicts, sample) for sample in _samples(self.requests))
+        """Number of images that the run asks for and that are still to be answered, conflicts included."""
+        return len({asked.sample for request in self.requests for asked in request.missing(self.verdicts)})
 
     def lines(self) -> list[str]:
         """Return the summary."""
@@ -156,12 +156,8 @@ def _key(answer: Answer) -> tuple[str, str]:
 
 
 def _samples(requests: Iterable[Request]) -> dict[str, None]:
-    """Return the images that a run has asked for, each once, in order."""
-    return {asked.sample: None for request in requests for asked in request.samples}
-
-
-def _counted(found: Mapping[str, Verdict], sample: str) -> bool:
-    return sample in found and found[sample].outcome in COUNTED
+    """Return the images that a run asks for, those in reserve included, each once and in order."""
+    return {asked.sample: None for request in requests for asked in request.all}
 
 
 def _label(verdict: Verdict | None, otherwise: str) -> str:

@@ -12,12 +12,10 @@ from pathlib import Path, PurePosixPath
 from kafal_pipeline.annotation.answers import STATUSES, Status
 from kafal_pipeline.annotation.exchange.entries import Entry
 from kafal_pipeline.annotation.requests import Request, read_requests
+from kafal_pipeline.annotation.verdicts import DECLINED
 from kafal_pipeline.common.errors import UserError, did_you_mean
 
 SAMPLE = re.compile(r"s[0-9a-f]{12}(-\d+)?")
-
-DECLINED = ("skipped", "unusable", "unknown_class")
-"""Statuses that people may write where a label stands, if no class is called so."""
 
 CLASSES = 30
 """Classes that a message lists; of more it names the nearest."""
@@ -37,13 +35,15 @@ class Matcher:
         self._run = requests[0].run
         self._elsewhere = elsewhere
         self._by_sample: dict[str, list[Request]] = defaultdict(list)
-        self._by_file: dict[str, set[str]] = defaultdict(set)
+        self._by_file: dict[str, str] = {}
+        self._by_end: dict[str, set[str]] = defaultdict(set)
         for request in requests:
-            for asked in request.samples:
+            for asked in request.all:
                 self._by_sample[asked.sample].append(request)
-                parts = PurePosixPath(asked.file).parts if asked.file else ()
-                for start in range(len(parts)):
-                    self._by_file["/".join(parts[start:])].add(asked.sample)
+                for place, end in enumerate(_ends(asked.file or "")):
+                    self._by_end[end].add(asked.sample)
+                    if place == 0:
+                        self._by_file[end] = asked.sample
         self._classes = {request.classes: _Classes(request.classes) for request in requests}
         self._others: dict[str, str] | None = None
 
@@ -97,15 +97,21 @@ class Matcher:
         return "labelled", label
 
     def _sample(self, found: str) -> str:
-        """Return the id in what a file has: an id, an image file named by one, or an original name."""
+        """Return the id in what a file has: an id, an image file named by one, or an original name.
+
+        A name may begin in a folder above the data set's or in one below, if one image alone has it.
+        """
         stem = PurePosixPath(found).stem
-        if found not in self._by_sample and stem in self._by_sample:
-            return stem
-        named = self._by_file.get(found.strip("/"), set())
-        return next(iter(named)) if len(named) == 1 else found
+        if found in self._by_sample or stem in self._by_sample:
+            return found if found in self._by_sample else stem
+        ends = _ends(found)
+        named = self._by_end.get(ends[0], set()) if ends else set()
+        if len(named) == 1:
+            return next(iter(named))
+        return next((self._by_file[end] for end in ends if end in self._by_file), found)
 
     def _unknown(self, found: str) -> str:
-        if len(self._by_file.get(found.strip("/"), ())) > 1:
+        if len(self._by_end.get(found.strip("/"), ())) > 1:
             return f"{found!r} is the name of several images. Keep their folders in the names."
         sample = PurePosixPath(found).stem
         if (run := self._other_run(sample)) is not None:
@@ -113,7 +119,7 @@ class Matcher:
         close = difflib.get_close_matches(sample, self._by_sample, n=1)
         if close or SAMPLE.fullmatch(sample):
             return f"unknown image {found!r}: this run has not asked for it.{f' Is it {close[0]}?' if close else ''}"
-        return f"{found[:50]!r} is no id of an image, such as {next(iter(self._by_sample))}. Was the column changed?"
+        return f"{found[:100]!r} is no id of an image, such as {next(iter(self._by_sample))}. Was it changed?"
 
     def _other_run(self, sample: str) -> str | None:
         """Return the run that has asked for an image, if one has."""
@@ -124,7 +130,7 @@ class Matcher:
                     asked = read_requests(folder)
                 except (UserError, OSError):  # of another run: its own commands say so
                     continue
-                self._others |= {item.sample: request.run for request in asked for item in request.samples}
+                self._others |= {item.sample: request.run for request in asked for item in request.all}
         return self._others.get(sample)
 
 
@@ -154,6 +160,16 @@ def _unique(names: Iterable[str], way: Callable[[str], str]) -> dict[str, str | 
     for name in names:
         found[way(name)] = None if way(name) in found else name
     return found
+
+
+def _ends(file: str) -> list[str]:
+    """Return a path and all that is left of it from the front on.
+
+    >>> _ends("a/b/c")
+    ['a/b/c', 'b/c', 'c']
+    """
+    parts = [part for part in unicodedata.normalize("NFC", file).split("/") if part]
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def _tidy(name: str) -> str:

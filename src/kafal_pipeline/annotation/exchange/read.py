@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -106,7 +107,7 @@ def answers_in(path: Path, requests: Sequence[Request], annotator: str, elsewher
     """
     source, entries = read_file(path)
     matcher, problems, answers = Matcher(requests, elsewhere), Problems(), Answers(source)
-    saved = as_time(datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat())
+    saved = _time_of(path)
     latest: dict[tuple[str, str], tuple[Answer, Request, str]] = {}
     for entry in entries:
         try:
@@ -135,6 +136,12 @@ def answers_in(path: Path, requests: Sequence[Request], annotator: str, elsewher
     for answer, request, _ in latest.values():
         answers.by_client[request.client].append(answer)
     return answers
+
+
+def _time_of(path: Path) -> str:
+    """Return when a file was last saved: its answers are no younger, also if it is imported a second time."""
+    seconds = min(max(path.stat().st_mtime, 0), time.time())
+    return as_time(datetime.fromtimestamp(seconds, UTC).isoformat())
 
 
 def _name(who: str) -> str:

@@ -86,11 +86,9 @@ def _rows(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
     if text[:4].lower() == "sep=":  # Excel's own way to name the separator
         text = "\n" + text.partition("\n")[2]
     for delimiter in DELIMITERS:
-        rows = _split(path, text, delimiter)
-        header = next(rows, ("", []))
-        if "sample" in map(str.lower, header[1]):
-            yield header
-            yield from rows
+        _, header = next(_split(path, text, delimiter, strict=False), ("", []))
+        if "sample" in map(str.lower, header):
+            yield from _split(path, text, delimiter, strict=True)
             return
     first = text.strip().partition("\n")[0]
     if first.strip("\"' ;\t").lower().startswith("sample,"):
@@ -105,8 +103,8 @@ def _rows(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
     )
 
 
-def _split(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, list[str]]]:
-    reader, line = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 1
+def _split(path: Path, text: str, delimiter: str, strict: bool) -> Iterator[tuple[str, list[str]]]:
+    reader, line = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict), 1
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]

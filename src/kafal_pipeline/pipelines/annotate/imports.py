@@ -6,7 +6,6 @@ import getpass
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 from kedro.pipeline import Pipeline, node
 
 from kafal_pipeline.annotation.answers import AnswerStore
@@ -20,16 +19,16 @@ from kafal_pipeline.runs.layout import Layout
 
 
 def create_pipeline(root: Path = Path()) -> Pipeline:
-    """Return the pipeline ``parameters -> nothing``, which imports ``annotation.file`` of the project in `root`."""
+    """Return the pipeline ``parameters -> closing_lines``, which imports ``annotation.file``; `root`: the project's."""
 
-    def read(parameters: Parameters) -> None:
-        import_answers(resolve(parameters), root)
+    def read(parameters: Parameters) -> str:
+        return import_answers(resolve(parameters), root)
 
-    return Pipeline([node(read, inputs="parameters", outputs=None, name="annotate.import", tags=["annotate"])])
+    return Pipeline([node(read, "parameters", "closing_lines", name="annotate.import", tags=["annotate"])])
 
 
-def import_answers(config: Config, root: Path) -> None:
-    """Import the configured file, and print what has changed and what to do next.
+def import_answers(config: Config, root: Path) -> str:
+    """Import the configured file, and return what has changed and what to do next.
 
     Raises `UserError` if no file is named, if the run has asked for nothing, or with all that is wrong in the file.
     """
@@ -49,8 +48,8 @@ def import_answers(config: Config, root: Path) -> None:
         layout.requests.parents[2],
         labels_trained_with(layout, requests),
     )
-    click.echo("\n".join([*imported.lines(), f"Still to be answered: {counted(imported.missing, 'image')}."]))
-    click.echo(next_command(layout, requests, imported.verdicts))
+    still = f"Still to be answered: {counted(imported.missing, 'image')}."
+    return "\n".join([*imported.lines(), still, next_command(layout, requests, imported.verdicts)])
 
 
 def login() -> str:
@@ -68,7 +67,11 @@ def labels_trained_with(layout: Layout, requests: Sequence[Request]) -> dict[str
         return {}
     import pandas as pd
 
-    labels = pd.read_parquet(pools[-1], columns=["sample", "label"]).set_index("sample")["label"].to_dict()
+    try:
+        pool = pd.read_parquet(pools[-1], columns=["sample", "label"])
+    except (OSError, ValueError):  # damaged: the run says so when it resumes
+        return {}
+    labels = pool.set_index("sample")["label"].to_dict()
     return {
         asked.sample: request.classes[labels[asked.row]]
         for request in requests

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import click
 from kedro.pipeline import Pipeline, node
 
 from kafal_pipeline.annotation.answers import AnswerStore
@@ -32,23 +31,21 @@ TEST = "test images"
 
 
 def create_pipeline(root: Path = Path()) -> Pipeline:
-    """Return the pipeline ``parameters -> nothing``, which prints how far the run in the folder `root` is."""
+    """Return the pipeline ``parameters -> closing_lines``, which says how far the run in the folder `root` is."""
 
-    def status(parameters: Parameters) -> None:
-        show(resolve(parameters), root)
+    def status(parameters: Parameters) -> str:
+        return status_of(resolve(parameters), root)
 
-    return Pipeline([node(status, inputs="parameters", outputs=None, name="annotate.status", tags=["annotate"])])
+    return Pipeline([node(status, "parameters", "closing_lines", name="annotate.status", tags=["annotate"])])
 
 
-def show(config: Config, root: Path) -> None:
-    """Print, for each client and cycle, how many images have which outcome; then conflicts, and what to do next."""
+def status_of(config: Config, root: Path) -> str:
+    """Return, for each client and cycle, how many images have which outcome; then conflicts, and what to do next."""
     layout = Layout(root, config)
     requests = requests_of(layout)
     found = verdicts(AnswerStore(layout.answers).read_all(), config.annotation.annotators)
-    click.echo(table(requests, found))
-    for line in conflict_lines(requests, found):
-        click.echo(line)
-    click.echo(next_command(layout, requests, found))
+    lines = [table(requests, found), *conflict_lines(requests, found), next_command(layout, requests, found)]
+    return "\n".join(lines)
 
 
 def requests_of(layout: Layout) -> list[Request]:
@@ -81,7 +78,7 @@ def table(requests: Sequence[Request], found: Mapping[str, Verdict]) -> str:
     counts: dict[tuple[str, str, str], Counter[str]] = {}
     seen: set[str] = set()
     for request in requests:
-        for asked in request.samples:
+        for asked in request.asked(found):
             if asked.sample not in seen:
                 seen.add(asked.sample)
                 images = TEST if asked.part == "test" else "training"
@@ -115,12 +112,11 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 def next_command(layout: Layout, requests: Sequence[Request], found: Mapping[str, Verdict]) -> str:
     """Return what to do next: label what the latest cycle still waits for, or let the run resume."""
     latest = [request for request in requests if request.cycle == requests[-1].cycle]
-    missing = [request for request in latest if request.missing(found)]
-    still = sum(len(request.missing(found)) for request in missing)
-    asked = sum(len(request.samples) for request in latest)
+    missing = [request for request in latest if not request.is_done(found, layout.config.annotation.complete)]
     resume = "kedro run --pipeline fal   (with this run's other options)"
-    if asked - still >= layout.config.annotation.complete * asked:
+    if not missing:
         return f"Next: {resume}"
+    still = sum(len(request.missing(found)) for request in missing)
     where = layout.from_root.requests / missing[0].name
     return (
         f"Next: label {counted(still, 'image')}, with kedro run --pipeline annotate or in the files of {where}"
