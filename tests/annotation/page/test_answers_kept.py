@@ -12,6 +12,7 @@ import pytest
 from desks import ask, make_desk, make_images, sample_of
 
 from kafal_pipeline.annotation.answers import AnswerStore
+from kafal_pipeline.annotation.page import board
 from kafal_pipeline.annotation.page import queue as queue_module
 
 
@@ -32,7 +33,7 @@ def test_an_answer_is_on_disk_before_the_next_image_is_named(opened, monkeypatch
     (answer,) = AnswerStore(page.store.folder).read(0)
     assert (answer.sample, answer.label, answer.annotator, answer.source) == (first, "dog", "Anna", "page")
     assert (answer.seconds, answer.comment, answer.cycle) == (2.5, "dark", 0)
-    assert answer.query == page.queue.items[first].request.query
+    assert answer.query == page.queue.board.items[first].request.query
 
 
 def test_two_people_never_hold_the_same_image(opened):
@@ -229,7 +230,7 @@ def test_seconds_are_kept_as_long_as_somebody_can_have_looked_all_the_time(opene
 
 
 def test_new_requests_and_answers_of_other_commands_show_without_a_restart(opened, tmp_path, monkeypatch):
-    monkeypatch.setattr(queue_module, "LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(board, "LOOK_AGAIN", 0.0)
     images = make_images(4)
     ask(tmp_path, [0, 1])
     page = opened(desk=make_desk(tmp_path, images))
@@ -237,7 +238,7 @@ def test_new_requests_and_answers_of_other_commands_show_without_a_restart(opene
     assert anna.next() == [sample_of(0), sample_of(1)]
     ask(tmp_path, [1, 3], cycle=1)
     assert anna.next() == [sample_of(0), sample_of(1), sample_of(3)]
-    assert page.queue.items[sample_of(1)].request.cycle == 1
+    assert page.queue.board.items[sample_of(1)].request.cycle == 1
     other = opened(desk=make_desk(tmp_path, images)).tab("Ben")
     assert other.answer(sample_of(1), "horse").status_code == 200
     assert anna.next() == [sample_of(0), sample_of(3)]

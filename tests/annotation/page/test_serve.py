@@ -11,14 +11,13 @@ import sys
 import threading
 import time
 import urllib.request
-from collections import Counter
 from pathlib import Path
 
 import pytest
 from desks import ask, make_desk, make_images, sample_of
 
 from kafal_pipeline.annotation.page.leases import Leases
-from kafal_pipeline.annotation.page.queue import Person, Queue
+from kafal_pipeline.annotation.page.queue import Person, Progress, Queue
 from kafal_pipeline.annotation.page.serve import PageServer, serve
 from kafal_pipeline.common.errors import UserError
 
@@ -78,7 +77,7 @@ def test_one_client_alone_by_number_or_name(tmp_path, client):
     ask(tmp_path, [2, 3], client=1, name="Hospital B")
     queue = Queue(make_desk(tmp_path, make_images(4)), client, Leases(tmp_path / "pages.json"))
     assert [item.asked.sample for item in queue.next(Person("Anna", "x"))] == [sample_of(2), sample_of(3)]
-    assert queue.counts() == {1: Counter(open=2)}
+    assert queue.progress() == [Progress("client 1 (Hospital B)", 2, 2, 0)]
 
 
 def test_an_unknown_client_is_refused_with_the_nearest(tmp_path):
@@ -91,7 +90,7 @@ def test_images_come_by_client_then_test_images_then_rank(tmp_path):
     ask(tmp_path, [1, 0], [6], client=0)
     ask(tmp_path, [3, 2], [5], client=1)
     queue = Queue(make_desk(tmp_path, make_images(5, 2)), None, Leases(tmp_path / "pages.json"))
-    assert list(queue.items) == [sample_of(row) for row in (6, 1, 0, 5, 3, 2)]
+    assert list(queue.board.items) == [sample_of(row) for row in (6, 1, 0, 5, 3, 2)]
 
 
 def test_a_given_name_is_recorded_whatever_the_page_says(opened):
@@ -146,5 +145,5 @@ def test_ten_thousand_answers_do_not_slow_it_down(tmp_path):
     for row in range(9_900, 9_910):
         queue.answer(anna, sample_of(row), "labelled", "cat")
         queue.next(anna)
-        queue.counts()
+        queue.progress()
     assert (time.perf_counter() - begin) / 10 < 0.2  # 0.02 s on two slow cores

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import getpass
+from dataclasses import asdict
 from typing import Any, get_args
 
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest
 
 from kafal_pipeline.annotation.answers import Answer, Status
-from kafal_pipeline.annotation.page.queue import Item, Person, Queue, Taken
+from kafal_pipeline.annotation.page.board import Item
+from kafal_pipeline.annotation.page.queue import Person, Queue, Taken
 
 EARLIER = 500
 """Answers that one can go back to."""
@@ -38,8 +40,8 @@ class Api:
             run=self.queue.desk.run,
             annotator=self.fixed,
             suggested=_login(),
-            annotators=self.queue.ledger.annotators,
-            wanted=self.queue.ledger.wanted,
+            annotators=self.queue.annotators(),
+            wanted=self.queue.desk.config.annotators,
             resume=self.resume,
         )
 
@@ -72,7 +74,7 @@ class Api:
     def earlier(self) -> Response:
         """Return what the person has answered, the oldest first."""
         given = self.queue.earlier(self._person().name)[-EARLIER:]
-        return jsonify(earlier=[{**self._shown(self.queue.items[a.sample]), "answer": _said(a)} for a in given])
+        return jsonify(earlier=[{**self._shown(self.queue.board.items[a.sample]), "answer": _said(a)} for a in given])
 
     def leave(self) -> Response:
         """Let others have the images of a tab that is closed."""
@@ -91,15 +93,10 @@ class Api:
         keep = _body().get("keep")
         kept = [str(sample) for sample in keep[:10]] if isinstance(keep, list) else []
         items = self.queue.next(person, [*(first or ()), *kept])
-        names = {item.request.client: item.request.who for item in self.queue.items.values()}
-        progress = [
-            {"who": names[client], "asked": of.total(), "open": of["open"], "conflicts": of["conflict"]}
-            for client, of in self.queue.counts().items()
-        ]
         return jsonify(
             queue=[self._shown(item) for item in items],
-            classes=self.queue.classes,
-            progress=progress,
+            classes=self.queue.board.classes,
+            progress=[asdict(of) for of in self.queue.progress()],
             left=self.queue.left_for(person.name),
             **more,
         )
@@ -111,7 +108,7 @@ class Api:
             "who": item.request.who,
             "cycle": item.request.cycle,
             "part": item.asked.part,
-            "conflict": self.queue.ledger.verdict(item.asked.sample).outcome == "conflict",
+            "conflict": self.queue.is_conflict(item.asked.sample),
         }
 
 

@@ -19,13 +19,16 @@ class Ledger:
     def __init__(self, store: AnswerStore, wanted: int) -> None:
         self.wanted = wanted
         self._store = store
+        self._changed: set[str] = set()
         self._forget()
 
-    def refresh(self) -> None:
-        """Take in what has been added to the store since the last call."""
+    def refresh(self) -> set[str]:
+        """Take in what has been added to the store since the last call; return the images that it is about."""
         found = {client: self._store.read(client) for client in self._store.clients()}
         if any(found.get(client, [])[count - 1 : count] != [last] for client, (count, last) in self._seen.items()):
-            self._forget()  # somebody edited or removed a file
+            before = set(self._verdicts)  # somebody edited or removed a file
+            self._forget()
+            self._changed |= before
         for client, answers in found.items():
             for answer in answers[self._seen[client][0] if client in self._seen else 0 :]:
                 self._take(answer)
@@ -33,7 +36,8 @@ class Ledger:
                 self._seen[client] = (len(answers), answers[-1])
         for sample in self._changed:
             self._verdicts[sample] = verdicts(self._latest[sample].values(), self.wanted).get(sample, NONE)
-        self._changed.clear()
+        changed, self._changed = self._changed, set()
+        return changed
 
     def verdict(self, sample: str) -> Verdict:
         """Return what holds of an image."""
@@ -42,10 +46,6 @@ class Ledger:
     def latest(self, sample: str, annotator: str) -> Answer | None:
         """Return what a person said last of an image, a withdrawal included."""
         return self._latest.get(sample, {}).get(annotator)
-
-    def given(self, sample: str) -> list[Answer]:
-        """Return what people say of an image now, one answer each."""
-        return [answer for answer in self._latest.get(sample, {}).values() if answer.status != "open"]
 
     def of(self, annotator: str) -> list[Answer]:
         """Return what a person says now, the oldest answer first."""
@@ -69,5 +69,4 @@ class Ledger:
         self._seen: dict[int, tuple[int, Answer]] = {}  # of each client: answers taken in, and the last of them
         self._latest: dict[str, dict[str, Answer]] = defaultdict(dict)
         self._verdicts: dict[str, Verdict] = {}
-        self._changed: set[str] = set()
         self._annotators: set[str] = set()

@@ -7,7 +7,6 @@ import secrets
 import signal
 import socket
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -18,7 +17,6 @@ from kafal_pipeline.annotation.page.leases import Leases
 from kafal_pipeline.annotation.page.pictures import Pictures
 from kafal_pipeline.annotation.page.queue import Queue
 from kafal_pipeline.annotation.page.server import make_app
-from kafal_pipeline.annotation.verdicts import COUNTED
 from kafal_pipeline.common.errors import UserError
 
 HOST = "127.0.0.1"
@@ -105,22 +103,23 @@ def serve(desk: Desk, on_ready: Callable[[str], None], resume: str = RESUME) -> 
 def outcome(queue: Queue) -> Outcome:
     """Return what was reached; answers that come in at this moment are waited for."""
     queue.refresh()
-    counts = sum(queue.counts().values(), Counter())
-    answered = sum(counts[kind] for kind in COUNTED)
-    return Outcome(queue.taken, counts.total(), answered, counts["conflict"])
+    progress = queue.progress()
+    asked, left, conflicts = (sum(getattr(of, key) for of in progress) for key in ("asked", "open", "conflicts"))
+    return Outcome(queue.taken, asked, asked - left - conflicts, conflicts)
 
 
 def _check_open(queue: Queue, resume: str) -> None:
-    folder, counts = queue.desk.folder, queue.counts()
-    if not counts:
+    folder, reached = queue.desk.folder, outcome(queue)
+    if not reached.asked:
         raise UserError(
             f"{folder}: nothing is asked yet. Start the run with annotation.source=people ({resume} --params "
             "annotation.source=people,...): it ends with exit code 75 when it needs labels. Then give this command "
             "with the same --params."
         )
-    asked = sum(of.total() for of in counts.values())
-    if sum(of[kind] for of in counts.values() for kind in COUNTED) == asked:
-        raise UserError(f"{folder}: all {asked} images are answered. Give the command of the run again: {resume} ...")
+    if reached.answered == reached.asked:
+        raise UserError(
+            f"{folder}: all {reached.asked} images are answered. Give the command of the run again: {resume} ..."
+        )
 
 
 @contextlib.contextmanager

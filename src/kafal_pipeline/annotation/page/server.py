@@ -54,7 +54,7 @@ def make_app(queue: Queue, pictures: Pictures, token: str, resume: str) -> Flask
 
     @app.get("/image/<sample>")
     def image(sample: str) -> Response:
-        if sample not in queue.items:
+        if sample not in queue.board.items:
             raise NotFound("This image is not asked for.")
         try:
             picture = pictures.read(sample)
