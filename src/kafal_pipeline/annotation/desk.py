@@ -78,6 +78,9 @@ class Desk:
         have been asked for on disk.
         """
         verdicts, requests = self.verdicts(), self._requests_of(cycle, choice, before)
+        for later in self.requests():  # of a run that has started again since
+            if later.cycle > cycle:
+                self._set_aside(self.folder / later.name)
         self.ask(requests)
         if short := [request for request in requests if not request.is_done(verdicts, self.config.complete)]:
             raise Waiting(self._message(short, verdicts))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -128,6 +128,12 @@ def read_request(folder: Path) -> Request:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error}). {advice}") from None
     return request
+
+
+def latest(requests: Sequence[Request]) -> list[Request]:
+    """Return those of the latest cycle: what is open of earlier ones is asked for in these again."""
+    last = max((request.cycle for request in requests), default=0)
+    return [request for request in requests if request.cycle == last]
 
 
 def read_requests(folder: Path) -> list[Request]:

@@ -75,6 +75,6 @@ def labels_trained_with(layout: Layout, requests: Sequence[Request]) -> dict[str
     return {
         asked.sample: request.classes[labels[asked.row]]
         for request in requests
-        for asked in request.samples
+        for asked in request.all
         if asked.part == "train" and 0 <= labels.get(asked.row, -1) < len(request.classes)
     }

@@ -10,7 +10,7 @@ from kedro.pipeline import Pipeline, node
 
 from kafal_pipeline.annotation.answers import AnswerStore
 from kafal_pipeline.annotation.exchange.importing import conflict_lines, counted
-from kafal_pipeline.annotation.requests import Request, read_requests
+from kafal_pipeline.annotation.requests import Request, latest, read_requests
 from kafal_pipeline.annotation.verdicts import Outcome, Verdict, verdicts
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import Config, resolve
@@ -111,8 +111,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def next_command(layout: Layout, requests: Sequence[Request], found: Mapping[str, Verdict]) -> str:
     """Return what to do next: label what the latest cycle still waits for, or let the run resume."""
-    latest = [request for request in requests if request.cycle == requests[-1].cycle]
-    missing = [request for request in latest if not request.is_done(found, layout.config.annotation.complete)]
+    missing = [request for request in latest(requests) if not request.is_done(found, layout.config.annotation.complete)]
     resume = "kedro run --pipeline fal   (with this run's other options)"
     if not missing:
         return f"Next: {resume}"
