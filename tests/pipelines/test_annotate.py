@@ -60,7 +60,7 @@ def test_it_shows_the_address_takes_labels_and_ends_well_by_ctrl_c(folder, tmp_p
         finally:
             process.kill()
     assert process.returncode == 0, errors
-    assert "\n1 answers saved; 1 of 3 images answered.\n" in output
+    assert "\n1 answer saved; 1 of 3 images answered.\n" in output
     assert "Interrupted" not in output + errors
     assert "GET" not in output + errors
     (answer,) = (folder / "data/annotation/smoke/labels/client_000.jsonl").read_text().splitlines()

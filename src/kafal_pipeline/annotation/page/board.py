@@ -40,7 +40,8 @@ class Board:
     waiting
         Those of them that still wait for somebody, conflicts included, in order.
     counts
-        For each client how many images have each outcome, ``open`` included.
+        For each client how many images of its newest request have each outcome, ``open`` included; what is open of
+        earlier requests is in that one too.
     names
         What each client is called.
     classes
@@ -56,6 +57,7 @@ class Board:
         self.classes: tuple[str, ...] = ()
         self._desk, self._client = desk, client
         self._outcomes: dict[str, str] = {}
+        self._counted: set[str] = set()
         self._manifests: object = None
         self._look_again = 0.0
 
@@ -83,7 +85,9 @@ class Board:
         self.items = {item.asked.sample: item for item in sorted(latest.values(), key=lambda item: item.order)}
         self.classes = requests[-1].classes if requests else ()
         self.names = {request.client: request.who for request in chosen}
-        self._outcomes, self.counts, self.waiting = {}, {}, {}
+        newest = {request.client: request for request in chosen}
+        self._counted = {asked.sample for request in newest.values() for asked in request.samples}
+        self._outcomes, self.counts, self.waiting = {}, {client: Counter() for client in newest}, {}
         self._note(self.items)
         self._manifests = found
 
@@ -94,11 +98,12 @@ class Board:
             if sample not in self.items:
                 continue
             item, outcome = self.items[sample], self.ledger.verdict(sample).outcome
-            counts = self.counts.setdefault(item.request.client, Counter())
-            if sample in self._outcomes:
-                counts[self._outcomes[sample]] -= 1
-                again = again or (outcome not in COUNTED and sample not in self.waiting)
-            counts[outcome] += 1
+            again = again or (sample in self._outcomes and outcome not in COUNTED and sample not in self.waiting)
+            if sample in self._counted:
+                counts = self.counts[item.request.client]
+                counts[outcome] += 1
+                if sample in self._outcomes:
+                    counts[self._outcomes[sample]] -= 1
             self._outcomes[sample] = outcome
             if outcome in COUNTED:
                 self.waiting.pop(sample, None)
