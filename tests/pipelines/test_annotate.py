@@ -37,8 +37,8 @@ def folder(tmp_path_factory, copy_of_project):
 
 def test_before_anything_is_asked_it_says_what_to_run(folder):
     output, errors = command(folder).communicate(timeout=120)
-    assert "nothing is asked yet" in errors
-    assert "annotation.source=people" in errors
+    assert "has asked people for nothing yet" in errors
+    assert "kedro run --pipeline fal" in errors
     assert "Traceback" not in errors + output
 
 
@@ -60,7 +60,9 @@ def test_it_shows_the_address_takes_labels_and_ends_well_by_ctrl_c(folder, tmp_p
         finally:
             process.kill()
     assert process.returncode == 0, errors
-    assert "\n1 answers saved; 1 of 3 images answered.\n" in output
+    *_, reached, following = output.strip().splitlines()
+    assert reached == "1 answer saved; 1 of 3 images answered."
+    assert following.startswith("Next: label 2 images")
     assert "Interrupted" not in output + errors
     assert "GET" not in output + errors
     (answer,) = (folder / "data/annotation/smoke/labels/client_000.jsonl").read_text().splitlines()

@@ -77,11 +77,14 @@ def ask(
     client: int = 0,
     name: str | None = None,
     classes: Sequence[str] = CLASSES,
+    reserve: int = 0,
 ) -> Request:
-    """Write a request for rows of the training images and, after them in rank, for ids of test images."""
+    """Write a request for rows of the training images and, after them in rank, of the test images; keep the last ones
+    of `train` in reserve."""
     asked = [("train", row) for row in train] + [("test", row) for row in test]
     samples = tuple(Asked(sample_of(row), part, row, None, rank) for rank, (part, row) in enumerate(asked))  # type: ignore[arg-type]
-    request = Request(RUN, cycle, client, name, tuple(classes), samples)
+    number = len(samples) - reserve
+    request = Request(RUN, cycle, client, name, tuple(classes), samples[:number], samples[number:])
     place = folder / "requests" / request.name
     place.mkdir(parents=True, exist_ok=True)
     (place / MANIFEST).write_text(json.dumps(request.manifest()))

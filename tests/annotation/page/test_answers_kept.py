@@ -244,3 +244,39 @@ def test_new_requests_and_answers_of_other_commands_show_without_a_restart(opene
     assert anna.next() == [sample_of(0), sample_of(3)]
     page.store.path(0).write_text("")  # somebody takes the lines out
     assert sample_of(1) in anna.next()
+
+
+def test_progress_is_that_of_the_newest_request_and_earlier_answers_stay_within_reach(opened, tmp_path):
+    images = make_images(6)
+    ask(tmp_path, [0, 1, 2])
+    page = opened(desk=make_desk(tmp_path, images))
+    for row in (0, 1):
+        page.tab().answer(sample_of(row), "cat")
+    ask(tmp_path, [2, 3, 4], cycle=1)
+    page = opened(desk=make_desk(tmp_path, images))
+    anna = page.tab()
+    assert anna.post("next").json["progress"] == [{"who": "client 0", "asked": 3, "open": 3, "conflicts": 0}]
+    assert anna.answer(sample_of(2)).json["progress"][0]["open"] == 2
+    assert len(anna.post("earlier").json["earlier"]) == 3
+    anna.post("undo"), anna.post("undo")
+    assert anna.keep[0] == sample_of(1)  # of the first cycle
+    assert anna.post("next").json["progress"][0]["open"] == 3
+
+
+def test_an_image_in_reserve_is_asked_for_in_the_place_of_one_that_is_declined(opened, tmp_path):
+    ask(tmp_path, range(5), reserve=2)
+    page = opened(desk=make_desk(tmp_path, make_images(5)))
+    anna, ben = page.tab("Anna"), page.tab("Ben")
+    assert anna.next() == [sample_of(row) for row in range(3)]
+    assert ben.next() == []
+    reply = anna.answer(sample_of(0), status="unusable")
+    assert [item["sample"] for item in reply.json["queue"]] == [sample_of(row) for row in (1, 2, 3)]
+    assert reply.json["progress"] == [{"who": "client 0", "asked": 4, "open": 3, "conflicts": 0}]
+    anna.answer(sample_of(3), "dog")
+    anna.answer(sample_of(0), "cat")  # after all: the one in reserve is not needed any more, and its answer stays
+    reply = anna.post("next")
+    assert reply.json["progress"] == [{"who": "client 0", "asked": 3, "open": 2, "conflicts": 0}]
+    assert anna.keep == [sample_of(1), sample_of(2)]
+    assert page.desk.verdicts()[sample_of(3)].label == "dog"
+    assert [item["sample"] for item in anna.post("earlier").json["earlier"]] == [sample_of(3), sample_of(0)]
+    assert page.app.test_client().get(f"/image/{sample_of(3)}?token=secret-token").status_code == 200

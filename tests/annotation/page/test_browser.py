@@ -197,7 +197,7 @@ def test_people_who_disagree_do_not_see_it_and_a_third_decides(site):
     third = page.tab("Cleo")
     assert "Others disagree" in text(third, "note")
     third.keyboard.press("2")
-    third.wait_for_selector("text=All 1 images are answered")
+    third.wait_for_selector("text=The image is answered")
     assert page.desk.verdicts()[sample_of(0)].label == "dog"
 
 

@@ -126,7 +126,7 @@ def test_ctrl_c_is_a_normal_end_with_the_counts(tmp_path, end):
         finally:
             process.kill()
     assert process.returncode == 0, errors
-    assert output == "1 answers saved; 1 of 3 images answered.\n"
+    assert output == "1 answer saved; 1 of 3 images answered.\n"
     assert errors == ""
 
 

@@ -74,7 +74,7 @@ class Api:
     def earlier(self) -> Response:
         """Return what the person has answered, the oldest first."""
         given = self.queue.earlier(self._person().name)[-EARLIER:]
-        return jsonify(earlier=[{**self._shown(self.queue.board.items[a.sample]), "answer": _said(a)} for a in given])
+        return jsonify(earlier=[{**self._shown(self.queue.board.known[a.sample]), "answer": _said(a)} for a in given])
 
     def leave(self) -> Response:
         """Let others have the images of a tab that is closed."""

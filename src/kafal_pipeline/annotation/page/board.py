@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kafal_pipeline.annotation.desk import Desk
 from kafal_pipeline.annotation.page.ledger import Ledger
 from kafal_pipeline.annotation.requests import MANIFEST, Asked, Request
-from kafal_pipeline.annotation.verdicts import COUNTED
+from kafal_pipeline.annotation.verdicts import COUNTED, DECLINED, Outcome
 from kafal_pipeline.common.errors import UserError, did_you_mean
 
 LOOK_AGAIN = 1.0
@@ -37,12 +37,14 @@ class Board:
     ----------
     items
         All images that are asked for, by id, in order.
+    known
+        These and those in reserve: answers to these are answers too.
     waiting
-        Those of them that still wait for somebody, conflicts included, in order.
+        The images that still wait for somebody, conflicts included, in order.
+    newest
+        The requests of the newest cycle, by client; what is open of earlier ones is in these too.
     counts
-        For each client how many images have each outcome, ``open`` included.
-    names
-        What each client is called.
+        For each of these how many of its images have each outcome, ``open`` included.
     classes
         Those of the newest request.
     """
@@ -50,12 +52,15 @@ class Board:
     def __init__(self, desk: Desk, client: int | str | None) -> None:
         self.ledger = Ledger(desk.store, desk.config.annotators)
         self.items: dict[str, Item] = {}
+        self.known: dict[str, Item] = {}
         self.waiting: dict[str, Item] = {}
+        self.newest: dict[int, Request] = {}
         self.counts: dict[int, Counter[str]] = {}
-        self.names: dict[int, str] = {}
         self.classes: tuple[str, ...] = ()
         self._desk, self._client = desk, client
-        self._outcomes: dict[str, str] = {}
+        self._requests: list[Request] = []
+        self._outcomes: dict[str, Outcome] = {}
+        self._counted: dict[str, int] = {}  # images of the newest requests, and their clients
         self._manifests: object = None
         self._look_again = 0.0
 
@@ -64,48 +69,64 @@ class Board:
 
         Raises `UserError` if there is no such client, or if a file is damaged.
         """
+        others = False
         if time.monotonic() >= self._look_again:
-            self._read_requests()
+            others = self._read_requests()
             self._look_again = time.monotonic() + LOOK_AGAIN
-        self._note(self.ledger.refresh())
+        changed = self.ledger.refresh()
+        if others or not self._note(sample for sample in changed if sample in self.items):
+            self._order()
 
-    def _read_requests(self) -> None:
+    def _read_requests(self) -> bool:
+        """Read the requests if their files are others than before, and tell whether they are."""
         found = [
             (path, status.st_ino, status.st_mtime_ns)
             for path in sorted(self._desk.folder.glob(f"cycle_*/client_*/{MANIFEST}"))
             for status in (path.stat(),)
         ]
         if found == self._manifests:
-            return
-        requests = sorted(self._desk.requests(), key=lambda request: request.cycle)
-        chosen = of_client(requests, self._client)
-        latest = {asked.sample: Item(asked, request) for request in chosen for asked in request.samples}
-        self.items = {item.asked.sample: item for item in sorted(latest.values(), key=lambda item: item.order)}
+            return False
+        requests = self._desk.requests()
+        self._requests = of_client(requests, self._client)
         self.classes = requests[-1].classes if requests else ()
-        self.names = {request.client: request.who for request in chosen}
-        self._outcomes, self.counts, self.waiting = {}, {}, {}
-        self._note(self.items)
         self._manifests = found
+        return True
 
-    def _note(self, changed: Iterable[str]) -> None:
-        """Take in what holds of some images now."""
-        again = False
+    def _order(self) -> None:
+        """Find out what is asked for now; where images are held in reserve, this changes as others are declined."""
+        self.items, self.known, self._counted, self._outcomes = {}, {}, {}, {}
+        for request in self._requests:
+            self.known |= {asked.sample: Item(asked, request) for asked in request.all}
+            for asked in request.asked(self.ledger.verdicts):
+                self.items[asked.sample] = self.known[asked.sample]
+        self.items = dict(sorted(self.items.items(), key=lambda entry: entry[1].order))
+        last = max((request.cycle for request in self._requests), default=0)
+        self.newest = {request.client: request for request in self._requests if request.cycle == last}
+        self.counts = {client: Counter() for client in self.newest}
+        for client, request in self.newest.items():
+            self._counted |= {asked.sample: client for asked in request.asked(self.ledger.verdicts)}
+        self.waiting = {}
+        self._note(self.items)
+
+    def _note(self, changed: Iterable[str]) -> bool:
+        """Take in what holds of some images now; tell whether the same images are asked for in the same order."""
+        same = True
         for sample in changed:
-            if sample not in self.items:
-                continue
-            item, outcome = self.items[sample], self.ledger.verdict(sample).outcome
-            counts = self.counts.setdefault(item.request.client, Counter())
-            if sample in self._outcomes:
-                counts[self._outcomes[sample]] -= 1
-                again = again or (outcome not in COUNTED and sample not in self.waiting)
-            counts[outcome] += 1
-            self._outcomes[sample] = outcome
+            item, before = self.items[sample], self._outcomes.get(sample)
+            outcome = self._outcomes[sample] = self.ledger.verdict(sample).outcome
+            if sample in self._counted:
+                counts = self.counts[self._counted[sample]]
+                counts[outcome] += 1
+                if before is not None:
+                    counts[before] -= 1
             if outcome in COUNTED:
                 self.waiting.pop(sample, None)
-            else:
+            elif sample not in self.waiting:
                 self.waiting[sample] = item
-        if again:  # an answer was withdrawn: its image waits where it stood
-            self.waiting = {sample: item for sample, item in self.items.items() if sample in self.waiting}
+                same = same and before is None  # an answer was withdrawn: its image waits where it stood
+            if before is not None and item.request.reserve and (before in DECLINED) != (outcome in DECLINED):
+                same = False
+        return same
 
 
 def of_client(requests: Sequence[Request], client: int | str | None) -> list[Request]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 
 from kafal_pipeline.annotation.answers import Answer, AnswerStore
-from kafal_pipeline.annotation.verdicts import Verdict, verdicts
-
-NONE = Verdict("open")
+from kafal_pipeline.annotation.verdicts import OPEN, Verdict, verdicts
 
 
 class Ledger:
     """What people have answered, kept up to date with few steps: other commands may add answers at any time.
 
-    `wanted`: how many people answer each image.
+    `wanted`: how many people answer each image. `verdicts`: what holds of the images that somebody has answered.
     """
 
     def __init__(self, store: AnswerStore, wanted: int) -> None:
@@ -26,7 +24,7 @@ class Ledger:
         """Take in what has been added to the store since the last call; return the images that it is about."""
         found = {client: self._store.read(client) for client in self._store.clients()}
         if any(found.get(client, [])[count - 1 : count] != [last] for client, (count, last) in self._seen.items()):
-            before = set(self._verdicts)  # somebody edited or removed a file
+            before = set(self.verdicts)  # somebody edited or removed a file
             self._forget()
             self._changed |= before
         for client, answers in found.items():
@@ -35,13 +33,13 @@ class Ledger:
             if answers:
                 self._seen[client] = (len(answers), answers[-1])
         for sample in self._changed:
-            self._verdicts[sample] = verdicts(self._latest[sample].values(), self.wanted).get(sample, NONE)
+            self.verdicts[sample] = verdicts(self._latest[sample].values(), self.wanted).get(sample, OPEN)
         changed, self._changed = self._changed, set()
         return changed
 
     def verdict(self, sample: str) -> Verdict:
         """Return what holds of an image."""
-        return self._verdicts.get(sample, NONE)
+        return self.verdicts.get(sample, OPEN)
 
     def latest(self, sample: str, annotator: str) -> Answer | None:
         """Return what a person said last of an image, a withdrawal included."""
@@ -68,5 +66,5 @@ class Ledger:
     def _forget(self) -> None:
         self._seen: dict[int, tuple[int, Answer]] = {}  # of each client: answers taken in, and the last of them
         self._latest: dict[str, dict[str, Answer]] = defaultdict(dict)
-        self._verdicts: dict[str, Verdict] = {}
+        self.verdicts: dict[str, Verdict] = {}
         self._annotators: set[str] = set()

@@ -106,7 +106,7 @@ class Queue:
         """
         with self._lock:
             self.refresh()
-            item = self.board.items.get(sample)
+            item = self.board.known.get(sample)
             if item is None:
                 raise UserError(f"The image {sample!r} is not asked for.")
             if status == "labelled" and label not in item.request.classes:
@@ -128,13 +128,13 @@ class Queue:
             self.refresh()
             last = next(reversed(self.earlier(person.name)), None)
             if last is not None:
-                self._save(self.board.items[last.sample], person, "open")
+                self._save(self.board.known[last.sample], person, "open")
             return last
 
     def earlier(self, annotator: str) -> list[Answer]:
         """Return what a person says of the images that are asked for, the oldest answer first."""
         with self._lock:
-            return [answer for answer in self._ledger.of(annotator) if answer.sample in self.board.items]
+            return [answer for answer in self._ledger.of(annotator) if answer.sample in self.board.known]
 
     def is_conflict(self, sample: str) -> bool:
         """Tell whether people disagree about an image."""
@@ -144,7 +144,7 @@ class Queue:
         """Return how far each client is."""
         with self._lock:
             return [
-                Progress(self.board.names[client], counts.total(), counts["open"], counts["conflict"])
+                Progress(self.board.newest[client].who, counts.total(), counts["open"], counts["conflict"])
                 for client, counts in sorted(self.board.counts.items())
             ]
 

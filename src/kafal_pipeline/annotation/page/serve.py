@@ -39,15 +39,16 @@ class Outcome:
     @property
     def line(self) -> str:
         """The outcome as a line."""
-        conflicts = f", {self.conflicts} conflicts" if self.conflicts else ""
-        return f"{self.answers} answers saved; {self.answered} of {self.asked} images answered{conflicts}."
+        saved = "1 answer" if self.answers == 1 else f"{self.answers} answers"
+        conflicts = f", {self.conflicts} in conflict" if self.conflicts else ""
+        return f"{saved} saved; {self.answered} of {self.asked} images answered{conflicts}."
 
 
 class Handler(WSGIRequestHandler):
     """Answers requests at once, and does not log them."""
 
     disable_nagle_algorithm = True  # else headers and body, sent apart, wait 40 ms for each other
-    timeout = 60  # of a connection on which nothing comes
+    timeout = 300  # of a connection on which nothing comes
 
     def log(self, type: str, message: str, *args: object) -> None:
         """Say nothing."""
@@ -116,7 +117,7 @@ def _check_open(queue: Queue, resume: str) -> None:
             "annotation.source=people,...): it ends with exit code 75 when it needs labels. Then give this command "
             "with the same --params."
         )
-    if reached.answered == reached.asked:
+    if not queue.board.waiting:
         raise UserError(
             f"{folder}: all {reached.asked} images are answered. Give the command of the run again: {resume} ..."
         )

@@ -54,7 +54,7 @@ def make_app(queue: Queue, pictures: Pictures, token: str, resume: str) -> Flask
 
     @app.get("/image/<sample>")
     def image(sample: str) -> Response:
-        if sample not in queue.board.items:
+        if sample not in queue.board.known:
             raise NotFound("This image is not asked for.")
         try:
             picture = pictures.read(sample)

@@ -7,33 +7,40 @@ from pathlib import Path
 import click
 from kedro.pipeline import Pipeline, node
 
-from kafal_pipeline.config import resolve
+from kafal_pipeline.config import Config, resolve
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.lifecycle.resources import desk_of
+from kafal_pipeline.pipelines.annotate.status import next_command, requests_of
 from kafal_pipeline.pipelines.annotations import Parameters
+from kafal_pipeline.runs.layout import Layout
 
 
 def create_pipeline(root: Path = Path()) -> Pipeline:
-    """Return the pipeline ``images, parameters -> nothing``, which serves the page until it is stopped.
+    """Return the pipeline ``images, parameters -> closing_lines``, which serves the page until it is stopped.
 
     Relative paths start from `root`, the project's folder.
     """
 
-    def annotate(images: ImageData, parameters: Parameters) -> None:
-        serve_page(images, parameters, root)
+    def annotate(images: ImageData, parameters: Parameters) -> str:
+        return serve_page(images, resolve(parameters), root)
 
-    return Pipeline([node(annotate, ["images", "parameters"], None, name="annotate.page", tags=["annotate"])])
+    return Pipeline(
+        [node(annotate, ["images", "parameters"], "closing_lines", name="annotate.page", tags=["annotate"])]
+    )
 
 
-def serve_page(images: ImageData, parameters: Parameters, root: Path = Path()) -> None:
-    """Serve the page on which people label what the run asks for, until Ctrl-C; then say how far they are.
+def serve_page(images: ImageData, config: Config, root: Path = Path()) -> str:
+    """Serve the page on which people label what the run asks for, until Ctrl-C; then return how far they are.
 
     Raises `UserError` if nothing is asked, or all of it is answered.
     """
     from kafal_pipeline.annotation.page.serve import serve  # Flask takes a moment to import
 
-    outcome = serve(desk_of(resolve(parameters), images, root), _show)
-    click.echo(f"\n{outcome.line}")
+    layout = Layout(root, config)
+    requests_of(layout)
+    desk = desk_of(config, images, root)
+    reached = serve(desk, _show)
+    return f"{reached.line}\n{next_command(layout, desk.requests(), desk.verdicts())}"
 
 
 def _show(address: str) -> None:

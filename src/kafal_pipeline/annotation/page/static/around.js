@@ -47,7 +47,7 @@ function drawEnd() {
   let text = `The rest waits for other people: ${open} images are open${several}, ${conflicts} in conflict.`;
   if (done) text = "Give the command of the run again, with its options:";
   else if (last.left) text = "Others have the last images on their pages. What they leave open comes here in two minutes.";
-  $("end-title").textContent = done ? `All ${asked} images are answered` : "Nothing is left for you now";
+  $("end-title").textContent = done ? (asked === 1 ? "The image is answered" : `All ${asked} images are answered`) : "Nothing is left for you now";
   $("end-text").textContent = text;
   $("end-command").textContent = start.resume;
   $("end-command").hidden = !done;
@@ -115,6 +115,8 @@ function listen() {
       $("progress").ariaExpanded = "false";
     }
   });
+  // A button that was clicked must not be pressed again by Space or Enter, which somebody means for the next image.
+  $("panel").addEventListener("click", (event) => event.detail && event.target.closest("button")?.blur());
   $("ask-name").oncancel = (event) => event.preventDefault();
   let away = 0; // since when nobody has looked at the page
   document.onvisibilitychange = () => {

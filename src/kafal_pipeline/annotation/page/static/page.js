@@ -18,6 +18,7 @@ let at = 0; // which of them is shown
 let busy = true; // an answer is being saved, or no image is shown
 let asked = 0; // requests so far
 let shown = 0; // when the image was shown, in milliseconds
+let troubles = 0; // requests that wait for somebody to have them tried again
 let last = { left: 0, progress: [] }; // the newest reply
 
 const current = () => (earlier ? earlier[at] : queue[0]);
@@ -58,10 +59,16 @@ async function show() {
   }
   const { image, loaded, ready } = picture(item.sample);
   if (!loaded) viewer.show(null); // rather nothing than the image before
-  const whole = await ready;
+  let [found, whole] = [image, await ready];
+  if (!whole) {
+    // Perhaps the server was gone for a moment while this was loaded ahead.
+    pictures.delete(item.sample);
+    const second = picture(item.sample);
+    [found, whole] = [second.image, await second.ready];
+  }
   if (item !== current()) return; // somebody has moved on
   if (!whole) pictures.delete(item.sample);
-  viewer.show(whole ? image : null);
+  viewer.show(whole ? found : null);
   $("broken").hidden = whole;
   choices.enable(whole);
   shown = performance.now();
@@ -163,7 +170,7 @@ async function insist(what, body) {
     try {
       asked++;
       const reply = await ask(what, body());
-      $("banner").hidden = true;
+      $("banner").hidden = !troubles;
       return reply;
     } catch (error) {
       if (!(error instanceof Refused) || error.status === 409 || error.status === 400) throw error;
@@ -179,10 +186,13 @@ function trouble(error, ofAnswer) {
   $("banner-text").textContent = error.status === 0 ? gone : `${error.message}${kept}`;
   $("other").hidden = !ofAnswer;
   $("banner").hidden = false;
+  $("clients").hidden = true;
+  troubles++;
   return new Promise((resolve) => {
     const timer = error.status === 0 ? setTimeout(() => resolve(true), LOOK) : null;
     const done = (again) => {
       clearTimeout(timer);
+      troubles--;
       if (!again) $("banner").hidden = true;
       resolve(again);
     };

@@ -2,6 +2,7 @@
 // Shows an image as large as there is room, and lets people zoom and move it: wheel, two fingers, keys, drag.
 
 const LARGEST_ZOOM = 40;
+const PIXEL = 6; // screen pixels from which on those of an image are squares, as of small or much enlarged ones
 
 class Viewer {
   constructor(stage) {
@@ -55,7 +56,7 @@ class Viewer {
     this.y = Math.min(room[1], Math.max(-room[1], this.y));
     this.image.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.scale})`;
     const pixel = Math.min(width / this.image.naturalWidth, height / this.image.naturalHeight) * this.scale;
-    this.image.classList.toggle("pixels", pixel >= 2 && !this.smooth);
+    this.image.classList.toggle("pixels", pixel >= PIXEL && !this.smooth);
     this.stage.classList.toggle("zoomed", this.scale > 1);
   }
 
