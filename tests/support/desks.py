@@ -84,7 +84,7 @@ def ask(
     request = Request(RUN, cycle, client, name, tuple(classes), samples)
     place = folder / "requests" / request.name
     place.mkdir(parents=True, exist_ok=True)
-    (place / MANIFEST).write_text(json.dumps(request.manifest()))
+    (place / MANIFEST).write_text(json.dumps(request.manifest(files=False)))
     return request
 
 
