@@ -87,7 +87,7 @@ def ask(
     request = Request(RUN, cycle, client, name, tuple(classes), samples[:number], samples[number:])
     place = folder / "requests" / request.name
     place.mkdir(parents=True, exist_ok=True)
-    (place / MANIFEST).write_text(json.dumps(request.manifest()))
+    (place / MANIFEST).write_text(json.dumps(request.manifest(files=False)))
     return request
 
 

@@ -35,5 +35,5 @@ def write_manifest(folder: Path, asked: Request) -> Path:
     """Write a request's folder below that of all requests, and return it."""
     place = folder / asked.run / asked.name
     place.mkdir(parents=True)
-    write_json(place / MANIFEST, asked.manifest())
+    write_json(place / MANIFEST, asked.manifest(files=True))
     return place

@@ -97,7 +97,9 @@ class Desk:
             if not (folder / MANIFEST).exists() or read_request(folder).query != request.query:
                 self._set_aside(folder)
                 with replacing_folder(folder) as temporary:
-                    write_json(temporary / MANIFEST, request.manifest(), indent=1)
+                    write_json(
+                        temporary / MANIFEST, request.manifest(files=self.config.file_names == "original"), indent=1
+                    )
                     self._export(request, request.samples, temporary, request.name)
             refilled = request.asked(verdicts)[len(request.samples) :]
             written = max((int(path.name.removeprefix(REFILL)) for path in folder.glob(f"{REFILL}*")), default=0)

@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -99,9 +99,17 @@ class Request:
         asked = len(self.asked(verdicts))
         return asked - len(self.missing(verdicts)) >= math.ceil(round(complete * asked, 6))
 
-    def manifest(self) -> dict[str, object]:
-        """Return what the file `MANIFEST` holds."""
-        return {"format": FORMAT, "query": self.query, **asdict(self)}
+    def manifest(self, files: bool) -> dict[str, object]:
+        """Return what the file `MANIFEST` holds; `files`: whether it names the images' files, which may name patients.
+
+        Whoever gets the request's folder gets the manifest too.
+        """
+        shown = self if files else replace(self, samples=_nameless(self.samples), reserve=_nameless(self.reserve))
+        return {"format": FORMAT, "query": self.query, **asdict(shown)}
+
+
+def _nameless(samples: tuple[Asked, ...]) -> tuple[Asked, ...]:
+    return tuple(replace(asked, file=None) for asked in samples)
 
 
 def _outcome(verdicts: Mapping[str, Verdict], asked: Asked) -> str:

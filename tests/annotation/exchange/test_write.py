@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,8 +13,10 @@ import pytest
 from PIL import Image
 from wards import CLASSES, RUN, name, sample
 
+from kafal_pipeline.annotation.desk import Desk
 from kafal_pipeline.annotation.exchange.write import export
 from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.config import AnnotationConfig
 
 
 @pytest.fixture
@@ -45,14 +48,22 @@ def test_a_table_has_a_row_for_each_image_by_rank_and_nothing_filled_in(exported
     assert all((folder / row["file"]).is_file() for row in rows)
 
 
-def test_no_name_of_the_data_set_is_in_what_is_handed_out(exported):
-    folder = exported()
-    written = list(folder.rglob("*"))
+def test_no_name_of_the_data_set_is_in_what_is_handed_out(tmp_path, requests, images, dataset):
+    desk = Desk(RUN, tmp_path / "requests", tmp_path / "labels", images, AnnotationConfig(source="people"), dataset)
+    desk.ask(requests[:1])
+    written = [path for path in (tmp_path / "requests").rglob("*") if path.is_file()]
     assert len([path for path in written if path.parent.name == "images"]) == 6
     assert not any("ller" in path.name for path in written)
     texts = [path.read_bytes() for path in written if path.suffix in {".csv", ".json", ".xml", ".txt"}]
-    assert len(texts) == 5
+    assert len(texts) == 6  # the manifest is one of them
     assert not any(word in text for text in texts for word in (b"ller", b"Anna", b"unlabelled", b"my wards"))
+
+
+def test_the_manifest_of_original_names_has_them_so_that_cvats_names_are_found(tmp_path, requests, images, dataset):
+    config = AnnotationConfig(source="people", file_names="original")
+    desk = Desk(RUN, tmp_path / "requests", tmp_path / "labels", images, config, dataset)
+    desk.ask(requests)
+    assert desk.requests() == requests
 
 
 def test_images_are_linked_not_copied_and_never_by_a_symbolic_link(exported, dataset):
@@ -106,8 +117,6 @@ def test_images_that_are_no_files_are_written_as_png_large_enough_to_be_seen(exp
 
 
 def test_test_images_come_from_the_test_set_and_grey_ones_stay_grey(exported, images):
-    from dataclasses import replace
-
     grey = replace(
         images, train_images=np.zeros((40, 8, 8, 1), np.uint8), test_images=np.full((40, 8, 8, 1), 9, np.uint8)
     )
@@ -118,8 +127,6 @@ def test_test_images_come_from_the_test_set_and_grey_ones_stay_grey(exported, im
 
 
 def test_channels_that_nobody_can_see_are_refused(exported, images):
-    from dataclasses import replace
-
     odd = replace(images, train_images=np.zeros((40, 8, 8, 5), np.uint8), test_images=np.zeros((40, 8, 8, 5), np.uint8))
     with pytest.raises(UserError, match="5 channels"):
         exported(source=None, data=odd)

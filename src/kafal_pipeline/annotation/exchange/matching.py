@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from kafal_pipeline.annotation.answers import STATUSES, Status
-from kafal_pipeline.annotation.exchange.entries import Entry
+from kafal_pipeline.annotation.exchange.entries import SHOWN, Entry
 from kafal_pipeline.annotation.requests import Request, read_requests
 from kafal_pipeline.annotation.verdicts import DECLINED
 from kafal_pipeline.common.errors import UserError, did_you_mean
@@ -46,6 +46,7 @@ class Matcher:
                         self._by_file[end] = asked.sample
         self._classes = {request.classes: _Classes(request.classes) for request in requests}
         self._others: dict[str, str] | None = None
+        self._searches = 0
 
     def find(self, entry: Entry) -> tuple[str, Request]:
         """Return an entry's image and the request that asked for it.
@@ -116,10 +117,16 @@ class Matcher:
         sample = PurePosixPath(found).stem
         if (run := self._other_run(sample)) is not None:
             return _of_another_run(run, self._run)
-        close = difflib.get_close_matches(sample, self._by_sample, n=1)
+        close = self._nearest(sample)
         if close or SAMPLE.fullmatch(sample):
-            return f"unknown image {found!r}: this run has not asked for it.{f' Is it {close[0]}?' if close else ''}"
+            return f"unknown image {found!r}: this run has not asked for it.{f' Is it {close}?' if close else ''}"
         return f"{found[:100]!r} is no id of an image, such as {next(iter(self._by_sample))}. Was it changed?"
+
+    def _nearest(self, sample: str) -> str | None:
+        """Return the id that differs in a slip of the pen; looked for as often as a message has room for."""
+        self._searches += 1
+        close = difflib.get_close_matches(sample, self._by_sample, n=1, cutoff=0.85) if self._searches <= SHOWN else []
+        return close[0] if close else None
 
     def _other_run(self, sample: str) -> str | None:
         """Return the run that has asked for an image, if one has."""
@@ -139,6 +146,7 @@ class _Classes:
 
     def __init__(self, classes: Sequence[str]) -> None:
         self._classes = classes
+        self._searches = 0
         ways: tuple[Callable[[str], str], ...] = (str, _tidy, lambda name: _tidy(name).casefold())
         self._ways = [(way, _unique(classes, way)) for way in ways]
 
@@ -151,7 +159,8 @@ class _Classes:
         """Return what is allowed instead."""
         if len(self._classes) <= CLASSES:
             return did_you_mean(name, self._classes)
-        close = difflib.get_close_matches(name, self._classes, n=1)
+        self._searches += 1
+        close = difflib.get_close_matches(name, self._classes, n=1) if self._searches <= SHOWN else []
         return f"Did you mean {close[0]!r}?" if close else "manifest.json names the classes."
 
 

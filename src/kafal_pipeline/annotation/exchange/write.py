@@ -97,4 +97,6 @@ def _write_png(image: NDArray[np.uint8], path: Path) -> None:
         )
     times = max(1, VISIBLE // max(image.shape[:2]))
     enlarged = np.repeat(np.repeat(image, times, axis=0), times, axis=1)
-    Image.fromarray(enlarged[..., 0] if channels == 1 else enlarged).save(path, compress_level=1)
+    Image.fromarray(enlarged[..., 0] if channels == 1 else enlarged).save(
+        path, compress_level=1, compress_type=3
+    )  # Z_RLE: the fastest
