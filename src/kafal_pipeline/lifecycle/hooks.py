@@ -94,14 +94,16 @@ class ProjectHooks:
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
         """End the run as failed, or leave it waiting for labels."""
-        if isinstance(error, Waiting):
-            self._guard.wait()
-            self._recorder.wait()
-        else:
-            self._recorder.fail(error)
-        self.run.resources.close()
-        self._closing.forget()
-        self._guard.release()
+        try:
+            if isinstance(error, Waiting):
+                self._guard.wait()
+                self._recorder.wait()
+            else:
+                self._recorder.fail(error)
+        finally:
+            self.run.resources.close()
+            self._closing.forget()
+            self._guard.release()
 
     def abort(self) -> None:
         """Let go of the run, which the tracker marks KILLED: for whoever handles Ctrl-C and SIGTERM."""
