@@ -87,8 +87,10 @@ def list_unlabelled(root: Path) -> Listing:
 
 def inside(root: Path, path: Path) -> Path:
     """Refuse links out of the folder: a data set from elsewhere must not pull in files of this machine."""
+    if not path.is_symlink():
+        return path
     target = Path(os.path.realpath(path))  # unlike Path.resolve, it also ends where links go in circles
-    if path.is_symlink() and not target.is_relative_to(os.path.realpath(root)):
+    if not target.is_relative_to(os.path.realpath(root)):
         raise UserError(
             f"{path}: is a link to {target}, outside {root}. Links within a dataset folder must stay in it: copy or "
             "move what it leads to into the folder (dataset.path itself may be anywhere)."
