@@ -23,6 +23,7 @@ from safetensors.numpy import load_file
 
 from kafal_pipeline.annotation.answers import AnswerStore
 from kafal_pipeline.annotation.requests import read_requests
+from kafal_pipeline.data import read_store
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("KAFAL_KILLS", "100"))
@@ -70,12 +71,13 @@ def fill_in(folder):
     """Fill in, in every table that is asked for, what is empty; return the tables."""
     with (folder / "data/01_raw/tutorial/answers.csv").open() as file:
         truth = {row["file"]: row["label"] for row in csv.DictReader(file)}
+    images = read_store(folder / "data/02_intermediate/tutorial/images")
+    files = dict(zip([*images.train_ids, *images.test_ids], [*images.train_files, *images.test_files], strict=True))
     tables = []
     for request in read_requests(folder / "data/annotation" / RUN):
         path = folder / "data/annotation" / RUN / request.name / "to_label.csv"
         rows = pd.read_csv(path, dtype=str, encoding="utf-8-sig")
         if rows["label"].isna().any():
-            files = {asked.sample: asked.file for asked in request.all}
             rows["label"] = rows["sample"].map(files).map(truth)
             rows.to_csv(path, index=False)
             tables.append(path)

@@ -70,11 +70,13 @@ def run(folder, **changes):
 
 def label(folder, truth, name=RUN):
     """Answer all that a run asks for; return how much that was."""
+    images = read_store(folder / "data/02_intermediate/tutorial/images")
+    files = dict(zip([*images.train_ids, *images.test_ids], [*images.train_files, *images.test_files], strict=True))
     store, added = AnswerStore(folder / "data/annotation/tutorial/labels"), 0
     for request in read_requests(folder / "data/annotation" / name):
         said = [
-            Answer(asked.sample, "labelled", truth[asked.file], "ann", now(), "csv", request.cycle, request.query, 2.0)
-            for asked in request.samples
+            Answer(sample, "labelled", truth[files[sample]], "ann", now(), "csv", request.cycle, request.query, 2.0)
+            for sample in [asked.sample for asked in request.samples]
         ]
         added += len(store.add(request.client, said))
     return added

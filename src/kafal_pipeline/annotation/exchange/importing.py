@@ -9,7 +9,7 @@ from pathlib import Path
 from kafal_pipeline.annotation.answers import Answer, AnswerStore, latest_of
 from kafal_pipeline.annotation.exchange.entries import SHOWN
 from kafal_pipeline.annotation.exchange.read import Answers, Source, answers_in
-from kafal_pipeline.annotation.requests import Request, latest
+from kafal_pipeline.annotation.requests import Request
 from kafal_pipeline.annotation.verdicts import Verdict, verdicts
 
 NAMES: dict[Source, str] = {"csv": "a table", "label_studio": "Label Studio", "cvat": "CVAT"}
@@ -46,7 +46,7 @@ class Imported:
     @property
     def missing(self) -> int:
         """Number of images that the run asks for and that are still to be answered, conflicts included."""
-        return len({asked.sample for request in latest(self.requests) for asked in request.missing(self.verdicts)})
+        return len({asked.sample for request in self.requests for asked in request.missing(self.verdicts)})
 
     def lines(self) -> list[str]:
         """Return the summary."""
