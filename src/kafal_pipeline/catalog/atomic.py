@@ -1,7 +1,5 @@
 """Any file-based dataset, written to a temporary name and renamed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Dataset of images that are mapped from disk, not loaded."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

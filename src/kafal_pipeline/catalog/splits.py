@@ -1,7 +1,5 @@
 """A split as a JSON list of index lists, one line a client."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

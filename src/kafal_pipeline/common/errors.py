@@ -1,7 +1,5 @@
 """Exceptions for mistakes in the user's input, as opposed to mistakes in the code."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable

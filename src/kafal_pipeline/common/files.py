@@ -3,8 +3,6 @@
 A disk that is full and a folder that must not be written are the user's to mend: they raise `CannotWrite`.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json
@@ -16,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from kafal_pipeline.common.errors import UserError
 
@@ -38,7 +36,7 @@ class CannotWrite(UserError):
     """A file cannot be written: the disk is full, or writing there is not allowed."""
 
     @classmethod
-    def because(cls, path: Path, code: int) -> CannotWrite:
+    def because(cls, path: Path, code: int) -> Self:
         """Return the error for a file and the system's number of what is wrong."""
         free = shutil.disk_usage(_existing(path)).free / 1e6
         return cls(

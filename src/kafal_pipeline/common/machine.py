@@ -3,8 +3,6 @@
 Limits of Linux's control groups are read from files below `root`, so that a test can make them.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import platform

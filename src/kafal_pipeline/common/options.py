@@ -1,7 +1,5 @@
 """Checks the options of a strategy, a loss or a network, which users write, against the annotations of its author."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 

@@ -1,7 +1,5 @@
 """Starts and ends this project's processes."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import multiprocessing

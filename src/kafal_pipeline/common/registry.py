@@ -1,7 +1,5 @@
 """Maps names to classes, imported on first use: listing costs no import, a user's class needs no registration."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import importlib

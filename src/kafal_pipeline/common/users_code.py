@@ -1,7 +1,5 @@
 """Guards every call of a user's own class: mistakes are told as its own, what it changes in the process is undone."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

@@ -1,7 +1,5 @@
 """Trains the global model for one cycle, as the server does: rounds of local training and aggregation."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Tries a user's own query, update and model on a few images, before a run begins that may take days."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Handles clients whose training went wrong: a value that is not finite never reaches the global model."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Chooses the clients that train in a round."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

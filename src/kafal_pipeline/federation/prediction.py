@@ -1,7 +1,5 @@
 """Predictions of a global model on the test set: a row of logits for each image."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

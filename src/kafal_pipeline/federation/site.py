@@ -1,7 +1,5 @@
 """A client's site: what belongs to the client, and leaves it in no federation."""
 
-from __future__ import annotations
-
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field, replace
 

@@ -5,10 +5,9 @@ in as tensors, and all that it reads or writes besides stays where it is in memo
 step (`kafal_pipeline.training.recording`) serves every later one of the same shapes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +39,7 @@ class Workspace:
     broadcast: list[Tensor] = field(default_factory=list)
 
     @classmethod
-    def of(cls, student: nn.Module, classes: int, momentum: float, device: torch.device) -> Workspace:
+    def of(cls, student: nn.Module, classes: int, momentum: float, device: torch.device) -> Self:
         """Make the workspace of a network."""
         parameters: list[Tensor] = list(student.parameters())
         return cls(

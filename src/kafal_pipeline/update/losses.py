@@ -5,11 +5,9 @@ Each is a pure function of logits ``(n, C)``, labels int64 ``(n,)``, the client'
 batch, a scalar. Below, n_y is the client's number of labelled samples of class y.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import BeforeValidator, Field
@@ -136,12 +134,12 @@ class LabelledLoss:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, value: Any) -> LabelledLoss:
+    def of(cls, value: Any) -> Self:
         """Return the loss that a user means by a name, or by a mapping with ``name`` and its options.
 
         Raises `UserError` if there is no such loss or option, or a value is not allowed.
         """
-        if isinstance(value, LabelledLoss):
+        if isinstance(value, cls):
             return value
         options = dict(value) if isinstance(value, Mapping) else {"name": value}
         name = options.pop("name", None)

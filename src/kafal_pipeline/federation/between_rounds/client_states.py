@@ -1,7 +1,5 @@
 """State that a client keeps between the rounds of a cycle, and views of what a store has of one kind."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field, fields
 from operator import index

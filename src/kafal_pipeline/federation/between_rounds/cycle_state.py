@@ -1,7 +1,5 @@
 """State of a cycle between its rounds, kept in a store: the server's, and that of a simulation's sites."""
 
-from __future__ import annotations
-
 import logging
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, MutableMapping

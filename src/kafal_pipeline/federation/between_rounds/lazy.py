@@ -1,7 +1,5 @@
 """Updates that the participants of a round send, read from their store one participant at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 

@@ -1,7 +1,5 @@
 """Stores named arrays by key: in memory while they are few, in files when they are many, on disk for good on commit."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -4,8 +4,6 @@ A process on a CPU has one lane. A GPU has several, each with a stream of its ow
 those of the others fill the rest of the chip.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import time

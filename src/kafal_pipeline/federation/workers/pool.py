@@ -1,7 +1,5 @@
 """Runs tasks in several worker processes or in this one; the results are the same bits."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import signal
@@ -12,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 
@@ -181,7 +179,7 @@ class Workers:
     def _processes(self) -> list[BaseProcess]:
         return [] if self._executor is None else list((self._executor._processes or {}).values())
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 

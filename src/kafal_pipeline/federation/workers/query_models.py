@@ -1,7 +1,5 @@
 """Trains models for a query alone, on the labelled samples of one client."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Runs a query in one worker process: shows it a client's pool and trains the models that it asks for."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import get_args
 

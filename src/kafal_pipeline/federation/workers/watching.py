@@ -1,7 +1,5 @@
 """Watches how often a client's model changes its prediction while it trains, for queries that ask for it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Runs the federation's tasks in one process: trains clients, answers queries, predicts test images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import cast
