@@ -31,8 +31,6 @@ class FEAL(ScoreQuery):
     The public code also takes a sample that has fewer than `neighbours` such neighbours, even if all of them are taken;
     its features are those of the last block, averaged over 3 x 3 fields.
 
-    `neighbours`: nearest samples that are looked at. `similarity`: cosine above which two samples are near copies.
-
     Source: Chen et al., "Think Twice Before Selection: Federated Evidential Active Learning for Medical Image Analysis
     with Domain Shifts", CVPR 2024.
     """
@@ -41,7 +39,6 @@ class FEAL(ScoreQuery):
     similarity: Annotated[float, Field(gt=-1, le=1)] = 0.85
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
-        """Return the calibrated uncertainty of each sample."""
         of_global, of_local = (1 + pool.logits(model).relu() for model in ("global", "local"))
         epistemic = dirichlet_entropy(of_global)
         spread = epistemic.max() - epistemic.min()
@@ -49,7 +46,6 @@ class FEAL(ScoreQuery):
         return (scaled * (aleatoric(of_global) + aleatoric(of_local))).cpu().numpy()
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose the largest scores that are no near copies of one another."""
         scores = self.scores(pool, rng)
         order = by_score(scores, rng)
         taken = self._without_copies(pool, order, min(budget, len(pool)))

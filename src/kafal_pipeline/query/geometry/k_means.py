@@ -15,14 +15,12 @@ ITERATIONS = 50  # at most so many; assignments of real features stand still lon
 def k_means(
     points: Points, clusters: int, rng: np.random.Generator, weights: Scores | None = None
 ) -> tuple[NDArray[np.int64], Scores]:
-    """Cluster by Lloyd's algorithm, begun by k-means++.
+    """Cluster n points by Lloyd's algorithm, begun by k-means++.
 
     Written for bits that do not depend on threads or devices' scheduling: scikit-learn's sums round by the number of
-    threads.
-
-    `points`: ``n`` of them. `clusters`: their number, at most n. Some are empty if fewer points are distinct.
-    `weights`: of the points in the means, ``(n,)``, at least 0; all 0 counts as all 1. Returns `labels`,
-    `squared_distances`: cluster of each point, int64 ``(n,)``, and its squared distance to that cluster's mean.
+    threads. At most n `clusters`; some are empty if fewer points are distinct. `weights`: of the points in the means,
+    ``(n,)``, at least 0; all 0 counts as all 1. Returns the cluster of each point, int64 ``(n,)``, and its squared
+    distance to that cluster's mean.
     """
     if weights is not None and not np.any(weights):
         weights = None

@@ -18,12 +18,12 @@ def k_means_pp(
     first: Literal["longest", "random"],
     weights: Scores | None = None,
 ) -> tuple[NDArray[np.int64], Scores]:
-    """Draw `count` distinct points by D^2 sampling.
+    """Draw `count <= n` distinct points by D^2 sampling.
 
-    `points`: to draw from, ``n >= count``. `first`: the first one: the longest (ties by `rng`), or one drawn at random.
-    `weights`: multiply the chances, ``(n,)``, at least 0. Returns `positions`, `distances`: in order of drawing,
-    ``(count,)`` each; the distance is that to the nearest drawn before, for the first its length. Once no point that is
-    left has a chance (all coincide with drawn ones), the rest is drawn uniformly.
+    `first`: the longest (ties by `rng`), or one drawn at random. `weights`: multiply the chances, ``(n,)``, at least 0.
+    Returns positions and distances in order of drawing, ``(count,)`` each; a distance is that to the nearest drawn
+    before, for the first its length. Once no point left has a chance (all coincide with drawn ones), the rest is drawn
+    uniformly.
     """
     order = rng.permutation(len(points))
     points = points.take(order)

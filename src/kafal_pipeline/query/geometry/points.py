@@ -25,18 +25,15 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Points:
-    """`n` points, each the outer product of one row of every factor (one factor: the rows themselves).
+    """`n` points, each the outer product of one row of every factor, float64 ``(n, d_f)`` (of one: the row itself).
 
     Inner products multiply, ``<a_i (x) b_i, a_j (x) b_j> = <a_i, a_j> <b_i, b_j>``, so that gradient embeddings of C
     classes and d features take memory O(n (C + d)) instead of O(n C d).
-
-    `factors`: each ``(n, d_f)``, float64.
     """
 
     factors: tuple[Tensor, ...]
 
     def __len__(self) -> int:
-        """Return the number of points."""
         return len(self.factors[0])
 
     @cached_property
@@ -45,7 +42,6 @@ class Points:
         return torch.stack([factor.square().sum(dim=1) for factor in self.factors]).prod(dim=0)
 
     def take(self, positions: NDArray[np.int64]) -> Self:
-        """Return the points at `positions`."""
         index = torch.as_tensor(positions, dtype=torch.int64, device=self.factors[0].device)
         return type(self)(tuple(factor[index] for factor in self.factors))
 

@@ -41,7 +41,6 @@ class Best:
     """No diversity: the best candidates."""
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the first."""
         return among.positions[: among.number]
 
 
@@ -53,7 +52,6 @@ class InSpace:
     model: QueryModel = "global"
 
     def points(self, among: Candidates) -> Points:
-        """Return the candidates as points."""
         return points_of(among.pool, self.space, self.model).take(among.positions)
 
 
@@ -67,7 +65,6 @@ class KMeans(InSpace):
     weighted: bool = False
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return one candidate a cluster."""
         candidates, count = among.positions, among.number
         points = self.points(among)
         weights = among.scores[candidates].clip(min=0) if self.weighted else None
@@ -80,7 +77,6 @@ class KCentre(InSpace):
     """Greedy k-centre among the candidates, seeded with the client's labelled samples, of the group's class if any."""
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the centres."""
         pool, candidates, points = among.pool, among.positions, self.points(among)
         known = np.arange(len(pool.labels)) if among.group is None else np.flatnonzero(pool.labels == among.group)
         if len(known):
@@ -97,5 +93,4 @@ class KMeansPP(InSpace):
     """D^2 sampling among the candidates, begun at the one with the longest embedding."""
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the drawn candidates."""
         return among.positions[k_means_pp(self.points(among), among.number, rng, first="longest")[0]]
