@@ -16,9 +16,8 @@ from kafal_pipeline.federation.prediction import predict_test
 from kafal_pipeline.federation.simulation import Simulation
 from kafal_pipeline.federation.trial import Trial
 from kafal_pipeline.federation.workers.pool import Late, Workers, own_classes_in
-from kafal_pipeline.models import build
 from kafal_pipeline.models.check import check_network
-from kafal_pipeline.models.factory import network_class
+from kafal_pipeline.models.factory import build, network_class
 from kafal_pipeline.models.state import State, to_arrays, to_state
 from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.training.device_images import Pixels

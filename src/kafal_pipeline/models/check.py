@@ -9,10 +9,9 @@ from kafal_pipeline.common.errors import NotAllowed, kind_of
 
 
 def check_network(make: Callable[[torch.Generator], nn.Module], images: Tensor, num_classes: int) -> nn.Module:
-    """Return a network that `make` has made if it is a `kafal_pipeline.models.network.Network`.
+    """Return what `make` makes if it is a `kafal_pipeline.models.network.Network`; NotAllowed otherwise.
 
-    `make`: makes the network, its weights drawn from a generator. `images`: a few, normalised, float32
-    ``(n, C, H, W)``. `num_classes`: number of its outputs. Raises `NotAllowed` with what is not as documented.
+    `make`: draws the weights from a generator. `images`: a few, normalised, float32 ``(n, C, H, W)``.
     """
     with torch.random.fork_rng(devices=[]):
         made = []

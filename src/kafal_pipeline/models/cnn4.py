@@ -13,9 +13,8 @@ class CNN4(nn.Module):
     """Four times: 3x3 convolution, batch norm, ReLU, 2x2 max-pooling; then a linear layer on the flattened map.
 
     The head depends on the image size: 256 features at 32x32 pixels, 64 at 28x28, as published. In images so small that
-    a later batch norm would see a single pixel (under 16), the pooling before it is left out.
-
-    `image_size`: height and width of the images. `width`: channels of every layer.
+    a later batch norm would see a single pixel (under 16), the pooling before it is left out. `width`: channels of
+    every layer.
 
     Source: Kim et al., "Re-thinking Federated Active Learning based on Inter-class Diversity", CVPR 2023 (LoGo; its
     public code's ``cnn4conv``), which IFAL (IJCAI 2025) and FairFAL (CVPR 2026) took over.
@@ -56,7 +55,7 @@ class CNN4(nn.Module):
         return self.head(self.features(images))
 
     def folds(self) -> list[tuple[str, str]]:
-        """Return the names of each convolution and the batch norm that directly follows it."""
+        """Return the names of each convolution and the batch norm that follows it; see `Network`."""
         return [(f"convolutions.{layer}", f"norms.{layer}") for layer in range(4)]
 
     @torch.no_grad()

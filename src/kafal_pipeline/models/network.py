@@ -11,10 +11,10 @@ from torch import Tensor, nn
 class Network(Protocol):
     """A classifier that splits into features and a linear head, as queries need it.
 
-    ``forward(x) == head(features(x))`` with images ``(n, C, H, W)``, features ``(n, d)`` and logits ``(n, classes)``. A
-    network may have a method `folds` that names, in pairs, its convolutions and the batch norms that directly follow
-    them: these are then worked into the convolutions where nothing is trained; and a method `residual_blocks` that
-    names its blocks of the form of `training.fusion.FusedBlock`, which then run as one piece there.
+    ``forward(x) == head(features(x))`` with images ``(n, C, H, W)``, features ``(n, d)`` and logits ``(n, classes)``.
+    Where nothing is trained, two methods that a network may have make it faster: `folds` names, in pairs, its
+    convolutions and the batch norms that directly follow them; `residual_blocks` its blocks of the form of
+    `training.fusion.FusedBlock`.
     """
 
     head: nn.Linear

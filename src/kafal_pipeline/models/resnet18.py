@@ -11,9 +11,9 @@ from kafal_pipeline.models.vision import keep_resolution, torchvision_models
 class ResNet18(Convolutional):
     """torchvision's ResNet-18, its tensors under torchvision's names, except that ``fc`` is ``head``.
 
-    `image_size`: height and width of the images: where these are tiny, later stages keep their resolution. `stem`:
-    ``small``: a 3x3 convolution of stride 1 and no pooling, as is usual for CIFAR; ``large``: the original 7x7 of
-    stride 2 with pooling, for images of 64 pixels and more and for weights trained on ImageNet.
+    Where images are tiny, later stages keep their resolution. `stem`: ``small``: a 3x3 convolution of stride 1 and no
+    pooling, as is usual for CIFAR; ``large``: the original 7x7 of stride 2 with pooling, for images of 64 pixels and
+    more and for weights trained on ImageNet.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
     """

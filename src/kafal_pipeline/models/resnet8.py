@@ -33,10 +33,9 @@ class BasicBlock(nn.Module):
 class ResNet8(Convolutional):
     """3x3 convolution, three stages of one basic block (16, 32, 64 channels), batch norm, ReLU, average, linear.
 
-    Works for every image size and number of channels; 77,946 parameters for 3 channels and 10 classes.
+    77,946 parameters for 3 channels and 10 classes.
 
-    Source: Cao et al., "Knowledge-Aware Federated Active Learning with Non-IID Data", ICCV 2023 (its public code's
-    network).
+    Source: the public code of Cao et al., "Knowledge-Aware Federated Active Learning with Non-IID Data", ICCV 2023.
     """
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
@@ -54,10 +53,10 @@ class ResNet8(Convolutional):
         return F.relu(self.bn(out), inplace=True).mean(dim=(2, 3))
 
     def folds(self) -> list[tuple[str, str]]:
-        """Return the names of each convolution and the batch norm that directly follows it."""
+        """Return the names of each convolution and the batch norm that follows it; see `Network`."""
         blocks = ("stage1", "stage2", "stage3")
         return [(f"{block}.conv{index}", f"{block}.bn{index}") for block in blocks for index in (1, 2)]
 
     def residual_blocks(self) -> list[str]:
-        """Return the names of its basic blocks."""
+        """Return the names of its basic blocks; see `Network`."""
         return ["stage1", "stage2", "stage3"]

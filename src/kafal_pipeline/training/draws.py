@@ -12,8 +12,7 @@ from kafal_pipeline.common.randomness import Purpose, seed_torch
 class Draws:
     """A generator for each purpose, so that updates with the same seed train on the same labelled batches.
 
-    With one for all, an update that draws a number more than another would also shuffle and augment otherwise, and
-    their difference would be partly luck.
+    With one for all, an update that draws a number more than another would also shuffle and augment otherwise.
 
     `labelled`, `unlabelled`: shuffles and augmentation of these images. `update`: what the update draws in its loss.
     """

@@ -46,11 +46,9 @@ class LocalStart:
     """Where a client stands when its round begins.
 
     - `round`: round within the cycle, from 0.
-    - `draws`: the only sources of randomness.
     - `epochs`: local epochs that this client has trained in this cycle: the learning rate goes by them.
     - `momentum`: its momentum buffers from its last round in this cycle; None at its first, empty without momentum.
-    - `steps`: steps behind `momentum`: how often a gradient was added to it.
-    - `correction`: what the update adds to every gradient.
+    - `steps`: how often a gradient was added to `momentum`.
     """
 
     round: int
@@ -96,8 +94,7 @@ def train_locally(networks: Networks, *args: object, **options: object) -> Local
         try:
             next(steps)
         except StopIteration as end:
-            result: LocalResult = end.value
-            return result
+            return end.value
 
 
 def local_steps(
@@ -111,14 +108,9 @@ def local_steps(
 ) -> Generator[None, None, LocalResult]:
     """Train the student in place for the configured local epochs, one step for each value that is asked for.
 
-    On a GPU a step is only started, so that one thread can keep several clients going.
-
-    - `networks`: what is trained, and by whom it is taught.
-    - `update`: gives the loss of a step.
-    - `start`: where this client stands.
-    - `after_epoch`: called with the number of every local epoch that ends; must leave the student in training mode.
-
-    Unlabelled batches are drawn from a new shuffle every local epoch, one per labelled batch.
+    On a GPU a step is only started, so that one thread can keep several clients going. `after_epoch` is called with the
+    number of every local epoch that ends, and must leave the student in training mode. Unlabelled batches are drawn
+    from a new shuffle every local epoch, one per labelled batch.
     """
     student = networks.student
     student.train()

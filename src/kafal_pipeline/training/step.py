@@ -88,10 +88,7 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Step:
-    """A step of one client in one round, as a function of the batch alone.
-
-    `student`, `teacher`, `previous`: networks as they compute in the configured precision; see `StepView`.
-    """
+    """A step of one client in one round, as a function of the batch alone; networks compute in their precision."""
 
     student: nn.Module
     teacher: nn.Module | None
@@ -160,10 +157,7 @@ def _corrected(gradients: list[Tensor], space: Workspace) -> list[Tensor]:
 
 @torch.no_grad()
 def sgd_step(space: Workspace, gradients: list[Tensor], training: TrainingConfig) -> None:
-    """Do one step of ``torch.optim.SGD``.
-
-    The functional form: the class imports torch's compiler, four seconds of work for nothing.
-    """
+    """Do one step of ``torch.optim.SGD``, whose class imports torch's compiler: four seconds of work for nothing."""
     # The fused kernel walks through memory: a gradient in another layout than its parameter's would be misread.
     aligned = [
         gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)

@@ -1,8 +1,7 @@
 """Losses of a labelled batch, an option of every update: ``update: {name: fedprox, loss: {name: focal, gamma: 3}}``.
 
-Each is a pure function of logits ``(n, C)``, labels int64 ``(n,)``, the client's labelled samples of each class
-``(C,)`` and the round within the cycle, from 0; its other parameters are its options. It returns the mean over the
-batch, a scalar. Below, n_y is the client's number of labelled samples of class y.
+Each is the mean over a batch, a function of logits ``(n, C)``, labels int64 ``(n,)``, the client's labelled samples of
+each class n_y ``(C,)`` and the round within the cycle, from 0; its other parameters are its options.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -124,7 +123,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 
 @dataclass(frozen=True)
 class LabelledLoss:
-    """One of `LOSSES` with its options, to be called as they are.
+    """One of `LOSSES` with its options, called as they are.
 
     >>> LabelledLoss.of({"name": "focal", "gamma": 3})
     LabelledLoss(name='focal', options={'gamma': 3.0})
@@ -135,10 +134,7 @@ class LabelledLoss:
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """Return the loss that a user means by a name, or by a mapping with ``name`` and its options.
-
-        Raises `UserError` if there is no such loss or option, or a value is not allowed.
-        """
+        """Return the loss that a user means by a name, or by a mapping with ``name`` and its options; or UserError."""
         if isinstance(value, cls):
             return value
         options = dict(value) if isinstance(value, Mapping) else {"name": value}
@@ -149,11 +145,10 @@ class LabelledLoss:
         return cls(name, keyword_options("update.loss", name, LOSSES[name], options, given))
 
     def phase(self, round_: int) -> Hashable:
-        """Return something equal for rounds in which the loss is the same function."""
+        """Return what is equal for rounds in which the loss is the same function."""
         return min(round_, int(self.options.get("annealing", 10))) if self.name == "edl" else 0
 
     def __call__(self, logits: Tensor, labels: Tensor, label_counts: Tensor, round_: int) -> Tensor:
-        """Return the mean loss of a batch."""
         return LOSSES[self.name](logits, labels, label_counts, round_, **self.options)
 
 

@@ -64,7 +64,7 @@ class Lane:
         if self.device.type == "cuda":
             self._stream = torch.cuda.Stream(self.device)
             if config.training.cuda_graphs:
-                self._recordings = Recordings(cuda_recorder(self._draws, self._stream))
+                self._recordings = Recordings(cuda_recorder(self._stream))
 
     def advance(self, task: TrainTask, steps: Generator[None, None, TrainResult]) -> TrainResult | None:
         """Do the next step of what `train` returned for a task, on this lane's stream; return the result at the end.

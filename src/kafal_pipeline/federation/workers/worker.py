@@ -18,7 +18,7 @@ from kafal_pipeline.federation.workers.lane import Lane, side_by_side
 from kafal_pipeline.federation.workers.query_models import QueryModelTrainer
 from kafal_pipeline.federation.workers.query_worker import ClientModels, QueryResult, QueryTask, SummaryResult
 from kafal_pipeline.federation.workers.tasks import PredictTask, TrainResult, TrainTask
-from kafal_pipeline.models import build
+from kafal_pipeline.models.factory import build
 from kafal_pipeline.models.state import to_state
 from kafal_pipeline.query.base import Summarises
 from kafal_pipeline.query.factory import make_query
