@@ -25,10 +25,8 @@ def train_cycle(
 ) -> CycleState:
     """Train the global model for one cycle, from the model that the first round broadcasts.
 
-    Raises
-    ------
-    UserError
-        If no client has a label, training goes wrong (`kafal_pipeline.federation.failures`), or the disk is full.
+    Raises `UserError` if no client has a label, training goes wrong (`kafal_pipeline.federation.failures`), or the disk
+    is full.
     """
     if not any(clients.labels.values()):
         raise UserError("budget.initial: no client has a labelled sample to train on; raise it.")

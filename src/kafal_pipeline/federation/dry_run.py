@@ -38,19 +38,7 @@ def dry_run(config: Config, images: ImageData) -> None:
     """Train two clients for a step, aggregate, predict and query, twice, if the query, update or model is a user's own.
 
     In a process of its own, where there is a store of the images to read: what ends or spoils that process does
-    nothing to this one.
-
-    Parameters
-    ----------
-    config
-        The run's configuration.
-    images
-        The run's data, of which a few images are used.
-
-    Raises
-    ------
-    UserError
-        With the class, and what is wrong with it.
+    nothing to this one. Raises `UserError` with the class, and what is wrong with it.
     """
     own = own_classes_in(config)
     if not own:

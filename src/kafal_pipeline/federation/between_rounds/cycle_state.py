@@ -24,28 +24,14 @@ Row = dict[str, int | float]
 
 @dataclass
 class CycleState:
-    """What the server has after `round` rounds of a cycle.
-
-    Attributes
-    ----------
-    cycle, round
-        The cycle, and the number of its rounds that are finished.
-    global_state
-        The aggregated model.
-    server
-        What the update keeps on the server and broadcasts next to the model.
-    rows
-        One for each round and client that trained, for the table ``rounds``.
-    seconds
-        Time that training took so far.
-    """
+    """What the server has after `round` rounds of a cycle."""
 
     cycle: int
     round: int
     global_state: State
-    server: State = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
-    seconds: float = 0.0
+    server: State = field(default_factory=dict)  # what the update keeps there and broadcasts next to the model
+    rows: list[Row] = field(default_factory=list)  # one for each round and client that trained
+    seconds: float = 0.0  # that training took so far
 
 
 def begin(store: Store, clients: Iterable[int], global_state: State, cycle: int) -> tuple[CycleState, Sites]:

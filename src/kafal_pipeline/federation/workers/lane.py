@@ -67,13 +67,7 @@ class Lane:
                 self._recordings = Recordings(cuda_recorder(self._stream))
 
     def advance(self, task: TrainTask, steps: Generator[None, None, TrainResult]) -> TrainResult | None:
-        """Do the next step of what `train` returned for a task, on this lane's stream; return the result at the end.
-
-        Raises
-        ------
-        UserError
-            If a user's own update or model fails.
-        """
+        """Do the next step of what `train` returned for a task, on this lane's stream; return the result at the end."""
         to = task.broadcast
         where = f"client {task.site.client}, cycle {to.cycle}, round {to.round}"
         stream = torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext()
@@ -81,8 +75,7 @@ class Lane:
             try:
                 next(steps)
             except StopIteration as end:
-                result: TrainResult = end.value
-                return result
+                return end.value
         return None
 
     def train(self, task: TrainTask) -> Generator[None, None, TrainResult]:

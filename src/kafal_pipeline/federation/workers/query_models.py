@@ -20,7 +20,7 @@ from kafal_pipeline.update.base import StepView
 from kafal_pipeline.update.fedavg import FedAvg
 
 TRAINED: tuple[QueryModel, ...] = ("local_only", "finetuned", "distilled")
-"""What can be trained; the position tells its generator apart."""
+"""Models that can be trained; the position tells its generator apart."""
 
 MOST_EPOCHS = 100
 """Of ``query_training.epochs: null``: the published protocol has 2,000 local epochs a cycle, for few samples."""
@@ -34,7 +34,7 @@ class Distillation(FedAvg):
     temperature: float = 4.0
 
     def client_loss(self, step: StepView) -> Tensor:
-        """Return the loss of one step."""
+        """Return the loss."""
         assert step.teacher is not None
         logits = step.student(step.images)
         with torch.no_grad():
@@ -65,10 +65,7 @@ class QueryModelTrainer:
     def train(
         self, kind: QueryModel, network: nn.Module, site: Site, cycle: int, global_state: Mapping[str, Tensor]
     ) -> None:
-        """Make `network` the model `kind` of a client with labelled samples.
-
-        ``finetuned`` begins with the global model. ``local_only`` and ``distilled`` begin as the federation does: with
-        the pretrained weights, or those drawn for them alone.
+        """Make `network` the model `kind` (`kafal_pipeline.query.pool.QueryModel`) of a client with labelled samples.
 
         All randomness is of the seed, the kind, the cycle and the client, so that a model does not depend on which
         queries or clients came before.

@@ -36,10 +36,7 @@ LANES_ON_A_GPU = 10
 
 
 class Worker:
-    """The data on its device and the networks, made once a process.
-
-    Every process maps the same store of images, so that they are in memory once.
-    """
+    """The data on its device and the networks, made once a process; all map the same store of images."""
 
     def __init__(self, data: ImageData, config: Config) -> None:
         height, width = data.train_images.shape[1:3]
@@ -57,11 +54,7 @@ class Worker:
         self.num_classes = data.num_classes
         self.query = make_query(config.query)
         self._new_network = partial(
-            build,
-            config.model,
-            in_channels=data.channels,
-            num_classes=data.num_classes,
-            image_size=(height, width),
+            build, config.model, in_channels=data.channels, num_classes=data.num_classes, image_size=(height, width)
         )
         self.update = make_update(config.update)
         self._lanes = [self._new_lane()]
