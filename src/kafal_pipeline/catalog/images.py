@@ -10,15 +10,7 @@ from kafal_pipeline.data import ImageData
 
 
 class ImageStore(AbstractDataset[ImageData, ImageData]):
-    """The folder of arrays that `kafal_pipeline.data.store.read` writes and maps.
-
-    Parameters
-    ----------
-    filepath
-        The store's folder.
-    metadata
-        Free-form, for plugins.
-    """
+    """The folder of arrays that `kafal_pipeline.data.store` writes and maps."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._folder = Path(filepath)

@@ -12,15 +12,7 @@ from kafal_pipeline.runs.damaged import named
 
 
 class Splits(AbstractDataset[list[list[int]], list[list[int]]]):
-    """One list of training indices for each client; the format of the published split.
-
-    Parameters
-    ----------
-    filepath
-        A ``.json`` file.
-    metadata
-        Free-form, for plugins.
-    """
+    """One list of training indices for each client, in a ``.json`` file; the format of the published split."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)

@@ -17,15 +17,7 @@ SEPARATOR = "/"
 
 
 class States(AbstractDataset[dict[str, Any], dict[str, Any]]):
-    """Named model states in one file: ``{group: {name: tensor}}``.
-
-    Parameters
-    ----------
-    filepath
-        A ``.safetensors`` file.
-    metadata
-        Free-form, for plugins.
-    """
+    """Named model states in one ``.safetensors`` file: ``{group: {name: tensor}}``."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)

@@ -18,21 +18,11 @@ LARGEST_NUMBER = 1e30
 def check_options(
     kind: str, name: str, annotations: Mapping[str, tuple[Any, Any]], values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return `values` as their annotations want them.
+    """Return `values`, as the user wrote them, as their annotations want them.
 
-    Parameters
-    ----------
-    kind, name
-        For messages: the parameter's key, and what the user calls whatever has these options.
-    annotations
-        The annotation of each option, and its default: ``...`` where it has none.
-    values
-        What the user wrote.
-
-    Raises
-    ------
-    UserError
-        If an option is unknown or missing, or its value is not allowed.
+    `kind`, `name`: for messages: the parameter's key, and what has these options. `annotations`: the annotation of each
+    option, and its default: ``...`` where it has none. Raises `UserError` if an option is unknown or missing, or its
+    value is not allowed.
     """
     for key in values:
         if key not in annotations:
@@ -62,8 +52,6 @@ def _bounded(annotation: Any) -> Any:
 def has_bound(annotation: Any) -> bool:
     """Tell whether an annotation, or a part of it, says how large a number may be.
 
-    Examples
-    --------
     >>> from pydantic import Field
     >>> has_bound(Annotated[int, Field(ge=0, le=2**40)] | None), has_bound(Annotated[int, Field(ge=0)])
     (True, False)

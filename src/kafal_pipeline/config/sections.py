@@ -142,7 +142,7 @@ class AnnotationConfig(Section):
     """Who labels the images that queries choose.
 
     `source`: an `oracle` reveals labels that the data have; `people` are asked for those that are missing. Then a cycle
-    goes on once the share `complete` of what it asked for has an answer. `refill` is the share of a budget that queries
+    continues once the share `complete` of what it asked for has an answer. `refill` is the share of a budget that queries
     choose in reserve: images asked for in the place of those that people skip. `annotators` is how many people label
     each image. `file_names` says whether files for other tools are named by opaque ids or as in the data set.
 
