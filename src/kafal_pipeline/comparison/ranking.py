@@ -43,7 +43,7 @@ class Ranking:
 
 
 def rank(scores: pd.DataFrame, alpha: float = 0.05) -> Ranking:
-    """Rank strategies by their scores (seeds by strategies, larger is better) on the seeds that all of them finished."""
+    """Rank strategies by their scores (seeds by strategies, larger is better) on the seeds that all of them have."""
     complete = scores.dropna()
     n, k = complete.shape
     if n == 0:
