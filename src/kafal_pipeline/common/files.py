@@ -28,8 +28,7 @@ ADVICE = {
 }
 """Advice on each error of writing that is no fault of the program."""
 
-ELSEWHERE = "Name a folder where files can be made"
-"""Advice where the system has another reason, as in ``/proc``."""
+ELSEWHERE = "Name a folder where files can be made"  # advice where the system has another reason, as in ``/proc``
 
 
 class CannotWrite(UserError):

@@ -12,8 +12,7 @@ from kafal_pipeline.common.files import writing
 if TYPE_CHECKING:
     from filelock import FileLock
 
-ATTEMPTS = 3
-"""A process that ends may remove the lock's folder just as another one looks into it."""
+ATTEMPTS = 3  # a process that ends may remove the lock's folder just as another one looks into it
 
 
 def take(path: Path, timeout: float = 0) -> FileLock | None:

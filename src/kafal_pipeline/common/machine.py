@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 ROOT = Path("/")
-
-CPUINFO = Path("/proc/cpuinfo")
-"""Linux's description of the processor."""
+CPUINFO = Path("/proc/cpuinfo")  # Linux's description of the processor
 
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "sve", "sve2", "bf16")
 """Sets of instructions by which the libraries below PyTorch choose how they compute, as Linux names them."""

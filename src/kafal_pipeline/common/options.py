@@ -8,11 +8,8 @@ from pydantic_core import PydanticCustomError
 
 from kafal_pipeline.common.errors import UserError, did_you_mean
 
-LARGEST_WHOLE = 10**9
-"""Bound of whole numbers that have none of their own: each fits the 32 bits of whatever library it is given to."""
-
-LARGEST_NUMBER = 1e30
-"""Bound of the size of other numbers that have none of their own: float32 holds each, and its products with data."""
+# Bounds of numbers that have none of their own: any library's 32 bits hold them, float32 also their products with data.
+LARGEST_WHOLE, LARGEST_NUMBER = 10**9, 1e30
 
 
 def check_options(

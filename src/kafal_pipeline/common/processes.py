@@ -23,8 +23,7 @@ MALLOC = {"hugetlb": 1, "mmap_threshold": 2**30, "trim_threshold": 2**31 - 1, "t
 TRAINING = ("kafal_pipeline.federation.workers.worker", "kafal_pipeline.config", "kafal_pipeline.data.store.read")
 """Modules that processes that train import."""
 
-FROZEN = "kafal_pipeline.common.freeze_imports"
-"""Imported after it."""
+FROZEN = "kafal_pipeline.common.freeze_imports"  # imported after it
 
 
 def start_context(preloaded: Sequence[str]) -> BaseContext:

@@ -9,11 +9,8 @@ from collections.abc import Iterator, Mapping
 from kafal_pipeline.common.errors import NotAllowed, UserError
 
 OURS = "kafal_pipeline"
-OTHERS = frozenset({OURS, "numpy", "torch", *sys.stdlib_module_names})
-"""Packages whose classes no user has written."""
-
-FRAMES = 3
-"""Of the user's own lines, the innermost ones that a message shows."""
+OTHERS = frozenset({OURS, "numpy", "torch", *sys.stdlib_module_names})  # packages whose classes no user has written
+FRAMES = 3  # of the user's own lines, the innermost ones that a message shows
 
 
 @contextlib.contextmanager

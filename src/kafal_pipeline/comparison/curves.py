@@ -8,8 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import t
 
-REFERENCE = "baseline's final accuracy"
-"""The target that differs from seed to seed: that of the strategy's baseline on the same seed."""
+REFERENCE = "baseline's final accuracy"  # on the same seed: a target that differs from seed to seed
 
 
 def mean_curves(cycles: pd.DataFrame, measure: str = "accuracy", confidence: float = 0.95) -> pd.DataFrame:

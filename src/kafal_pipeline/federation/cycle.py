@@ -16,8 +16,7 @@ from kafal_pipeline.update.base import Update
 from kafal_pipeline.update.checks import checked_aggregate
 from kafal_pipeline.update.factory import make_update
 
-OnRound = Callable[[CycleState], None]
-"""Called after every round."""
+OnRound = Callable[[CycleState], None]  # called after every round
 
 
 def train_cycle(

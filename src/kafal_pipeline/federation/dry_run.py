@@ -26,12 +26,11 @@ from kafal_pipeline.update.factory import make_update
 
 logger = logging.getLogger(__name__)
 
-CLIENTS, LABELLED, BUDGET = 2, 4, 2
-PIXELS, MOST, LEAST = 2**15, 32, 6
-"""Of a client's unlabelled images together, and how many there are: fewer of larger ones."""
+SAME = "Take randomness from what is passed in alone, and keep nothing from call to call."
 
-PATIENCE = 20.0
-"""Seconds without an answer after which the run begins without one: a first call may fetch or compile something."""
+CLIENTS, LABELLED, BUDGET = 2, 4, 2
+PIXELS, MOST, LEAST = 2**15, 32, 6  # of a client's unlabelled images together, and their number: fewer of larger ones
+PATIENCE = 20.0  # seconds after which the run begins without an answer: a first call may fetch or compile something
 
 
 def dry_run(config: Config, images: ImageData) -> None:
@@ -74,9 +73,6 @@ def _try_out(config: Config, images: ImageData) -> None:
         with blamed("all clients", query=query, update=update, model=model):
             if any(not np.array_equal(first.samples, chosen[1][client].samples) for client, first in chosen[0].items()):
                 raise NotAllowed("the same pool and the same `rng` gave another choice the second time. " + SAME)
-
-
-SAME = "Take randomness from what is passed in alone, and keep nothing from call to call."
 
 
 def _start(config: Config, images: ImageData) -> State:

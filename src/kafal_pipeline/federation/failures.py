@@ -13,8 +13,7 @@ from kafal_pipeline.models.state import Arrays, State
 
 logger = logging.getLogger(__name__)
 
-NAMED = 10
-"""Clients that a message names; of more it gives the number."""
+NAMED = 10  # clients that a message names; of more it gives the number
 
 
 def problem_of(result: TrainResult) -> str | None:

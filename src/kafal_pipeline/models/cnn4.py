@@ -8,8 +8,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from kafal_pipeline.models.network import Convolutional
 
-class CNN4(nn.Module):
+
+class CNN4(Convolutional):
     """Four times: 3x3 convolution, batch norm, ReLU, 2x2 max-pooling; then a linear layer on the flattened map.
 
     The head depends on the image size: 256 features at 32x32 pixels, 64 at 28x28, as published. In images so small that
@@ -49,10 +51,6 @@ class CNN4(nn.Module):
             out = F.relu(norm(convolution(out)), inplace=True)
             out = F.max_pool2d(out, 2) if pool else out
         return out.flatten(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(n, num_classes)`` of normalised images ``(n, in_channels, H, W)``."""
-        return self.head(self.features(images))
 
     def folds(self) -> list[tuple[str, str]]:
         """Return the names of each convolution and the batch norm that follows it; see `Network`."""

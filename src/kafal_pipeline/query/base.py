@@ -12,7 +12,7 @@ a label of an unlabelled sample, nor another client's data. It may also have
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,6 @@ class Query(Protocol):
         ...
 
 
-@runtime_checkable
 class Summarises(Protocol):
     """A query in two phases: all clients send a summary to the server; then each chooses, knowing all of them."""
 

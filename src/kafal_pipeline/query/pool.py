@@ -22,9 +22,7 @@ begins with (drawn weights, or those of ``model.pretrained``), ``finetuned`` fro
 ``local_only``, with the global model as teacher (IFAL).
 """
 
-Predictor = Literal[
-    "global", "local", "downloaded", "local_only", "finetuned", "distilled", "ensemble_logit", "ensemble_rank"
-]
+Predictor = Literal[QueryModel, "ensemble_logit", "ensemble_rank"]
 """A `QueryModel`, or both ``local`` and ``global``: the mean of their probabilities (``ensemble_logit``), or the sum
 over them of 1 / (20 + rank by score) (``ensemble_rank``)."""
 

@@ -8,12 +8,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kafal_pipeline.training import precision
 
-POINTWISE = "_convolution_pointwise"
-"""PyTorch's operator of a convolution with what follows it, which its compiler emits for CPUs. Not public: where a
-version of PyTorch lacks it, blocks stay as they are."""
-
-PACK = "_reorder_convolution_weight"
-"""PyTorch's operator that lays a weight out as the convolution of images of one shape reads it. Not public either."""
+# PyTorch's operators of a convolution with what follows it, and to lay a weight out as the convolution of images of one
+# shape reads it. Neither is public: where a version of PyTorch lacks one, it is not used.
+POINTWISE, PACK = "_convolution_pointwise", "_reorder_convolution_weight"
 
 
 def folded(network: nn.Module) -> nn.Module:

@@ -7,11 +7,8 @@ from torch import Tensor, nn
 
 from kafal_pipeline.common.errors import UserError
 
-WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-"""The environment variable that gives cuBLAS memory of a fixed size; with any other it chooses among algorithms."""
-
-WORKSPACES = (":4096:8", ":16:8")
-"""Values of it with which products are the same bits every time; the first is the faster one."""
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # environment variable; without a fixed size cuBLAS chooses among algorithms
+WORKSPACES = (":4096:8", ":16:8")  # sizes with which products are the same bits every time; the first is faster
 
 
 class Autocast(nn.Module):

@@ -16,11 +16,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from kafal_pipeline.common.errors import UserError, did_you_mean
 from kafal_pipeline.common.registry import keyword_options
 
-Weight = Annotated[float, Field(ge=0, le=100)]
-"""Of a term, or an exponent: larger ones overflow in float32 after a few steps."""
-
-Pseudocount = Annotated[float, Field(ge=1e-6, le=1e6)]
-"""Added to counts: so small that it is no number in float32 next to them, its logarithm would be infinite."""
+Weight = Annotated[float, Field(ge=0, le=100)]  # or exponent: larger ones overflow in float32 after a few steps
+Pseudocount = Annotated[float, Field(ge=1e-6, le=1e6)]  # smaller ones vanish in float32 next to counts
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, label_counts: Tensor, round_: int) -> Tensor:
@@ -153,6 +150,4 @@ class LabelledLoss:
 
 
 CROSS_ENTROPY = LabelledLoss("ce")
-
-Loss = Annotated[LabelledLoss, BeforeValidator(LabelledLoss.of)]
-"""A field of an update: the user writes a name or a mapping."""
+Loss = Annotated[LabelledLoss, BeforeValidator(LabelledLoss.of)]  # the user writes a name or a mapping

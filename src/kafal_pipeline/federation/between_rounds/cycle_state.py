@@ -18,8 +18,7 @@ logger = logging.getLogger(__name__)
 CLIENT, BROADCAST, WATCHED = "client", "broadcast", "watched"
 """Kinds of values in a store that queries need once the cycle is trained: `local_states`, `broadcasts`, `watched`."""
 
-Row = dict[str, int | float]
-"""Of the table ``rounds``; `failed` says that the client was left out of the round."""
+Row = dict[str, int | float]  # of the table ``rounds``; `failed` says that the client was left out of the round
 
 
 @dataclass

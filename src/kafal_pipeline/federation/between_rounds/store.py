@@ -21,14 +21,9 @@ from kafal_pipeline.models.state import Arrays
 
 logger = logging.getLogger(__name__)
 
-IN_MEMORY = 64 * 2**20
-"""Bytes that stay in memory: the models and momenta of a hundred clients with the default network."""
-
-KEPT = 2
-"""Commits that stay: the last, and the one before in case the last is damaged."""
-
+IN_MEMORY = 64 * 2**20  # bytes that stay in memory: models and momenta of a hundred clients with the default network
+KEPT = 2  # commits that stay: the last, and the one before in case the last is damaged
 SYNCING = 8  # threads that call fsync at once: file systems serve several calls in about the time of one
-
 _Commits = dict[int, frozenset[str]]  # the files of each commit
 
 

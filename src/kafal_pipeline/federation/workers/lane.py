@@ -34,8 +34,7 @@ from kafal_pipeline.training.step import Workspace
 from kafal_pipeline.update.base import Correction, LocalOutcome, Update
 from kafal_pipeline.update.checks import check_state, checked_pair
 
-AHEAD = 2
-"""Tasks for each lane that are looked at ahead, to find one that the lane has recorded steps for."""
+AHEAD = 2  # tasks for each lane that are looked at ahead, to find one that the lane has recorded steps for
 
 
 class Lane:

@@ -34,14 +34,10 @@ from kafal_pipeline.update.factory import make_update
 
 Method = Literal["train", "summarise", "select", "predict"]
 
-AHEAD = 2
-"""Tasks in the hands of each process: one that it does and one that lies ready."""
+AHEAD = 2  # tasks in the hands of each process: one that it does and one that lies ready
+WATCH = 1.0  # seconds without a result after which it is looked whether a process has died
 
-WATCH = 1.0
-"""Seconds without a result after which it is looked whether a process has died."""
-
-_worker: Callable[[], Worker] | None = None
-"""Returns the worker of a child process, made at the first call."""
+_worker: Callable[[], Worker] | None = None  # returns the worker of a child process, made at the first call
 
 
 class Late(Exception):

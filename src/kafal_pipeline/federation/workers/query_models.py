@@ -19,11 +19,8 @@ from kafal_pipeline.training.local import ClientSamples, LocalStart, Networks, t
 from kafal_pipeline.update.base import StepView
 from kafal_pipeline.update.fedavg import FedAvg
 
-TRAINED: tuple[QueryModel, ...] = ("local_only", "finetuned", "distilled")
-"""Models that can be trained; the position tells its generator apart."""
-
-MOST_EPOCHS = 100
-"""Of ``query_training.epochs: null``: the published protocol has 2,000 local epochs a cycle, for few samples."""
+TRAINED: tuple[QueryModel, ...] = ("local_only", "finetuned", "distilled")  # the position tells a generator apart
+MOST_EPOCHS = 100  # of ``epochs: null``: the published protocol has 2,000 local epochs a cycle, for few samples
 
 
 @dataclass(frozen=True)

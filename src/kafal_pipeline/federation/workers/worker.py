@@ -28,11 +28,8 @@ from kafal_pipeline.training.inference import logits
 from kafal_pipeline.training.precision import prepare
 from kafal_pipeline.update.factory import make_update
 
-SMALLEST_IMAGE = 5
-"""Pixels a side: smaller ones shrink to a single pixel, and batch norm has no variance in a batch of one."""
-
-LANES_ON_A_GPU = 10
-"""Of ``training.processes: auto``."""
+SMALLEST_IMAGE = 5  # pixels a side: smaller ones shrink to a pixel, and batch norm has no variance in a batch of one
+LANES_ON_A_GPU = 10  # of ``training.processes: auto``
 
 
 class Worker:

@@ -18,9 +18,7 @@ Space = Literal["features", "normalised", "gradients"]
 
 CHUNK = 2**22  # numbers in a block of distances (32 MB): what bounds the memory of every query
 TILE = 512  # rows and columns of a tile of distances (2 MB)
-
-ROUNDING = 1e-12
-"""A squared distance below this share of the sum of the points' squared lengths is rounding, and counts as 0."""
+ROUNDING = 1e-12  # a squared distance below this share of the points' summed squared lengths counts as 0
 
 
 @dataclass(frozen=True)
