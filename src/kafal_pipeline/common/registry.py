@@ -89,15 +89,13 @@ def keyword_options(
     parameters = inspect.signature(function, eval_str=True).parameters.values()
     if any(item.kind is item.VAR_KEYWORD for item in parameters):
         return dict(values)
-    options = {
-        item.name: item for item in parameters if item.name not in given and item.kind is not item.VAR_POSITIONAL
-    }
     annotations: dict[str, tuple[Any, Any]] = {
-        key: (
+        item.name: (
             Any if item.annotation is item.empty else item.annotation,
             ... if item.default is item.empty else item.default,
         )
-        for key, item in options.items()
+        for item in parameters
+        if item.name not in given and item.kind is not item.VAR_POSITIONAL
     }
     return check_options(kind, name, annotations, values)
 

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
+from torch.distributions import Dirichlet
 
 from kafal_pipeline.query.base import ScoreQuery, Scores, Selection, by_score, chosen, filled
 from kafal_pipeline.query.geometry.points import blocks, points_of
@@ -40,7 +41,7 @@ class FEAL(ScoreQuery):
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
         of_global, of_local = (1 + pool.logits(model).relu() for model in ("global", "local"))
-        epistemic = dirichlet_entropy(of_global)
+        epistemic = Dirichlet(of_global, validate_args=False).entropy()
         spread = epistemic.max() - epistemic.min()
         scaled = (epistemic - epistemic.min()) / spread if spread > 0 else torch.ones_like(epistemic)
         return (scaled * (aleatoric(of_global) + aleatoric(of_local))).cpu().numpy()
@@ -76,11 +77,3 @@ def aleatoric(evidence: Tensor) -> Tensor:
     """Return the expected entropy under each Dirichlet distribution, ``(n,)``, from its parameters ``(n, C)``."""
     total = evidence.sum(dim=1, keepdim=True)
     return (evidence / total * (torch.digamma(total + 1) - torch.digamma(evidence + 1))).sum(dim=1)
-
-
-def dirichlet_entropy(evidence: Tensor) -> Tensor:
-    """Return the differential entropy of each Dirichlet distribution, ``(n,)``, from its parameters ``(n, C)``."""
-    total = evidence.sum(dim=1)
-    log_beta = torch.lgamma(evidence).sum(dim=1) - torch.lgamma(total)
-    expected = ((evidence - 1) * torch.digamma(evidence)).sum(dim=1)
-    return log_beta + (total - evidence.shape[1]) * torch.digamma(total) - expected

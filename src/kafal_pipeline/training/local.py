@@ -17,10 +17,7 @@ from kafal_pipeline.update.base import Correction, Update
 
 @dataclass(frozen=True)
 class ClientSamples:
-    """What one client trains on, on the device: indices int64, labels int64, counts ``(C,)`` int64.
-
-    `unlabelled` is the pool that the update asks for; it may be empty.
-    """
+    """What one client trains on, int64 on the device; `unlabelled` is the pool that the update asks for, or empty."""
 
     labelled: Tensor
     labels: Tensor
@@ -63,8 +60,8 @@ class LocalStart:
 class LocalResult:
     """What local training leaves behind besides the student.
 
-    Momentum by parameter; epochs so far in the cycle; of this round the mean loss, the number of steps and how far a
-    constant gradient of 1 would have moved every parameter (`kafal_pipeline.update.base.LocalOutcome.travel`).
+    Momentum by parameter; epochs so far in the cycle; of this round the mean loss, the number of steps and the `travel`
+    (`kafal_pipeline.update.base.LocalOutcome`).
     """
 
     momentum: dict[str, Tensor]
@@ -77,7 +74,6 @@ class LocalResult:
 def learning_rate(training: TrainingConfig, epoch: int) -> float:
     """Return the rate of a client's `epoch`-th local epoch within the cycle, counted from 1.
 
-    >>> from kafal_pipeline.config import TrainingConfig
     >>> training = TrainingConfig(lr=0.1, lr_drop_epoch=260)
     >>> learning_rate(training, 259), round(learning_rate(training, 260), 6)
     (0.1, 0.01)

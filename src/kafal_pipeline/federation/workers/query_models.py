@@ -43,15 +43,9 @@ class Distillation(FedAvg):
 
 
 class QueryModelTrainer:
-    """Trains a network for a query, as long as ``query_training`` says.
+    """Trains a network for a query, as long as ``query_training`` says; `new_network` is `models.factory.build`."""
 
-    `new_network` makes one as a federation begins: with the weights of ``model.pretrained``, what these lack drawn from
-    a generator; without a file, all.
-    """
-
-    def __init__(
-        self, config: Config, pixels: Pixels, num_classes: int, new_network: Callable[[torch.Generator], nn.Module]
-    ) -> None:
+    def __init__(self, config: Config, pixels: Pixels, num_classes: int, new_network: Callable[..., nn.Module]) -> None:
         self.seed, self.pixels, self.num_classes, self.new_network = config.seed, pixels, num_classes, new_network
         asked = config.query_training
         epochs = asked.epochs or min(config.federation.rounds * config.training.local_epochs, MOST_EPOCHS)
@@ -70,8 +64,8 @@ class QueryModelTrainer:
         which, device = TRAINED.index(kind), self.pixels.device
         start: Mapping[str, Tensor] = global_state
         if kind != "finetuned":
-            first = self.new_network(torch_generator(self.seed, Purpose.QUERY_MODEL, cycle, 2 * which, site.client))
-            start = first.state_dict()
+            generator = torch_generator(self.seed, Purpose.QUERY_MODEL, cycle, 2 * which, site.client)
+            start = self.new_network(generator=generator).state_dict()
         network.load_state_dict(start)
         teacher, update = None, FedAvg()
         if kind == "distilled":

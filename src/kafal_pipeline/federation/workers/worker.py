@@ -5,9 +5,7 @@ from functools import partial
 from typing import cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.users_code import blamed
@@ -82,12 +80,9 @@ class Worker:
         return query_worker.select(self.query, task, self.num_classes, self._models(task), self.config.seed)
 
     def _models(self, task: QueryTask) -> ClientModels:
-        trainer = QueryModelTrainer(self.config, self.train_pixels, self.num_classes, self._first_network)
+        trainer = QueryModelTrainer(self.config, self.train_pixels, self.num_classes, self._new_network)
         lane = self._lanes[0]
         return ClientModels(task, lane.student, lane.in_use, self.train_pixels, trainer)
-
-    def _first_network(self, generator: torch.Generator) -> nn.Module:
-        return self._new_network(generator=generator)
 
     def predict(self, task: PredictTask) -> NDArray[np.float32]:
         """Return the logits of a range of test images, float32 ``(stop - start, C)``."""
