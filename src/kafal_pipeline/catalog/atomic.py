@@ -38,7 +38,6 @@ class Atomic(AbstractDataset[Any, Any]):
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
         return self._filepath
 
     def _wrapped(self, path: Path) -> AbstractDataset[Any, Any]:

@@ -17,7 +17,6 @@ class ImageStore(AbstractDataset[ImageData, ImageData]):
         self.metadata = metadata
 
     def load(self) -> ImageData:
-        """Map the arrays."""
         from kafal_pipeline.data.store.read import read_store  # only where images are read
 
         return read_store(self._folder)

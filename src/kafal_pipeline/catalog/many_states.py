@@ -57,7 +57,6 @@ class ManyStates(States):
         return Lazy(groups, lambda group: read_state(self._filepath / f"{group}{SUFFIX}"))
 
     def save(self, data: Mapping[str, Mapping[str, Tensor]]) -> None:  # type: ignore[override]
-        """Write all states, or nothing."""
         from safetensors.torch import save_file
 
         with replacing_folder(self._filepath) as temporary:

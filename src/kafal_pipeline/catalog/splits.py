@@ -19,7 +19,6 @@ class Splits(AbstractDataset[list[list[int]], list[list[int]]]):
         self.metadata = metadata
 
     def load(self) -> list[list[int]]:
-        """Read the lists."""
         with named(self._filepath):
             return json.loads(self._filepath.read_text(encoding="utf-8"))
 

@@ -45,7 +45,6 @@ class CNN4(Convolutional):
         self.head = nn.Linear(width * height * width_left, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the flattened last feature map, ``(n, d)``."""
         out = images
         for convolution, norm, pool in zip(self.convolutions, self.norms, self.pools, strict=True):
             out = F.relu(norm(convolution(out)), inplace=True)
@@ -53,7 +52,6 @@ class CNN4(Convolutional):
         return out.flatten(1)
 
     def folds(self) -> list[tuple[str, str]]:
-        """Return the names of each convolution and the batch norm that follows it; see `Network`."""
         return [(f"convolutions.{layer}", f"norms.{layer}") for layer in range(4)]
 
     @torch.no_grad()

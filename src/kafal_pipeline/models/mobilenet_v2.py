@@ -40,5 +40,4 @@ class MobileNetV2(Convolutional):
         self.head = nn.Linear(1280, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the averaged last feature map, ``(n, 1280)``."""
         return self.blocks(images).mean(dim=(2, 3))

@@ -21,11 +21,9 @@ class Network(Protocol):
 
     def features(self, images: Tensor) -> Tensor:
         """Return the penultimate features, ``(n, d)``."""
-        ...
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw all weights again from `generator`."""
-        ...
 
 
 class Convolutional(nn.Module):
@@ -34,15 +32,12 @@ class Convolutional(nn.Module):
     head: nn.Linear
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the penultimate features, ``(n, d)``."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(n, num_classes)`` of normalised images ``(n, in_channels, H, W)``."""
         return self.head(self.features(images))
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights again from `generator`."""
         initialise_convolutional(self, generator)
 
 

@@ -14,7 +14,6 @@ class _AnyBatch:
     """
 
     def forward(self, values: Tensor) -> Tensor:
-        """Normalise `values`, ``(n, C, ...)``."""
         norm: nn.BatchNorm2d = self  # type: ignore[assignment]
         if not norm.training or norm.running_mean is None or values.numel() != values.shape[1]:
             return super().forward(values)  # type: ignore[misc]

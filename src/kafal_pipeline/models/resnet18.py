@@ -42,6 +42,5 @@ class ResNet18(Convolutional):
         keep_resolution(strided, min(image_size), 1 if stem == "small" else 4)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the averaged last feature map, ``(n, 512)``."""
         out = self.maxpool(self.bn1(self.conv1(images)).relu())
         return self.layer4(self.layer3(self.layer2(self.layer1(out)))).mean(dim=(2, 3))

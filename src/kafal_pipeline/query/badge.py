@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kafal_pipeline.query.base import Selection
-from kafal_pipeline.query.geometry.k_means_pp import k_means_pp
+from kafal_pipeline.query.geometry.k_means import k_means_pp
 from kafal_pipeline.query.geometry.points import points_of
 from kafal_pipeline.query.pool import PoolView, QueryModel
 

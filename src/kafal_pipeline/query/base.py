@@ -44,7 +44,6 @@ class Query(Protocol):
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
         """Return exactly ``min(budget, len(pool))`` distinct samples of the pool."""
-        ...
 
 
 class Summarises(Protocol):
@@ -52,7 +51,6 @@ class Summarises(Protocol):
 
     def summary(self, pool: PoolView) -> Arrays:
         """Return what this client tells the server: counts and sums, never images, sample ids or a sample's label."""
-        ...
 
 
 def summarises(query: object) -> bool:

@@ -21,7 +21,6 @@ class Recording(Protocol):
 
     def replay(self) -> None:
         """Start the recorded work again, on the tensors it was recorded with."""
-        ...
 
 
 Recorder = Callable[[Callable[[], None]], Recording]  # records what a function does, without doing it

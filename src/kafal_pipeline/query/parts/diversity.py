@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from kafal_pipeline.query.base import Scores, filled
 from kafal_pipeline.query.geometry.k_centre import k_centre
-from kafal_pipeline.query.geometry.k_means import k_means, nearest_to_centres
-from kafal_pipeline.query.geometry.k_means_pp import k_means_pp
+from kafal_pipeline.query.geometry.k_means import k_means, k_means_pp, nearest_to_centres
 from kafal_pipeline.query.geometry.points import Points, Space, points_of
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
@@ -33,7 +32,6 @@ class Diversity(Protocol):
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return `number` distinct ones of the candidates' positions."""
-        ...
 
 
 @dataclass(frozen=True)

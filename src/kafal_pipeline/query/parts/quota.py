@@ -29,7 +29,6 @@ class Quota(Protocol):
 
     def groups(self, pool: PoolView, budget: int) -> Groups:
         """Return the groups and their quotas for a budget of at most the pool's size."""
-        ...
 
 
 @dataclass(frozen=True)
