@@ -35,8 +35,8 @@ class ChaseAlignment(FedAvg):
     variations to 0 right before it compares them with their mean, so that every sample is drawn towards the global
     model; so it is here, which needs no inference over the pool in every epoch.
 
-    `weight`: the public code has 1 for CIFAR, 0.1 for MNIST. `representation`: ``logits``, as the public code's
-    CIFAR-10 network, or ``features``, what the head is given, as its CIFAR-100 network.
+    `weight`: the public code has 1 for CIFAR, 0.1 for MNIST; `temperature` is as there. `representation`: ``logits``,
+    as its CIFAR-10 network, or ``features``, what the head is given, as its CIFAR-100 network.
 
     Source: Zhang et al., "CHASe: Client Heterogeneity-Aware Data Selection for Effective Federated Active Learning",
     TKDE 2025, arXiv 2504.17448, and its public code; the form of the loss is that of MOON (Li et al., CVPR 2021).
