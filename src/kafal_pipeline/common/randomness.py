@@ -77,7 +77,6 @@ def seed_torch(
 ) -> torch.Generator:
     """Seed a torch generator again, as `torch_generator` would, and return it."""
     state = seed_sequence(seed, purpose, cycle, round_, client).generate_state(1, np.uint64)[0]
-    # The top bit stays clear, since torch remaps negative seeds. Its CPU generator takes 32 of these bits: of the 7,236
-    # streams of the published protocol's training, three a client and round, some two are the same with a chance of
-    # 1 in 165 (7,236^2 / 2 pairs by 2^32), and then harmlessly so: they are of other rounds, clients or purposes.
+    # The top bit stays clear, since torch remaps negative seeds. Its CPU generator takes 32 of these bits: some two of
+    # 7,236 streams, those of the published protocol's training, are the same with a chance of 1 in 165, harmlessly so.
     return generator.manual_seed(int(state) & (2**63 - 1))

@@ -15,9 +15,7 @@ from kafal_pipeline.models.state import Arrays, State, to_state
 
 logger = logging.getLogger(__name__)
 
-CLIENT, BROADCAST, WATCHED = "client", "broadcast", "watched"
-"""Kinds of values in a store that queries need once the cycle is trained: `local_states`, `broadcasts`, `watched`."""
-
+CLIENT, BROADCAST, WATCHED = "client", "broadcast", "watched"  # kinds of what queries need once a cycle is trained
 Row = dict[str, int | float]  # of the table ``rounds``; `failed` says that the client was left out of the round
 
 
@@ -62,8 +60,7 @@ def save(state: CycleState, sites: Sites, store: Store) -> None:
     store["rows"] = {name: np.array([row[name] for row in state.rows]) for name in columns}
     downloaded = list(sites.downloaded.items())
     store.commit(
-        state.round,
-        {"round": state.round, "seconds": state.seconds, "downloaded": downloaded, "columns": columns},
+        state.round, {"round": state.round, "seconds": state.seconds, "downloaded": downloaded, "columns": columns}
     )
 
 
