@@ -27,7 +27,7 @@ from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData, open_store, read_split, read_store
 from kafal_pipeline.data.sources import NAMED, find_source
 from kafal_pipeline.federation.between_rounds.store import Store
-from kafal_pipeline.models import build
+from kafal_pipeline.models.factory import build
 from kafal_pipeline.models.pretrained import load_pretrained
 from kafal_pipeline.runs import provenance, resume, saved_run
 from kafal_pipeline.runs.layout import Layout

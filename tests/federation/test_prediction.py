@@ -7,7 +7,7 @@ import torch
 
 from kafal_pipeline.federation.prediction import CHUNK, predict_test
 from kafal_pipeline.federation.workers.pool import Workers
-from kafal_pipeline.models import build
+from kafal_pipeline.models.factory import build
 
 
 @torch.no_grad()

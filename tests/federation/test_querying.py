@@ -20,7 +20,7 @@ from kafal_pipeline.federation.workers import query_models, query_worker
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.federation.workers.query_models import Distillation, QueryModelTrainer
 from kafal_pipeline.federation.workers.query_worker import QueryTask
-from kafal_pipeline.models import build
+from kafal_pipeline.models.factory import build
 from kafal_pipeline.models.state import initial_state, size_in_bytes, to_arrays
 from kafal_pipeline.update.base import StepView
 from kafal_pipeline.update.fedavg import FedAvg

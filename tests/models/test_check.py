@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from kafal_pipeline.common.errors import NotAllowed
-from kafal_pipeline.models import MODELS, build
+from kafal_pipeline.models import MODELS
 from kafal_pipeline.models.check import check_network
+from kafal_pipeline.models.factory import build
 
 IMAGES = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -8,8 +8,7 @@ from safetensors.torch import save_file
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import ModelConfig
-from kafal_pipeline.models import build
-from kafal_pipeline.models.factory import check
+from kafal_pipeline.models.factory import build, check
 from kafal_pipeline.models.state import initial_state
 
 SHAPE = {"in_channels": 1, "num_classes": 3}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.models import ImageClassifier, build
+from kafal_pipeline.models.factory import ImageClassifier, build
 
 
 def generator(seed=0):

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from kafal_pipeline.config import ModelConfig
-from kafal_pipeline.models import MODELS, build
+from kafal_pipeline.models import MODELS
+from kafal_pipeline.models.factory import build
 from kafal_pipeline.models.network import Network
 from kafal_pipeline.models.normalisation import batch_norm_names, group_count
 

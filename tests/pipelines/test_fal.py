@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.federation import trial as trial_module
-from kafal_pipeline.models import build
+from kafal_pipeline.models.factory import build
 from kafal_pipeline.models.state import initial_state
 from kafal_pipeline.pipelines.fal import nodes
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from kafal_pipeline.query.geometry.k_centre import k_centre
-from kafal_pipeline.query.geometry.k_means import k_means, nearest_to_centres
-from kafal_pipeline.query.geometry.k_means_pp import k_means_pp
+from kafal_pipeline.query.geometry.k_means import k_means, k_means_pp, nearest_to_centres
 from kafal_pipeline.query.geometry.points import Points, points_of
 
 from .conftest import make_query

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import resolve
-from kafal_pipeline.models import build
+from kafal_pipeline.models.factory import build
 from kafal_pipeline.pipelines.fal import nodes
 from kafal_pipeline.runs import provenance, resume, saved_run
 from kafal_pipeline.runs.layout import Layout

@@ -37,7 +37,7 @@ def state(tmp_path_factory):
     import torch  # seconds
     from safetensors.torch import save_file
 
-    from kafal_pipeline.models import build
+    from kafal_pipeline.models.factory import build
 
     network = build("resnet8", in_channels=1, num_classes=10, generator=torch.Generator().manual_seed(0))
     path = tmp_path_factory.mktemp("model") / "global_model.safetensors"
@@ -100,7 +100,7 @@ def test_the_model_loads_and_predicts_what_the_network_does(finished, state):
     import torch  # seconds
     from safetensors.torch import load_file
 
-    from kafal_pipeline.models import ImageClassifier, build
+    from kafal_pipeline.models.factory import ImageClassifier, build
 
     client, folder, uri = finished
     mlflow.set_tracking_uri(uri)

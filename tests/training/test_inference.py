@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from kafal_pipeline.config import ModelConfig
-from kafal_pipeline.models import build
+from kafal_pipeline.models.factory import build
 from kafal_pipeline.training import fusion, inference
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.fusion import FusedBlock, folded, fused

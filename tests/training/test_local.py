@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kafal_pipeline.config import AugmentationConfig, TrainingConfig
-from kafal_pipeline.models import build
+from kafal_pipeline.models.factory import build
 from kafal_pipeline.training import step
 from kafal_pipeline.training.batches import labelled_batches
 from kafal_pipeline.training.device_images import Pixels

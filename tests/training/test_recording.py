@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import runpy
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.training import recording
-from kafal_pipeline.training.draws import Draws
 from kafal_pipeline.training.recording import Recordings, _capture, cuda_recorder
 
 
@@ -132,14 +129,10 @@ def test_other_errors_of_a_step_are_its_own(broken):
 
 
 class NotingGraph:
-    """Notes what is done to it, and refuses generators and replays at times at which CUDA's does."""
+    """Notes what is done to it, and refuses replays at times at which CUDA's does."""
 
     def __init__(self, log):
         self.log, self.state = log, "new"
-
-    def register_generator_state(self, generator):
-        assert self.state == "new"
-        self.log.append(("register", generator))
 
     def capture_begin(self, pool, capture_error_mode):
         assert self.state == "new"
@@ -174,31 +167,18 @@ def log(monkeypatch):
     return log
 
 
-@pytest.mark.parametrize("registers", [True, False])
-def test_a_cuda_graph_is_recorded_on_its_stream_and_knows_its_generators(log, monkeypatch, registers):
-    monkeypatch.setattr(recording, "REGISTERS", registers)
-    draws = Draws.on(torch.device("cpu"))
-    recorder = cuda_recorder(draws, SimpleNamespace(name="lane 1", device="cuda:0"))
+def test_a_cuda_graph_is_recorded_on_its_stream(log):
+    recorder = cuda_recorder(SimpleNamespace(name="lane 1", device="cuda:0"))
     recordings = Recordings(recorder)
     for value in range(3):
         recordings.call("a", lambda batch: log.append(("step", int(batch))), torch.tensor(value))
-    generators = [("register", own) for own in (draws.labelled, draws.unlabelled, draws.update)]
     begin = ("begin", (7, 7), "thread_local")
     recorded = [("wait", "cuda:0"), ("stream", "lane 1"), begin, ("step", 1), ("end",), ("off", "lane 1")]
-    assert log == [("step", 0), *(generators if registers else []), *recorded, ("replay",), ("replay",)]
+    assert log == [("step", 0), *recorded, ("replay",), ("replay",)]
 
 
 def test_graphs_of_a_lane_share_their_memory(log):
-    recorder = cuda_recorder(Draws.on(torch.device("cpu")), SimpleNamespace(name="lane", device="cuda:0"))
+    recorder = cuda_recorder(SimpleNamespace(name="lane", device="cuda:0"))
     first, second = recorder(lambda: None), recorder(lambda: None)
     assert first is not second
     assert [entry[1] for entry in log if entry[0] == "begin"] == [(7, 7), (7, 7)]
-
-
-@pytest.mark.parametrize(
-    ("version", "registers"), [("2.7.1+cu126", True), ("2.13.0", True), ("2.14.0a0+git1", False), ("3.0.0", False)]
-)
-def test_which_versions_must_be_told_the_generators(monkeypatch, version, registers):
-    monkeypatch.setattr(torch, "__version__", version)
-    found = runpy.run_path(recording.__file__, run_name="recording_again")
-    assert found["REGISTERS"] is registers

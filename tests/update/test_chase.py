@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kafal_pipeline.common.registry import create
-from kafal_pipeline.models import build
+from kafal_pipeline.models.factory import build
 from kafal_pipeline.update import UPDATES
 from kafal_pipeline.update.base import StepView
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from kafal_pipeline.common.registry import create
 from kafal_pipeline.federation.workers import worker as worker_module
 from kafal_pipeline.federation.workers.worker import Worker
-from kafal_pipeline.models import build
+from kafal_pipeline.models.factory import build
 from kafal_pipeline.models.network import initialise_convolutional
 from kafal_pipeline.training.batches import labelled_batches, unlabelled_batches
 from kafal_pipeline.training.device_images import Pixels

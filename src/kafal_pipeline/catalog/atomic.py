@@ -1,7 +1,5 @@
 """Any file-based dataset, written to a temporary name and renamed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +16,10 @@ class Atomic(AbstractDataset[Any, Any]):
 
     Kedro's ``--only-missing-outputs`` looks at a file's existence alone: a torn file would pass for a result.
 
-    Parameters
-    ----------
-    filepath
-        Where the data lies.
-    dataset
-        Definition of the wrapped dataset without its `filepath`: a type, or a mapping with the key `type`.
-    keys
-        What must be there when it is loaded: keys of a mapping, or columns of a table.
-    integers
-        The same, for columns that hold integers and nothing else.
-    metadata
-        Free-form, for plugins.
+    - `dataset`: definition of the wrapped dataset without its `filepath`: a type, or a mapping with the key `type`.
+    - `keys`: what must be there when it is loaded: keys of a mapping, or columns of a table.
+    - `integers`: the same, for columns that hold integers and nothing else.
+    - `metadata`: free-form, for plugins, as in all datasets here.
     """
 
     def __init__(
@@ -48,7 +38,6 @@ class Atomic(AbstractDataset[Any, Any]):
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
         return self._filepath
 
     def _wrapped(self, path: Path) -> AbstractDataset[Any, Any]:
@@ -66,8 +55,7 @@ class Atomic(AbstractDataset[Any, Any]):
         wanted = [*self._keys, *self._integers]
         if wanted and not hasattr(data, "keys"):
             raise UserError(f"{self._filepath}: found a {type(data).__name__} instead of keys. {REPAIR}")
-        missing = [name for name in wanted if name not in data]
-        if missing:
+        if missing := [name for name in wanted if name not in data]:
             raise UserError(f"{self._filepath}: {', '.join(missing)} is missing. {REPAIR}")
         wrong = [f"{name} ({data[name].dtype})" for name in self._integers if data[name].dtype.kind not in "iu"]
         if wrong:

@@ -1,7 +1,5 @@
 """Dataset of images that are mapped from disk, not loaded."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +10,13 @@ from kafal_pipeline.data import ImageData
 
 
 class ImageStore(AbstractDataset[ImageData, ImageData]):
-    """The folder of arrays that `kafal_pipeline.data.store.read` writes and maps.
-
-    Parameters
-    ----------
-    filepath
-        The store's folder.
-    metadata
-        Free-form, for plugins.
-    """
+    """The folder of arrays that `kafal_pipeline.data.store` writes and maps."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._folder = Path(filepath)
         self.metadata = metadata
 
     def load(self) -> ImageData:
-        """Map the arrays."""
         from kafal_pipeline.data.store.read import read_store  # only where images are read
 
         return read_store(self._folder)

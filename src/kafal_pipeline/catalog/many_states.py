@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kafal_pipeline.catalog.states import States, read_state
 from kafal_pipeline.common.files import replacing_folder, sync_file
@@ -14,25 +14,15 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 
-
 K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Lazy(Mapping[K, V], Generic[K, V]):
-    """A mapping that makes a value each time it is asked for, and keeps none.
+class Lazy(Mapping[K, V]):
+    """A mapping whose values `make` makes each time they are asked for; it keeps none.
 
-    Parameters
-    ----------
-    keys
-        The keys.
-    make
-        Returns a key's value.
-    export
-        Writes the safetensors file of a key's value, where that is quicker than to make the value and write it.
+    `export` writes the safetensors file of a key's value, where that is quicker than to make the value and write it.
 
-    Examples
-    --------
     >>> dict(Lazy([1, 2], lambda key: 2 * key))
     {1: 2, 2: 4}
     """
@@ -43,31 +33,22 @@ class Lazy(Mapping[K, V], Generic[K, V]):
         self._keys, self._make, self.export = dict.fromkeys(keys), make, export
 
     def __getitem__(self, key: K) -> V:
-        """Make a value; what `make` raises says that there is none."""
         return self._make(key)
 
     def __contains__(self, key: object) -> bool:
-        """Tell whether a key is there, without making its value."""
         return key in self._keys
 
     def __iter__(self) -> Iterator[K]:
-        """Return the keys."""
         return iter(self._keys)
 
     def __len__(self) -> int:
-        """Return their number."""
         return len(self._keys)
 
 
 class ManyStates(States):
     """Named model states, a file each, of which one is in memory at a time: ``{group: {name: tensor}}``.
 
-    Parameters
-    ----------
-    filepath
-        A folder. It is there only as a whole, with every file.
-    metadata
-        Free-form, for plugins.
+    Their folder is there only as a whole, with every file.
     """
 
     def load(self) -> Mapping[str, Mapping[str, Tensor]]:  # type: ignore[override]
@@ -76,7 +57,6 @@ class ManyStates(States):
         return Lazy(groups, lambda group: read_state(self._filepath / f"{group}{SUFFIX}"))
 
     def save(self, data: Mapping[str, Mapping[str, Tensor]]) -> None:  # type: ignore[override]
-        """Write all states, or nothing."""
         from safetensors.torch import save_file
 
         with replacing_folder(self._filepath) as temporary:

@@ -1,7 +1,5 @@
 """A split as a JSON list of index lists, one line a client."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -14,22 +12,13 @@ from kafal_pipeline.runs.damaged import named
 
 
 class Splits(AbstractDataset[list[list[int]], list[list[int]]]):
-    """One list of training indices for each client; the format of the published split.
-
-    Parameters
-    ----------
-    filepath
-        A ``.json`` file.
-    metadata
-        Free-form, for plugins.
-    """
+    """One list of training indices for each client, in a ``.json`` file; the format of the published split."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
         self.metadata = metadata
 
     def load(self) -> list[list[int]]:
-        """Read the lists."""
         with named(self._filepath):
             return json.loads(self._filepath.read_text(encoding="utf-8"))
 

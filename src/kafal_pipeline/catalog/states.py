@@ -17,15 +17,7 @@ SEPARATOR = "/"
 
 
 class States(AbstractDataset[dict[str, Any], dict[str, Any]]):
-    """Named model states in one file: ``{group: {name: tensor}}``.
-
-    Parameters
-    ----------
-    filepath
-        A ``.safetensors`` file.
-    metadata
-        Free-form, for plugins.
-    """
+    """Named model states in one ``.safetensors`` file, read to the CPU: ``{group: {name: tensor}}``."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
@@ -33,11 +25,9 @@ class States(AbstractDataset[dict[str, Any], dict[str, Any]]):
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
         return self._filepath
 
     def load(self) -> dict[str, dict[str, Tensor]]:
-        """Read all states, on the CPU."""
         groups: dict[str, dict[str, Tensor]] = {}
         with named(self._filepath):
             for key, tensor in read_state(self._filepath).items():
@@ -46,7 +36,6 @@ class States(AbstractDataset[dict[str, Any], dict[str, Any]]):
         return groups
 
     def save(self, data: dict[str, dict[str, Tensor]]) -> None:
-        """Write all states, or nothing."""
         _write(self._filepath, {f"{g}{SEPARATOR}{name}": t for g, state in data.items() for name, t in state.items()})
 
     def _exists(self) -> bool:
@@ -60,11 +49,9 @@ class State(States):
     """One model state: ``{name: tensor}``."""
 
     def load(self) -> dict[str, Tensor]:  # type: ignore[override]
-        """Read the state, on the CPU."""
         return read_state(self._filepath)
 
     def save(self, data: dict[str, Tensor]) -> None:  # type: ignore[override]
-        """Write the state, or nothing."""
         _write(self._filepath, data)
 
 

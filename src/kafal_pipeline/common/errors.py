@@ -1,7 +1,5 @@
 """Exceptions for mistakes in the user's input, as opposed to mistakes in the code."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable
@@ -26,14 +24,12 @@ class Waiting(UserError):
 
 
 class NotAllowed(ValueError):
-    """What a class returned that is not allowed, or does; whoever called it adds which class, client and cycle."""
+    """A class returned or did what is not allowed; whoever called it adds which class, client and cycle."""
 
 
 def kind_of(found: object) -> str:
     """Return what something is, for messages: its type, and of arrays and tensors what they hold and their shape.
 
-    Examples
-    --------
     >>> kind_of(None), kind_of([1])
     ('None', 'an object of type list')
     """
@@ -45,8 +41,6 @@ def kind_of(found: object) -> str:
 def did_you_mean(found: object, allowed: Iterable[str]) -> str:
     """Return the sentence that lists what is allowed, led by the closest name where one is close.
 
-    Examples
-    --------
     >>> did_you_mean("ksass", ["random", "ksas"])
     "Did you mean 'ksas'? Allowed: ksas, random."
     >>> did_you_mean(3, ["random"])
@@ -61,8 +55,6 @@ def did_you_mean(found: object, allowed: Iterable[str]) -> str:
 def allowed_instead(message: str) -> str:
     """Return what is allowed where pydantic says that a value is not, without what it says of its own parsing.
 
-    Examples
-    --------
     >>> allowed_instead("Input should be a valid integer, unable to parse string as an integer")
     'a whole number'
     >>> allowed_instead("Unable to parse input string as an integer, exceeded maximum size")
@@ -81,8 +73,6 @@ def allowed_instead(message: str) -> str:
 def masked(text: str) -> str:
     """Return `text` without the user, the password and the secret options of any address in it.
 
-    Examples
-    --------
     >>> masked("https://me:secret@tracking.example.org/mlflow")
     'https://***@tracking.example.org/mlflow'
     >>> masked("mssql://host/runs?password=secret&timeout=5")

@@ -3,8 +3,6 @@
 A disk that is full and a folder that must not be written are the user's to mend: they raise `CannotWrite`.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json
@@ -16,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from kafal_pipeline.common.errors import UserError
 
@@ -28,17 +26,16 @@ ADVICE = {
     errno.EPERM: "Give yourself the permission to write there",
     errno.EROFS: "Have it mounted for writing, or move the project",
 }
-"""What to do about each error of writing that is no fault of the program."""
+"""Advice on each error of writing that is no fault of the program."""
 
-ELSEWHERE = "Name a folder where files can be made"
-"""What to do where the system has another reason, as in ``/proc``."""
+ELSEWHERE = "Name a folder where files can be made"  # advice where the system has another reason, as in ``/proc``
 
 
 class CannotWrite(UserError):
     """A file cannot be written: the disk is full, or writing there is not allowed."""
 
     @classmethod
-    def because(cls, path: Path, code: int) -> CannotWrite:
+    def because(cls, path: Path, code: int) -> Self:
         """Return the error for a file and the system's number of what is wrong."""
         free = shutil.disk_usage(_existing(path)).free / 1e6
         return cls(
@@ -63,15 +60,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """Check that `folder` can be written, or made where it is not there, by making a file there that does not stay.
+    """Raise CannotWrite if no file can be made in `folder`, or where it would be made.
 
     Permissions alone would not tell: an administrator has all of them, and can write to ``/proc`` or a mount for
     reading as little as anyone.
-
-    Raises
-    ------
-    CannotWrite
-        If no file can be made there.
     """
     place = _existing(folder)
     if not place.is_dir():
@@ -85,7 +77,7 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file name beside `path`; on success it becomes `path`, on an error it is removed."""
+    """Yield a temporary file name next to `path`; on success it becomes `path`, on an error it is removed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +92,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success it takes the place of `path`, on an error it is removed."""
+    """Yield a temporary folder next to `path`; on success it takes the place of `path`, on an error it is removed."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
@@ -164,13 +156,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path, advice: str) -> dict[str, Any]:
-    """Return the JSON object that a file holds.
-
-    Raises
-    ------
-    UserError
-        If it holds none, with `advice`. That it is not there is left to the caller: FileNotFoundError.
-    """
+    """Return the JSON object that a file holds; UserError with `advice` if it holds none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -218,7 +204,7 @@ def _number(error: BaseException) -> int | None:
 
 
 def _near(named: Path, path: Path) -> bool:
-    """Tell whether an error's file has to do with writing `path`: it lies beside or below it, or is a folder above.
+    """Tell whether an error's file has to do with writing `path`: it lies next to or below it, or is a folder above.
 
     What is read while a file is written, such as a source of images, may fail for want of permission too.
     """

@@ -12,19 +12,13 @@ from kafal_pipeline.common.files import writing
 if TYPE_CHECKING:
     from filelock import FileLock
 
-ATTEMPTS = 3
-"""A process that ends may remove the lock's folder just as another one looks into it."""
+ATTEMPTS = 3  # a process that ends may remove the lock's folder just as another one looks into it
 
 
 def take(path: Path, timeout: float = 0) -> FileLock | None:
-    """Return the lock `path`, held by this process; None if another one still holds it after `timeout` seconds.
+    """Return the lock `path`, a file for this alone, held by this process.
 
-    Parameters
-    ----------
-    path
-        A file that is made for this alone.
-    timeout
-        Negative to wait as long as it takes.
+    None if another process still holds it after `timeout` seconds; a negative one waits as long as it takes.
     """
     from filelock import FileLock, Timeout
 
@@ -45,11 +39,8 @@ def take(path: Path, timeout: float = 0) -> FileLock | None:
 
 
 def leave(lock: FileLock) -> None:
-    """Let go of a lock, and remove its file.
-
-    It is removed while it is held: whoever has opened it already finds it without a name, and looks again.
-    """
-    with contextlib.suppress(OSError):
+    """Let go of a lock, and remove its file."""
+    with contextlib.suppress(OSError):  # while it is held: whoever has opened it finds it without a name, looks again
         Path(lock.lock_file).unlink()
     lock.release()
 

@@ -3,8 +3,6 @@
 Limits of Linux's control groups are read from files below `root`, so that a test can make them.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import platform
@@ -12,9 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 ROOT = Path("/")
-
-CPUINFO = Path("/proc/cpuinfo")
-"""What Linux says of the processor."""
+CPUINFO = Path("/proc/cpuinfo")  # Linux's description of the processor
 
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "sve", "sve2", "bf16")
 """Sets of instructions by which the libraries below PyTorch choose how they compute, as Linux names them."""
@@ -74,8 +70,6 @@ def memory_left(root: Path = ROOT) -> int | None:
 def processor(cpuinfo: Path = CPUINFO) -> str:
     """Return the processor's name, its family and model where Linux tells them, and its sets of instructions.
 
-    Examples
-    --------
     >>> processor(Path("/nowhere")) == (platform.processor() or platform.machine())
     True
     """
@@ -92,7 +86,7 @@ def processor(cpuinfo: Path = CPUINFO) -> str:
 
 
 def arithmetic() -> dict[str, str]:
-    """Return what decides about the last bits of a product beside the versions: the processor, and what is set."""
+    """Return what decides about the last bits of a product besides the versions: the processor, and what is set."""
     return {"processor": processor(), **{name: os.environ[name] for name in ARITHMETIC if name in os.environ}}
 
 

@@ -1,7 +1,5 @@
 """Checks the options of a strategy, a loss or a network, which users write, against the annotations of its author."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
@@ -10,31 +8,18 @@ from pydantic_core import PydanticCustomError
 
 from kafal_pipeline.common.errors import UserError, did_you_mean
 
-LARGEST_WHOLE = 10**9
-"""Bound of whole numbers that have none of their own: each fits the 32 bits of whatever library it is given to."""
-
-LARGEST_NUMBER = 1e30
-"""Bound of the size of other numbers that have none of their own: float32 holds each, and its products with data."""
+# Bounds of numbers that have none of their own: any library's 32 bits hold them, float32 also their products with data.
+LARGEST_WHOLE, LARGEST_NUMBER = 10**9, 1e30
 
 
 def check_options(
     kind: str, name: str, annotations: Mapping[str, tuple[Any, Any]], values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return `values` as their annotations want them.
+    """Return `values`, as the user wrote them, as their annotations want them.
 
-    Parameters
-    ----------
-    kind, name
-        For messages: the parameter's key, and what the user calls whatever has these options.
-    annotations
-        The annotation of each option, and its default: ``...`` where it has none.
-    values
-        What the user wrote.
-
-    Raises
-    ------
-    UserError
-        If an option is unknown or missing, or its value is not allowed.
+    `kind`, `name`: for messages: the parameter's key, and what has these options. `annotations`: the annotation of each
+    option, and its default: ``...`` where it has none. Raises `UserError` if an option is unknown or missing, or its
+    value is not allowed.
     """
     for key in values:
         if key not in annotations:
@@ -64,8 +49,6 @@ def _bounded(annotation: Any) -> Any:
 def has_bound(annotation: Any) -> bool:
     """Tell whether an annotation, or a part of it, says how large a number may be.
 
-    Examples
-    --------
     >>> from pydantic import Field
     >>> has_bound(Annotated[int, Field(ge=0, le=2**40)] | None), has_bound(Annotated[int, Field(ge=0)])
     (True, False)

@@ -1,7 +1,5 @@
 """Starts and ends this project's processes."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import multiprocessing
@@ -23,10 +21,9 @@ MALLOC = {"hugetlb": 1, "mmap_threshold": 2**30, "trim_threshold": 2**31 - 1, "t
 """Settings of the GNU C library's memory allocator; others ignore them."""
 
 TRAINING = ("kafal_pipeline.federation.workers.worker", "kafal_pipeline.config", "kafal_pipeline.data.store.read")
-"""What processes that train import."""
+"""Modules that processes that train import."""
 
-FROZEN = "kafal_pipeline.common.freeze_imports"
-"""Imported after it."""
+FROZEN = "kafal_pipeline.common.freeze_imports"  # imported after it
 
 
 def start_context(preloaded: Sequence[str]) -> BaseContext:
@@ -43,18 +40,12 @@ def start_context(preloaded: Sequence[str]) -> BaseContext:
 
 
 def processes_on_a_cpu(wanted: int | Literal["auto"], clients: int) -> int:
-    """Return in how many processes `clients` train where there is no GPU; 1 is the run's own.
-
-    Parameters
-    ----------
-    wanted
-        ``training.processes``.
-    """
+    """Return in how many processes clients train on a CPU, by ``training.processes``; 1 is the run's own."""
     return max(1, min(cores(), clients)) if wanted == "auto" else wanted
 
 
 def begin_server(preloaded: Sequence[str]) -> None:
-    """Start the process that others are forked off, where there is one: it imports while this one goes on."""
+    """Start the process that others are forked off, where there is one: it imports meanwhile."""
     if start_context(preloaded).get_start_method() == "forkserver":
         from multiprocessing.forkserver import ensure_running  # missing on some systems
 

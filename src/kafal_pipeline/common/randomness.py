@@ -47,10 +47,7 @@ def numpy_generator(
 ) -> np.random.Generator:
     """Return a fresh numpy generator for one purpose.
 
-    Examples
-    --------
-    >>> a = numpy_generator(0, Purpose.QUERY, cycle=2, client=1)
-    >>> b = numpy_generator(0, Purpose.QUERY, cycle=2, client=1)
+    >>> a, b = (numpy_generator(0, Purpose.QUERY, cycle=2, client=1) for _ in range(2))
     >>> bool(a.random() == b.random())
     True
     """
@@ -79,9 +76,8 @@ def seed_global_generators(seed: int, purpose: Purpose, cycle: int = 0, round_: 
 def seed_torch(
     generator: torch.Generator, seed: int, purpose: Purpose, cycle: int = 0, round_: int = 0, client: int = 0
 ) -> torch.Generator:
-    """Begin anew with a torch generator that exists, as `torch_generator` would, and return it."""
+    """Seed a torch generator again, as `torch_generator` would, and return it."""
     state = seed_sequence(seed, purpose, cycle, round_, client).generate_state(1, np.uint64)[0]
-    # The top bit stays clear, since torch remaps negative seeds. Its CPU generator takes 32 of these bits: of the 7,236
-    # streams of the published protocol's training, three a client and round, some two are the same with a chance of
-    # 1 in 165 (7,236^2 / 2 pairs by 2^32), and then harmlessly so: they are of other rounds, clients or purposes.
+    # The top bit stays clear, since torch remaps negative seeds. Its CPU generator takes 32 of these bits: some two of
+    # 7,236 streams, those of the published protocol's training, are the same with a chance of 1 in 165, harmlessly so.
     return generator.manual_seed(int(state) & (2**63 - 1))

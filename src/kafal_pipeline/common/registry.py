@@ -1,7 +1,5 @@
 """Maps names to classes, imported on first use: listing costs no import, a user's class needs no registration."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import importlib
@@ -14,6 +12,7 @@ from typing import Any, get_type_hints
 
 from kafal_pipeline.common.errors import UserError, did_you_mean
 from kafal_pipeline.common.options import check_options
+from kafal_pipeline.common.users_code import unchanged
 
 DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
@@ -37,21 +36,10 @@ def check_name(kind: str, name: str, entries: Mapping[str, Entry]) -> None:
 
 
 def create(kind: str, name: str, options: Mapping[str, Any], entries: Mapping[str, Entry]) -> Any:
-    """Return an instance of the class that `name` stands for.
+    """Return an instance of the class that `name`, a key of `entries` or a dataclass's dotted path, stands for.
 
-    Parameters
-    ----------
-    kind
-        ``query``, ``update`` or ``model``: the parameter's key, for messages.
-    name
-        A key of `entries`, or the dotted path of a dataclass.
-    options
-        Its fields; they go before those that the name presets.
-
-    Raises
-    ------
-    UserError
-        If the name or an option is unknown, or an option's value is not allowed.
+    `kind`: the parameter's key, for messages. `options`: the dataclass's fields; they go before those that the name
+    presets. Raises `UserError` if the name or an option is unknown, or an option's value is not allowed.
     """
     cls = load(kind, name, entries)
     preset = entries[name].options if name in entries else {}
@@ -86,34 +74,14 @@ def lacking(kind: str, name: str, cls: type, method: str) -> str:
     return f"{kind}: found {name!r}, which has no method `{method}`.{hint}"
 
 
-def _guard() -> contextlib.AbstractContextManager[None]:
-    """Return what undoes a change of PyTorch's and NumPy's global settings while a user's module is imported."""
-    from kafal_pipeline.common.users_code import unchanged
-
-    return unchanged()
-
-
 def keyword_options(
     kind: str, name: str, function: Callable[..., Any], values: Mapping[str, Any], given: Collection[str]
 ) -> dict[str, Any]:
-    """Return `values` as the annotations of `function` want them.
+    """Return `values`, as the user wrote them, as `function` or a class wants them; its options are all but `given`.
 
-    Parameters
-    ----------
-    kind, name
-        For messages: the parameter's key, and what `function` is called there.
-    function
-        A function or class whose parameters beside `given` are its options.
-    values
-        Options as the user wrote them.
+    `kind`, `name`: for messages: the parameter's key, and what `function` is called there. Raises `UserError` if an
+    option is unknown or missing, or its value is not allowed.
 
-    Raises
-    ------
-    UserError
-        If an option is unknown or missing, or its value is not allowed.
-
-    Examples
-    --------
     >>> def focal(logits, *, gamma: float = 2.0): ...
     >>> keyword_options("loss", "focal", focal, {"gamma": 3}, given=["logits"])
     {'gamma': 3.0}
@@ -121,15 +89,13 @@ def keyword_options(
     parameters = inspect.signature(function, eval_str=True).parameters.values()
     if any(item.kind is item.VAR_KEYWORD for item in parameters):
         return dict(values)
-    options = {
-        item.name: item for item in parameters if item.name not in given and item.kind is not item.VAR_POSITIONAL
-    }
     annotations: dict[str, tuple[Any, Any]] = {
-        key: (
+        item.name: (
             Any if item.annotation is item.empty else item.annotation,
             ... if item.default is item.empty else item.default,
         )
-        for key, item in options.items()
+        for item in parameters
+        if item.name not in given and item.kind is not item.VAR_POSITIONAL
     }
     return check_options(kind, name, annotations, values)
 
@@ -140,7 +106,7 @@ def load(kind: str, name: str, entries: Mapping[str, Entry]) -> type[Any]:
     target = entries[name].target if name in entries else ":".join(name.rsplit(".", 1))
     module_name, class_name = target.split(":")
     try:
-        with contextlib.nullcontext() if name in entries else _guard():
+        with contextlib.nullcontext() if name in entries else unchanged():
             module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):

@@ -1,7 +1,5 @@
 """Guards every call of a user's own class: mistakes are told as its own, what it changes in the process is undone."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys
@@ -11,31 +9,20 @@ from collections.abc import Iterator, Mapping
 from kafal_pipeline.common.errors import NotAllowed, UserError
 
 OURS = "kafal_pipeline"
-OTHERS = frozenset({OURS, "numpy", "torch", *sys.stdlib_module_names})
-"""Packages whose classes are nobody's of a user's own."""
-
-FRAMES = 3
-"""Of the user's own lines, the innermost ones that a message shows."""
+OTHERS = frozenset({OURS, "numpy", "torch", *sys.stdlib_module_names})  # packages whose classes no user has written
+FRAMES = 3  # of the user's own lines, the innermost ones that a message shows
 
 
 @contextlib.contextmanager
 def blamed(where: str, **strategies: object) -> Iterator[None]:
     """Run code of strategies; what goes wrong in a class that is not this package's is an error for the user.
 
-    Parameters
-    ----------
-    where
-        Client and cycle.
-    strategies
-        By kind, ``query``, ``update`` or ``model``, the objects or classes whose code runs. A composition stands
-        for its parts.
+    `where`: client and cycle. `strategies`: by kind, ``query``, ``update`` or ``model``, the objects or classes whose
+    code runs. A composition stands for its parts.
 
-    Raises
-    ------
-    UserError
-        With class, client, cycle, the exception and the user's own lines that it came through, whatever the exception
-        is, SystemExit too: it travels between processes as what it came from may not. What goes wrong in this
-        package's own strategies keeps its traceback, and short memory stays what it is.
+    Raises `UserError` with class, client, cycle, the exception and the user's own lines that it came through, whatever
+    the exception is, SystemExit too: it travels between processes as what it came from may not. What goes wrong in this
+    package's own strategies keeps its traceback, and short memory stays what it is.
     """
     own = [(kind, part) for kind, strategy in strategies.items() for part in _own_parts(strategy)]
     if not own:
@@ -65,10 +52,10 @@ def blamed(where: str, **strategies: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unchanged() -> Iterator[None]:
-    """Put back what is the whole process's, whatever the code inside does to it.
+    """Put back what is the whole process's, whatever the code inside does to it, but for the global generators.
 
     The working directory, NumPy's way with floating-point errors, and PyTorch's gradient mode, default type and device,
-    number of threads and deterministic algorithms. Not the global generators: nothing here draws from them.
+    number of threads and deterministic algorithms.
     """
     import numpy as np
     import torch
@@ -91,8 +78,6 @@ def unchanged() -> Iterator[None]:
 def own_classes(strategies: Mapping[str, object]) -> list[str]:
     """Return how messages call those of strategies, or of their parts, that are not this package's.
 
-    Examples
-    --------
     >>> own_classes({"query": object(), "update": UserError()})
     []
     """
@@ -125,7 +110,5 @@ def _root_of(strategy: object) -> str:
 def _last(names: list[str], module: str) -> int:
     """Return the place of the innermost frame of a module, or of its package where the module has none."""
     root = module.partition(".")[0]
-    exact = max((place for place, name in enumerate(names) if name == module), default=-1)
-    return (
-        exact if exact >= 0 else max((p for p, name in enumerate(names) if name.partition(".")[0] == root), default=-1)
-    )
+    exact = [place for place, name in enumerate(names) if name == module]
+    return max(exact or [place for place, name in enumerate(names) if name.partition(".")[0] == root], default=-1)

@@ -1,7 +1,5 @@
 """Versions of Python and of the packages that results depend on."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import platform
 

@@ -8,17 +8,15 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import t
 
-REFERENCE = "baseline's final accuracy"
-"""The target that differs from seed to seed: what the strategy's baseline reached in the end on the same seed."""
+REFERENCE = "baseline's final accuracy"  # on the same seed: a target that differs from seed to seed
 
 
 def mean_curves(cycles: pd.DataFrame, measure: str = "accuracy", confidence: float = 0.95) -> pd.DataFrame:
     """Average the learning curves of each strategy over its seeds.
 
-    `cycles`: one row a run and cycle: `strategy`, `seed`, `cycle`, `labels`, `labelled_fraction` and the measure.
-    `measure`: the column to average. `confidence`: of the interval of the mean (Student's t). Returns one row a
-    strategy and cycle: `strategy`, `cycle`, `n`, mean `labels` and `labelled_fraction`, and the measure's `mean`, `std`
-    (of a sample), `low` and `high`; the last three are NaN for a single seed.
+    `cycles`: one row a run and cycle: `strategy`, `seed`, `cycle`, `labels`, `labelled_fraction` and the `measure`.
+    Returns one row a strategy and cycle: `strategy`, `cycle`, `n`, mean `labels` and `labelled_fraction`, and the
+    measure's `mean`, `std` (of a sample) and Student's interval `low` to `high`; these three are NaN for a single seed.
     """
     groups = cycles.groupby(["strategy", "cycle"], sort=True)
     table = groups.agg(
@@ -33,11 +31,9 @@ def mean_curves(cycles: pd.DataFrame, measure: str = "accuracy", confidence: flo
 
 
 def gains(cycles: pd.DataFrame, baselines: Mapping[str, str], confidence: float = 0.95) -> pd.DataFrame:
-    """Average the differences in accuracy between each strategy and its baseline, paired by seed and cycle.
+    """Average the differences in accuracy between strategies and their baselines as `mean_curves` does accuracy.
 
-    `cycles`: as for `mean_curves`. `baselines`: the baseline of each strategy that has one; the others are left out.
-    `confidence`: of the interval of the mean difference (Student's t). Returns the columns of `mean_curves`, with the
-    differences in `mean`, `std`, `low` and `high`.
+    Paired by seed and cycle; strategies without a baseline are left out.
     """
     paired = cycles[cycles["strategy"].isin(list(baselines))]
     paired = paired.assign(baseline=paired["strategy"].map(dict(baselines)))
@@ -59,8 +55,7 @@ def half_width(std: float, n: int, confidence: float = 0.95) -> float:
 def labels_to_reach(labels: ArrayLike, accuracy: ArrayLike, target: float) -> float:
     """Return the number of labels at which a learning curve first reaches `target`, interpolated between cycles.
 
-    Returns NaN if the curve never reaches it. A curve that begins above it costs at most its first number of labels,
-    which is returned.
+    NaN if it never does; the first number of labels, a bound, if it begins above it.
 
     >>> labels_to_reach([100, 200, 300], [0.5, 0.7, 0.6], 0.6)
     150.0
@@ -81,12 +76,11 @@ def labels_to_reach(labels: ArrayLike, accuracy: ArrayLike, target: float) -> fl
 def labels_table(cycles: pd.DataFrame, targets: Sequence[float], baselines: Mapping[str, str]) -> pd.DataFrame:
     """Say how many labels each strategy needs for given accuracies and for its baseline's final one.
 
-    `targets`: accuracies as fractions. `baselines`: the baseline of each strategy that has one; for others the row
-    `REFERENCE` is left out. Returns one row a strategy and target: `strategy`, `target` (a fraction as text, or
-    `REFERENCE`), `n` seeds, how many of them `reached` it, the median of `labels` over the seeds, the median of their
-    `share` of the labels that the baseline bought, and whether these medians are `at_most`, because they fall on seeds
-    whose initial pool reaches the target. A seed that did not reach the target counts as more labels than any other;
-    the median is NaN, "not reached", if it falls on such seeds.
+    Returns one row a strategy and target: `strategy`, `target` (a fraction as text, or, for strategies that have a
+    baseline, `REFERENCE`), `n` seeds, how many of them `reached` it, the median of `labels` over the seeds, the median
+    of their `share` of the labels that the baseline bought, and whether these medians are `at_most`, because they fall
+    on seeds whose initial pool reaches the target. A seed that did not reach the target counts as more labels than any
+    other; the median is NaN, "not reached", if it falls on such seeds.
     """
     runs = {key: run.sort_values("cycle") for key, run in cycles.groupby(["strategy", "seed"])}
     rows = []

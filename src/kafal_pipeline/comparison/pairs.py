@@ -20,8 +20,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """Return the p-values adjusted for their number by Holm's step-down method (1979).
 
     The k-th smallest of m is multiplied by m - k + 1; none gets smaller than one before it, none larger than 1. NaNs
-    stay and do not count. Written out here because SciPy has no Holm and statsmodels would be a dependency for one
-    line; the tests check it against values of R's ``p.adjust``.
+    stay and do not count. SciPy has no Holm; the tests check this one against R's ``p.adjust``.
 
     >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
     [0.03, 0.06, 0.06]
@@ -40,11 +39,7 @@ def all_pairs(scores: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
 
 
 def against_baselines(scores: pd.DataFrame, baselines: Mapping[str, str], confidence: float = 0.95) -> pd.DataFrame:
-    """Compare every strategy with its baseline; Holm counts these tests only, since they were chosen beforehand.
-
-    `scores`: seeds by strategies. `baselines`: the baseline of each strategy that has one. `confidence`: of the
-    intervals, each for itself.
-    """
+    """Compare every strategy with its baseline; Holm counts these tests only, since they were chosen beforehand."""
     pairs = [(strategy, baselines[strategy]) for strategy in scores.columns if strategy in baselines]
     return _compare(scores, pairs, confidence)
 
@@ -55,10 +50,7 @@ def tests_made(table: pd.DataFrame) -> int:
 
 
 def win_matrix(pairs: pd.DataFrame, strategies: Sequence[str]) -> pd.DataFrame:
-    """Return the share of seeds on which the row's strategy beats the column's; a tie counts half.
-
-    `pairs`: the table of `all_pairs`. `strategies`: order of rows and columns.
-    """
+    """Return the share of seeds on which the row's strategy beats the column's, of `all_pairs`; a tie counts half."""
     shares = (pairs["wins"] + pairs["ties"] / 2) / pairs["n"].where(pairs["n"] > 0)
     table = pairs.assign(share=shares).pivot(index="strategy", columns="against", values="share")
     return table.reindex(index=list(strategies), columns=list(strategies)).astype(float)

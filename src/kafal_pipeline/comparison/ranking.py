@@ -43,10 +43,7 @@ class Ranking:
 
 
 def rank(scores: pd.DataFrame, alpha: float = 0.05) -> Ranking:
-    """Rank the strategies on every seed that all of them finished.
-
-    `scores`: seeds by strategies, larger is better, NaN for a failed run. `alpha`: level of the critical difference.
-    """
+    """Rank strategies by their scores (seeds by strategies, larger is better) on the seeds that all of them have."""
     complete = scores.dropna()
     n, k = complete.shape
     if n == 0:
@@ -57,13 +54,8 @@ def rank(scores: pd.DataFrame, alpha: float = 0.05) -> Ranking:
     statistic, p = math.nan, math.nan
     if k > 2 and n > 1 and (np.ptp(values, axis=1) > 0).any():
         statistic, p = map(float, stats.friedmanchisquare(*values.T))
-    return Ranking(
-        {str(scores.columns[index]): float(means[index]) for index in order},
-        n,
-        statistic,
-        p,
-        critical_difference(k, n, alpha),
-    )
+    mean_ranks = {str(scores.columns[index]): float(means[index]) for index in order}
+    return Ranking(mean_ranks, n, statistic, p, critical_difference(k, n, alpha))
 
 
 def critical_difference(strategies: int, seeds: int, alpha: float = 0.05) -> float:

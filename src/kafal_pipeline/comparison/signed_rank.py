@@ -1,8 +1,7 @@
 """Wilcoxon's signed-rank test and the estimate that belongs to it, exact for every number of pairs and with ties.
 
-SciPy's exact p-values hold without ties, and it has neither the Hodges-Lehmann estimate nor its interval; here all of
-them come from one exact distribution. Differences that agree to `DECIMALS` decimals count as equal, so that rounding
-errors neither make nor break ties.
+SciPy's exact p-values hold without ties, and it has neither the Hodges-Lehmann estimate nor its interval. Differences
+that agree to `DECIMALS` decimals count as equal, so that rounding errors neither make nor break ties.
 
 Source: M. Hollander, D. A. Wolfe, Nonparametric Statistical Methods, 2nd ed., Wiley 1999, sections 3.1-3.3.
 """
@@ -26,12 +25,10 @@ class Estimate(NamedTuple):
 
 
 def p_greater(differences: ArrayLike) -> float:
-    """Return the exact p-value of the one-sided test of whether the differences are greater than 0 by chance alone.
+    """Return the exact p-value, in [2^-n, 1], of the one-sided test whether n differences exceed 0 by chance alone.
 
-    Zeros are dropped (Wilcoxon's way, also R's), ties get the mean of their ranks, and the p-value is the share of the
-    2^n equally likely assignments of signs whose rank sum is at least as large as the one found.
-
-    `differences`: one a pair, ``(n,)``. The value lies in [2^-n, 1]; it is 1 if no difference is left.
+    Zeros are dropped (Wilcoxon's way, also R's; 1 if none is left), ties get the mean of their ranks, and the p-value
+    is the share of the 2^n equally likely assignments of signs whose rank sum is at least as large as the one found.
 
     >>> p_greater([1.0, 2.0, 3.0])
     0.125
@@ -50,12 +47,10 @@ def p_greater(differences: ArrayLike) -> float:
 def hodges_lehmann(differences: ArrayLike, confidence: float = 0.95) -> Estimate:
     """Return the median of the Walsh averages and its exact two-sided confidence interval.
 
-    The Walsh averages are the means of all pairs of differences, each with itself included. The interval is the
-    smallest one between two of them, equally far from both ends, that covers the centre of symmetry with at least the
-    confidence asked for (as R's ``wilcox.test(conf.int=TRUE)``). With ties or zeros it covers at least as often.
-
-    `differences`: one a pair, ``(n,)``; zeros stay in. `confidence`: in (0, 1). The interval is NaN where even
-    the widest one does not reach the confidence: n < 6 for 95 %. All is NaN without pairs.
+    The Walsh averages are the means of all pairs of differences, zeros too, each with itself included. The interval is
+    the smallest one between two of them, equally far from both ends, that covers the centre of symmetry with at least
+    the confidence asked for (as R's ``wilcox.test(conf.int=TRUE)``). With ties or zeros it covers at least as often. It
+    is NaN where even the widest one does not reach the confidence: n < 6 for 95 %. All is NaN without pairs.
 
     >>> hodges_lehmann([1, 2, 3, 4, 5, 6])
     Estimate(difference=3.5, low=1.0, high=6.0)

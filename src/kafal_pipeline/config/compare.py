@@ -53,8 +53,7 @@ class CompareConfig(Section):
 def resolve_comparison(parameters: Mapping[str, Any]) -> tuple[CompareConfig, list[Config]]:
     """Check the section `compare` and return it with the configuration of each of its runs, seed by seed.
 
-    Raises `ConfigError` with every problem found, strategies and seeds named twice among them, and strategies whose
-    results would have one name.
+    Raises `ConfigError` with every problem found, such as what is named twice, and results that would have one name.
     """
     try:
         compare = CompareConfig.model_validate(parameters.get("compare", {}))

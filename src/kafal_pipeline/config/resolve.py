@@ -37,7 +37,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 UNION_BRANCHES = {"float", "int", "constrained-float", "constrained-int", "literal['auto']"}
-"""What pydantic appends to the location of a problem in a union."""
+"""Parts that pydantic appends to the location of a problem in a union."""
 
 OTHERS = ("compare", "run")
 """Keys next to a run's configuration: what is compared, and the saved run that a report is about."""
@@ -84,11 +84,9 @@ class ConfigError(UserError):
 
 
 def resolve(parameters: Mapping[str, Any]) -> Config:
-    """Check the parameters of a run and fill in the preset's values.
+    """Check the parameters of a run, as Kedro loads them or of a resolved `Config`, and fill in the preset's values.
 
-    `parameters`: the merged parameters as Kedro loads them, or those of an already resolved `Config`
-    (``model_dump()``). Raises `ConfigError` with every problem found: unknown keys, wrong types, values out of bounds,
-    contradictions.
+    Raises `ConfigError` with every problem found: unknown keys, wrong types, values out of bounds, contradictions.
     """
     values = {
         key: value

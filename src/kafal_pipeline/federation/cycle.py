@@ -1,7 +1,5 @@
 """Trains the global model for one cycle, as the server does: rounds of local training and aggregation."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 
@@ -18,8 +16,7 @@ from kafal_pipeline.update.base import Update
 from kafal_pipeline.update.checks import checked_aggregate
 from kafal_pipeline.update.factory import make_update
 
-OnRound = Callable[[CycleState], None]
-"""Called after every round."""
+OnRound = Callable[[CycleState], None]  # called after every round
 
 
 def train_cycle(
@@ -27,10 +24,8 @@ def train_cycle(
 ) -> CycleState:
     """Train the global model for one cycle, from the model that the first round broadcasts.
 
-    Raises
-    ------
-    UserError
-        If no client has a label, training goes wrong (`kafal_pipeline.federation.failures`), or the disk is full.
+    Raises `UserError` if no client has a label, training goes wrong (`kafal_pipeline.federation.failures`), or the disk
+    is full.
     """
     if not any(clients.labels.values()):
         raise UserError("budget.initial: no client has a labelled sample to train on; raise it.")

@@ -1,7 +1,5 @@
 """Tries a user's own query, update and model on a few images, before a run begins that may take days."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 
@@ -18,9 +16,8 @@ from kafal_pipeline.federation.prediction import predict_test
 from kafal_pipeline.federation.simulation import Simulation
 from kafal_pipeline.federation.trial import Trial
 from kafal_pipeline.federation.workers.pool import Late, Workers, own_classes_in
-from kafal_pipeline.models import build
 from kafal_pipeline.models.check import check_network
-from kafal_pipeline.models.factory import network_class
+from kafal_pipeline.models.factory import build, network_class
 from kafal_pipeline.models.state import State, to_arrays, to_state
 from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.training.device_images import Pixels
@@ -29,31 +26,18 @@ from kafal_pipeline.update.factory import make_update
 
 logger = logging.getLogger(__name__)
 
-CLIENTS, LABELLED, BUDGET = 2, 4, 2
-PIXELS, MOST, LEAST = 2**15, 32, 6
-"""Of a client's unlabelled images together, and how many there are: fewer of larger ones."""
+SAME = "Take randomness from what is passed in alone, and keep nothing from call to call."
 
-PATIENCE = 20.0
-"""Seconds without an answer after which the run begins without one: a first call may fetch or compile something."""
+CLIENTS, LABELLED, BUDGET = 2, 4, 2
+PIXELS, MOST, LEAST = 2**15, 32, 6  # of a client's unlabelled images together, and their number: fewer of larger ones
+PATIENCE = 20.0  # seconds after which the run begins without an answer: a first call may fetch or compile something
 
 
 def dry_run(config: Config, images: ImageData) -> None:
     """Train two clients for a step, aggregate, predict and query, twice, if the query, update or model is a user's own.
 
     In a process of its own, where there is a store of the images to read: what ends or spoils that process does
-    nothing to this one.
-
-    Parameters
-    ----------
-    config
-        The run's configuration.
-    images
-        The run's data, of which a few images are used.
-
-    Raises
-    ------
-    UserError
-        With the class, and what is wrong with it.
+    nothing to this one. Raises `UserError` with the class, and what is wrong with it.
     """
     own = own_classes_in(config)
     if not own:
@@ -89,9 +73,6 @@ def _try_out(config: Config, images: ImageData) -> None:
         with blamed("all clients", query=query, update=update, model=model):
             if any(not np.array_equal(first.samples, chosen[1][client].samples) for client, first in chosen[0].items()):
                 raise NotAllowed("the same pool and the same `rng` gave another choice the second time. " + SAME)
-
-
-SAME = "Take randomness from what is passed in alone, and keep nothing from call to call."
 
 
 def _start(config: Config, images: ImageData) -> State:

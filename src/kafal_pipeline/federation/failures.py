@@ -1,7 +1,5 @@
 """Handles clients whose training went wrong: a value that is not finite never reaches the global model."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -15,15 +13,11 @@ from kafal_pipeline.models.state import Arrays, State
 
 logger = logging.getLogger(__name__)
 
-NAMED = 10
-"""Clients that a message names; of more it gives the number."""
+NAMED = 10  # clients that a message names; of more it gives the number
 
 
 def problem_of(result: TrainResult) -> str | None:
-    """Return what of a trained client is not finite, as a part of a sentence; None if all of it is.
-
-    Looked at are the model, the momentum, what the update keeps and sends, and the mean loss.
-    """
+    """Return what of a trained client is not finite, as a part of a sentence; None if all of it is."""
     parts = {
         "model": result.model,
         "momentum": result.site.state.momentum or {},
@@ -40,11 +34,7 @@ def settle(failed: Mapping[int, str], training: Sequence[int], config: Config, c
     """Do what ``federation.on_client_failure`` says about the clients of a round that failed.
 
     `failed` is what `problem_of` said, by client; `training` are the participants with labels, those that failed too.
-
-    Raises
-    ------
-    UserError
-        If a client failed and the policy is ``fail``, or if no client is left.
+    Raises `UserError` if a client failed and the policy is ``fail``, or if no client is left.
     """
     place, remedy = f"cycle {cycle}, round {round_}", f"Lower training.lr (found {config.training.lr})"
     if not training:
@@ -75,13 +65,7 @@ def settle(failed: Mapping[int, str], training: Sequence[int], config: Config, c
 
 
 def check_aggregated(model: State, server: State, config: Config, cycle: int, round_: int) -> None:
-    """Check what the server made of clients that are all finite: sums and ratios of them may overflow.
-
-    Raises
-    ------
-    UserError
-        If the model, or what the update keeps on the server, is not finite.
-    """
+    """Raise UserError if what the server made of finite clients is not finite: sums and ratios may overflow."""
     tensors = {**server, **model}
     wrong = next((name for name, t in tensors.items() if t.is_floating_point() and not bool(t.isfinite().all())), None)
     if wrong is not None:

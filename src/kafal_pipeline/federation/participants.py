@@ -1,7 +1,5 @@
 """Chooses the clients that train in a round."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -12,10 +10,9 @@ from kafal_pipeline.config import FederationConfig
 def participants(
     clients: Sequence[int], federation: FederationConfig, *, seed: int, cycle: int, round_: int
 ) -> list[int]:
-    """Draw the clients of one round, ascending.
+    """Draw the clients of one round, ascending; all in a cycle's last if `federation.all_clients_last_round`.
 
-    Their number is `federation.participation` of all, rounded down or up, at least one; all of them in the last round
-    of a cycle if `federation.all_clients_last_round`.
+    Their number is `federation.participation` of all, rounded down or up, at least one.
     """
     if federation.all_clients_last_round and round_ == federation.rounds - 1:
         return sorted(clients)

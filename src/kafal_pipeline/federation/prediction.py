@@ -1,7 +1,5 @@
 """Predictions of a global model on the test set: a row of logits for each image."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,8 +7,7 @@ from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.federation.workers.tasks import PredictTask
 from kafal_pipeline.models.state import State, to_arrays
 
-CHUNK = 1000
-"""Test images in a task. Fixed, so that the batches are the same for every number of processes."""
+CHUNK = 1000  # test images in a task. Fixed, so that the batches are the same for every number of processes
 
 
 def predict_test(global_state: State, size: int, workers: Workers) -> NDArray[np.float32]:

@@ -1,7 +1,5 @@
 """A client's site: what belongs to the client, and leaves it in no federation."""
 
-from __future__ import annotations
-
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field, replace
 
@@ -14,21 +12,10 @@ from kafal_pipeline.models.state import Arrays, State, to_arrays, to_state
 class Site:
     """What belongs to one client; its images are indices into the training set.
 
-    Attributes
-    ----------
-    client
-        Its number.
-    pool
-        Its labelled and unlabelled samples.
-    state
-        Momentum and what else it keeps between the rounds of a cycle.
-    model, downloaded
-        Its own model after its last training in the cycle, and the global model that it last downloaded; None where it
-        has not trained, or where nobody asks for them.
-    watched
-        What its query has watched while it trained (`kafal_pipeline.federation.workers.watching`).
-    memory
-        What its query kept from the cycle before.
+    - `model`, `downloaded`: its own model after its last training in the cycle, and the global model that it last
+      downloaded; None where it has not trained, or where nobody asks for them.
+    - `watched`: what its query has watched while it trained (`kafal_pipeline.federation.workers.watching`).
+    - `memory`: what its query kept from the cycle before.
     """
 
     client: int
@@ -45,20 +32,8 @@ class Sites:
     """The sites of a simulation, by client, without their pools.
 
     What grows with the number of clients times the size of a model may lie on disk: a value is read when it is asked
-    for, and changed by setting it again.
-
-    Attributes
-    ----------
-    states
-        What each client keeps between the rounds of a cycle.
-    local_states
-        Each client's model after its last training in the cycle.
-    downloaded
-        The round whose broadcast each client last downloaded.
-    broadcasts
-        Those broadcasts, by round.
-    watched, memory
-        Those of `Site`.
+    for, and changed by setting it again. `downloaded` is the round whose broadcast each client last downloaded;
+    `broadcasts` are these, by round.
     """
 
     states: MutableMapping[int, ClientState] = field(default_factory=dict)

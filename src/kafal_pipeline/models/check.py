@@ -9,10 +9,9 @@ from kafal_pipeline.common.errors import NotAllowed, kind_of
 
 
 def check_network(make: Callable[[torch.Generator], nn.Module], images: Tensor, num_classes: int) -> nn.Module:
-    """Return a network that `make` has made if it is a `kafal_pipeline.models.network.Network`.
+    """Return what `make` makes if it is a `kafal_pipeline.models.network.Network`; NotAllowed otherwise.
 
-    `make`: makes the network, its weights drawn from a generator. `images`: a few, normalised, float32
-    ``(n, C, H, W)``. `num_classes`: number of its outputs. Raises `NotAllowed` with what is not as documented.
+    `make`: draws the weights from a generator. `images`: a few, normalised, float32 ``(n, C, H, W)``.
     """
     with torch.random.fork_rng(devices=[]):
         made = []
@@ -50,18 +49,13 @@ def _check_tensors(network: nn.Module, again: nn.Module) -> None:
     """Check the parameters and buffers of a network; `again` is one made again with the same generator."""
     if not list(network.parameters()):
         raise NotAllowed("it has no parameters, so that there is nothing to train.")
-    wrong = next(
-        (name for name, p in network.named_parameters() if p.dtype != torch.float32 or not p.requires_grad), None
-    )
-    if wrong is not None:
-        found = network.get_parameter(wrong)
-        gradient = "" if found.requires_grad else " without requires_grad"
-        raise NotAllowed(f"its parameter {wrong!r} is {found.dtype}{gradient}; allowed: float32 that is trained.")
+    for name, found in network.named_parameters():
+        if found.dtype != torch.float32 or not found.requires_grad:
+            gradient = "" if found.requires_grad else " without requires_grad"
+            raise NotAllowed(f"its parameter {name!r} is {found.dtype}{gradient}; allowed: float32 that is trained.")
     first, second = network.state_dict(), again.state_dict()
-    strange = next(
-        (name for name, tensor in first.items() if not isinstance(tensor, Tensor) or tensor.is_complex()), None
-    )
-    if strange is not None:
-        raise NotAllowed(f"its state has {kind_of(first[strange])} as {strange!r}; allowed: tensors of real numbers.")
+    for name, tensor in first.items():
+        if not isinstance(tensor, Tensor) or tensor.is_complex():
+            raise NotAllowed(f"its state has {kind_of(tensor)} as {name!r}; allowed: tensors of real numbers.")
     if first.keys() != second.keys() or not all(torch.equal(first[name], second[name]) for name in first):
         raise NotAllowed("`initialise` gave other weights for the same generator: it must draw all from it.")

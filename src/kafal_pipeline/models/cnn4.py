@@ -8,14 +8,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from kafal_pipeline.models.network import Convolutional
 
-class CNN4(nn.Module):
+
+class CNN4(Convolutional):
     """Four times: 3x3 convolution, batch norm, ReLU, 2x2 max-pooling; then a linear layer on the flattened map.
 
     The head depends on the image size: 256 features at 32x32 pixels, 64 at 28x28, as published. In images so small that
-    a later batch norm would see a single pixel (under 16), the pooling before it is left out.
-
-    `image_size`: height and width of the images. `width`: channels of every layer.
+    a later batch norm would see a single pixel (under 16), the pooling before it is left out. `width`: channels of
+    every layer.
 
     Source: Kim et al., "Re-thinking Federated Active Learning based on Inter-class Diversity", CVPR 2023 (LoGo; its
     public code's ``cnn4conv``), which IFAL (IJCAI 2025) and FairFAL (CVPR 2026) took over.
@@ -44,19 +45,13 @@ class CNN4(nn.Module):
         self.head = nn.Linear(width * height * width_left, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the flattened last feature map, ``(n, d)``."""
         out = images
         for convolution, norm, pool in zip(self.convolutions, self.norms, self.pools, strict=True):
             out = F.relu(norm(convolution(out)), inplace=True)
             out = F.max_pool2d(out, 2) if pool else out
         return out.flatten(1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(n, num_classes)`` of normalised images ``(n, in_channels, H, W)``."""
-        return self.head(self.features(images))
-
     def folds(self) -> list[tuple[str, str]]:
-        """Return the names of each convolution and the batch norm that directly follows it."""
         return [(f"convolutions.{layer}", f"norms.{layer}") for layer in range(4)]
 
     @torch.no_grad()

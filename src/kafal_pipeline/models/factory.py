@@ -28,20 +28,16 @@ def build(
     image_size: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
 ) -> nn.Module:
-    """Build a network in channels-last layout.
+    """Build a network in channels-last layout; a name in `MODELS` stands for a model's defaults.
 
-    - `model`: the model's section of the parameters; a name in `MODELS` stands for its defaults.
-    - `image_size`: height and width of the images, for networks whose layers depend on it; None leaves the network's
-      default.
-    - `generator`: source of the initial weights: of all, or of those that the file of `model.pretrained` does not
-      bring. None leaves arbitrary ones, to be replaced by a state that is loaded next.
+    `image_size`: height and width, for networks whose layers depend on it; None leaves the network's default.
+    `generator`: source of the initial weights: of all, or of those that the file of `model.pretrained` does not bring.
+    None leaves arbitrary ones, to be replaced by a state that is loaded next.
 
     Raises `UserError` if the name is unknown, the class is no `Network`, an option is not allowed, or the file is not
     of its weights.
     """
-    if isinstance(model, str):
-        model = ModelConfig(name=model)
-    config = model
+    config = ModelConfig(name=model) if isinstance(model, str) else model
     cls = network_class(config)
     options = keyword_options("model", config.name, cls, config.options, given=(*SHAPE, "image_size"))
     if image_size is not None and "image_size" in inspect.signature(cls).parameters:

@@ -11,13 +11,12 @@ STRIDED = (2, 4, 7, 14)  # positions of the blocks of stride 2
 
 
 class MobileNetV2(Convolutional):
-    """torchvision's MobileNetV2 without dropout; ``blocks`` are torchvision's ``features`` under another name.
+    """torchvision's MobileNetV2; ``blocks`` are torchvision's ``features`` under another name.
 
-    Dropout is left out because it draws from torch's global generator, so that results would depend on what ran before.
-
-    `image_size`: height and width of the images: where these are tiny, later blocks keep their resolution. `stem`:
-    ``small``: the first convolution and the first strided block keep the resolution, as is usual for CIFAR; ``large``:
-    as published, for images of 64 pixels and more and for weights trained on ImageNet.
+    Without dropout, which draws from torch's global generator, so that results would depend on what ran before. Where
+    images are tiny, later blocks keep their resolution. `stem`: ``small``: the first convolution and the first strided
+    block keep the resolution, as is usual for CIFAR; ``large``: as published, for images of 64 pixels and more and for
+    weights trained on ImageNet.
 
     Source: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.
     """
@@ -41,5 +40,4 @@ class MobileNetV2(Convolutional):
         self.head = nn.Linear(1280, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the averaged last feature map, ``(n, 1280)``."""
         return self.blocks(images).mean(dim=(2, 3))

@@ -11,21 +11,19 @@ from torch import Tensor, nn
 class Network(Protocol):
     """A classifier that splits into features and a linear head, as queries need it.
 
-    ``forward(x) == head(features(x))`` with images ``(n, C, H, W)``, features ``(n, d)`` and logits ``(n, classes)``. A
-    network may have a method `folds` that names, in pairs, its convolutions and the batch norms that directly follow
-    them: these are then worked into the convolutions where nothing is trained; and a method `residual_blocks` that
-    names its blocks of the form of `training.fusion.FusedBlock`, which then run as one piece there.
+    ``forward(x) == head(features(x))`` with images ``(n, C, H, W)``, features ``(n, d)`` and logits ``(n, classes)``.
+    Where nothing is trained, two methods that a network may have make it faster: `folds` names, in pairs, its
+    convolutions and the batch norms that directly follow them; `residual_blocks` its blocks of the form of
+    `training.fusion.FusedBlock`.
     """
 
     head: nn.Linear
 
     def features(self, images: Tensor) -> Tensor:
         """Return the penultimate features, ``(n, d)``."""
-        ...
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw all weights again from `generator`."""
-        ...
 
 
 class Convolutional(nn.Module):
@@ -34,15 +32,12 @@ class Convolutional(nn.Module):
     head: nn.Linear
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the penultimate features, ``(n, d)``."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(n, num_classes)`` of normalised images ``(n, in_channels, H, W)``."""
         return self.head(self.features(images))
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights again from `generator`."""
         initialise_convolutional(self, generator)
 
 

@@ -14,47 +14,26 @@ class _AnyBatch:
     """
 
     def forward(self, values: Tensor) -> Tensor:
-        """Normalise `values`, ``(n, C, ...)``."""
         norm: nn.BatchNorm2d = self  # type: ignore[assignment]
         if not norm.training or norm.running_mean is None or values.numel() != values.shape[1]:
             return super().forward(values)  # type: ignore[misc]
         return F.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 
 
-class _BatchNorm1d(_AnyBatch, nn.BatchNorm1d):
-    pass
-
-
-class _BatchNorm2d(_AnyBatch, nn.BatchNorm2d):
-    pass
-
-
-class _BatchNorm3d(_AnyBatch, nn.BatchNorm3d):
-    pass
-
-
-TAKES_ANY_BATCH: dict[type[nn.Module], type[nn.Module]] = {
-    nn.BatchNorm1d: _BatchNorm1d,
-    nn.BatchNorm2d: _BatchNorm2d,
-    nn.BatchNorm3d: _BatchNorm3d,
-}
+TAKES_ANY_BATCH: dict[type, type] = {norm: type(f"_{norm.__name__}", (_AnyBatch, norm), {}) for norm in BATCH_NORMS}
 
 
 def take_any_batch(network: nn.Module) -> None:
-    """Have every batch norm of `network` train on batches of a single value a channel too; see `_AnyBatch`.
-
-    `network`: its tensors stay what they are, under their names; batch norms of a class of one's own are left alone.
-    """
+    """Make every batch norm of `network`, but those of a class of one's own, an `_AnyBatch` with the same tensors."""
     for module in network.modules():
-        kind = TAKES_ANY_BATCH.get(type(module))
-        if kind is not None:
-            module.__class__ = kind
+        if type(module) in TAKES_ANY_BATCH:
+            module.__class__ = TAKES_ANY_BATCH[type(module)]
 
 
 def group_count(channels: int) -> int:
-    """Return the number of groups for that many channels: 32, or fewer so that each has at least 4 channels.
+    """Return the number of groups: Wu & He's 32, or fewer so that each has at least 4 channels.
 
-    Wu & He's 32 groups suit wide layers; in narrow ones a group of one or two channels would keep nothing of its input.
+    A group of one or two channels would keep nothing of its input.
 
     >>> [group_count(channels) for channels in (16, 64, 512, 24, 7)]
     [4, 16, 32, 4, 1]
@@ -65,9 +44,7 @@ def group_count(channels: int) -> int:
 
 
 def replace_batch_norm(network: nn.Module) -> None:
-    """Put group norm in the place of every batch norm of `network`.
-
-    Its statistics are those of one image, so that clients with other classes do not disagree about them.
+    """Put group norm, whose statistics are those of one image, in the place of every batch norm of `network`.
 
     Source: Wu & He, "Group Normalization", ECCV 2018; Hsieh et al., "The Non-IID Data Quagmire of Decentralized Machine
     Learning", ICML 2020.

@@ -13,12 +13,10 @@ SHOWN = 4  # names of tensors in a message
 
 @torch.no_grad()
 def load_pretrained(network: nn.Module, path: Path) -> None:
-    """Copy the tensors of a safetensors file into `network`, all but a head of other classes.
+    """Copy the tensors of a safetensors file into `network`; its head stays where the file's has another shape or none.
 
-    The file must hold every floating-point tensor of the network under its name, with its shape, and no other. The head
-    (``head.weight``, ``head.bias``) may be missing or have other shapes: then the drawn one stays.
-
-    Raises `UserError` if the file is missing, is no safetensors file, or holds other tensors than these or NaN.
+    Raises `UserError` unless the file holds every other floating-point tensor of the network, and nothing else, under
+    its name, with its shape, finite.
     """
     from safetensors import SafetensorError  # only where weights are loaded
     from safetensors.torch import load_file

@@ -11,9 +11,9 @@ from kafal_pipeline.models.vision import keep_resolution, torchvision_models
 class ResNet18(Convolutional):
     """torchvision's ResNet-18, its tensors under torchvision's names, except that ``fc`` is ``head``.
 
-    `image_size`: height and width of the images: where these are tiny, later stages keep their resolution. `stem`:
-    ``small``: a 3x3 convolution of stride 1 and no pooling, as is usual for CIFAR; ``large``: the original 7x7 of
-    stride 2 with pooling, for images of 64 pixels and more and for weights trained on ImageNet.
+    Where images are tiny, later stages keep their resolution. `stem`: ``small``: a 3x3 convolution of stride 1 and no
+    pooling, as is usual for CIFAR; ``large``: the original 7x7 of stride 2 with pooling, for images of 64 pixels and
+    more and for weights trained on ImageNet.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
     """
@@ -42,6 +42,5 @@ class ResNet18(Convolutional):
         keep_resolution(strided, min(image_size), 1 if stem == "small" else 4)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the averaged last feature map, ``(n, 512)``."""
         out = self.maxpool(self.bn1(self.conv1(images)).relu())
         return self.layer4(self.layer3(self.layer2(self.layer1(out)))).mean(dim=(2, 3))

@@ -21,7 +21,6 @@ class BasicBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False) if changes else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map ``(n, in, H, W)`` to ``(n, out, H / stride, W / stride)``."""
         # In place: neither batch norm nor an addition needs its output for the backward, and the copies saved are a
         # third of a training step's memory.
         out = F.relu(self.bn1(self.conv1(images)), inplace=True)
@@ -33,10 +32,9 @@ class BasicBlock(nn.Module):
 class ResNet8(Convolutional):
     """3x3 convolution, three stages of one basic block (16, 32, 64 channels), batch norm, ReLU, average, linear.
 
-    Works for every image size and number of channels; 77,946 parameters for 3 channels and 10 classes.
+    77,946 parameters for 3 channels and 10 classes.
 
-    Source: Cao et al., "Knowledge-Aware Federated Active Learning with Non-IID Data", ICCV 2023 (its public code's
-    network).
+    Source: the public code of Cao et al., "Knowledge-Aware Federated Active Learning with Non-IID Data", ICCV 2023.
     """
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
@@ -49,15 +47,12 @@ class ResNet8(Convolutional):
         self.head = nn.Linear(WIDTHS[2], num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the averaged last feature map, ``(n, 64)``."""
         out = self.stage3(self.stage2(self.stage1(self.stem(images))))
         return F.relu(self.bn(out), inplace=True).mean(dim=(2, 3))
 
     def folds(self) -> list[tuple[str, str]]:
-        """Return the names of each convolution and the batch norm that directly follows it."""
         blocks = ("stage1", "stage2", "stage3")
         return [(f"{block}.conv{index}", f"{block}.bn{index}") for block in blocks for index in (1, 2)]
 
     def residual_blocks(self) -> list[str]:
-        """Return the names of its basic blocks."""
         return ["stage1", "stage2", "stage3"]

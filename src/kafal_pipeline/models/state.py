@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kafal_pipeline.common.randomness import Purpose, torch_generator
 from kafal_pipeline.config import ModelConfig
-from kafal_pipeline.models import build
+from kafal_pipeline.models.factory import build
 
 State = dict[str, Tensor]
 Arrays = dict[str, NDArray[np.generic]]
@@ -42,10 +42,7 @@ def initial_state(
     cycle: int,
     image_size: Sequence[int] | None = None,
 ) -> State:
-    """Return freshly drawn weights, or the pretrained ones where `model` names a file.
-
-    All strategies of one seed begin a cycle with the same.
-    """
+    """Return weights, freshly drawn or pretrained; all strategies of one seed begin a cycle with the same."""
     generator = torch_generator(seed, Purpose.MODEL, cycle)
     network = build(model, in_channels=in_channels, num_classes=num_classes, image_size=image_size, generator=generator)
     return to_state(to_arrays(network.state_dict()))

@@ -9,10 +9,7 @@ from kafal_pipeline.common.errors import UserError
 
 
 def torchvision_models(name: str) -> Any:
-    """Return the module ``torchvision.models``; `name` is the network that wants it, for the message.
-
-    Raises `UserError` if torchvision is not installed, or does not fit the installed torch.
-    """
+    """Return ``torchvision.models``; UserError if it is not installed for this torch, for the network `name`."""
     try:
         from torchvision import models
     except (ImportError, RuntimeError) as error:  # RuntimeError: its operators were built for another torch
@@ -24,13 +21,10 @@ def torchvision_models(name: str) -> Any:
 
 
 def keep_resolution(strided: list[nn.Module], side: int, before: int) -> None:
-    """Take the stride from the blocks that would shrink the feature map to a single pixel.
+    """Take the stride from those blocks, in order, that would shrink the feature map to a single pixel.
 
-    Batch norm has no variance in a batch of one image of one pixel, so that small images need fewer strides; weights
-    have the same shapes either way.
-
-    `strided`: blocks in order, each with stride 2 somewhere. `side`: the images' shorter side, in pixels. `before`:
-    factor by which what comes before the blocks shrinks it.
+    Batch norm has no variance in a batch of one image of one pixel. `side`: the images' shorter side, in pixels;
+    `before`: factor by which what comes before the blocks shrinks it.
     """
     side = -(-side // before)
     for block in strided:

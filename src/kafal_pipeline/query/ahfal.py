@@ -24,25 +24,20 @@ class AHFAL:
     standard deviation over clients is below `alike`. A sample's group is the class that the local model predicts. The
     composition ``{score: entropy, model: local, quota: towards_global_mix}`` with that adaptive score.
 
-    The server learns label counts. What differs from the public code: a class lacks what the client's labels lack of
-    it, where that code counts what the global model takes the client's labelled samples for; and the budget is divided
-    in proportion to what classes lack (`kafal_pipeline.query.parts.quota.mix_quotas`), where that code gives half of
-    what is left, a third or a fifth of it to one class after the other, by thresholds of how much each lacks.
+    The server learns label counts. Differences from the public code: a class lacks what the client's labels lack of it,
+    not what the global model predicts of its labelled samples; and the budget is divided in proportion to what classes
+    lack (`kafal_pipeline.query.parts.quota.mix_quotas`), not in halves, thirds or fifths of what is left, by
+    thresholds, to one class after the other.
 
-    `alike`: standard deviation of a class's share below which the class counts as alike.
-
-    Source: "AHFAL: Adaptive Hierarchical Federated Active Learning": its public code, with no publication that we know
-    of.
+    Source: "AHFAL: Adaptive Hierarchical Federated Active Learning": its public code; we know of no publication.
     """
 
     alike: Annotated[float, Field(ge=0, le=1)] = 0.12
 
     def summary(self, pool: PoolView) -> Arrays:
-        """Return the numbers of labels by class."""
         return TowardsGlobalMix().summary(pool)
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose the largest entropies within the quotas."""
         alike = self.share_deviations(pool) < self.alike
         of_local, of_global = (alike[pool.logits(model).argmax(dim=1).cpu().numpy()] for model in ("local", "global"))
         scores = Entropy("local").scores(pool, rng)

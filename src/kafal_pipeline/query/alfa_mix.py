@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from kafal_pipeline.query.base import Selection, filled
+from kafal_pipeline.query.base import Selection, chosen, filled
 from kafal_pipeline.query.geometry.k_means import k_means, nearest_to_centres
 from kafal_pipeline.query.geometry.points import Points, points_of
 from kafal_pipeline.query.pool import PoolView, QueryModel
@@ -34,8 +34,6 @@ class ALFAMix:
     not by trying every anchor in turn; the published learned mixing weights are left out. The score is :math:`1 / (1 +
     \epsilon^*)`.
 
-    `model`: the model that predicts and whose features are taken. `step`: of the mixing weight.
-
     Source: Parvaneh et al., "Active Learning by Feature Mixing", CVPR 2022.
     """
 
@@ -43,7 +41,6 @@ class ALFAMix:
     step: Annotated[float, Field(ge=1e-4, le=1)] = 0.03125
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose candidates that lie apart."""
         budget = min(budget, len(pool))
         weights = self._smallest_mix(pool).cpu().numpy()
         candidates = np.empty(0, dtype=np.int64)
@@ -57,9 +54,7 @@ class ALFAMix:
             points = points_of(pool, "normalised", self.model).take(candidates)
             taken = candidates[nearest_to_centres(*k_means(points, budget, rng))]
         positions = filled(taken, rng.permutation(len(pool)), budget)
-        scores = 1 / (1 + weights)
-        order = np.argsort(-scores[positions], kind="stable")
-        return Selection(pool.samples[positions[order]], scores[positions[order]])
+        return chosen(pool.samples, positions, 1 / (1 + weights))
 
     def _smallest_mix(self, pool: PoolView) -> Tensor:
         """Return the smallest mixing weight that flips each sample's label; infinite where none does, ``(n,)``."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kafal_pipeline.query.base import Selection
-from kafal_pipeline.query.geometry.k_means_pp import k_means_pp
+from kafal_pipeline.query.geometry.k_means import k_means_pp
 from kafal_pipeline.query.geometry.points import points_of
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
@@ -22,15 +22,12 @@ class BADGE:
     first centre is the embedding of the largest norm. Unlike it, a point is never picked twice, and when all distances
     are 0 the rest is drawn uniformly. The score is the distance to the nearest centre before.
 
-    `model`: the model that predicts and whose features are taken.
-
     Source: Ash et al., "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds", ICLR 2020.
     """
 
     model: QueryModel = "global"
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose by D^2 sampling."""
         points = points_of(pool, "gradients", self.model)
         positions, distances = k_means_pp(points, min(budget, len(pool)), rng, first="longest")
         order = np.argsort(-distances, kind="stable")

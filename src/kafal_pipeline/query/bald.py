@@ -23,8 +23,7 @@ class BALD(ScoreQuery):
     again. A mask is the same for all samples, one drawn set of parameters (as in BatchBALD), so that scores differ by
     sample and not by luck.
 
-    `passes`: number of masks. `rate`: chance of a feature to be dropped. `model`: the model whose features and head are
-    taken; an ensemble has none.
+    `passes`: number of masks. `rate`: chance of a feature to be dropped.
 
     Source: Houlsby et al., 2011, arXiv 1112.5745; Gal, Islam and Ghahramani, ICML 2017; Kirsch et al., NeurIPS 2019.
     """
@@ -34,7 +33,6 @@ class BALD(ScoreQuery):
     model: QueryModel = "global"
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
-        """Return the mutual information of each sample."""
         return mutual_information(self._passes(pool, rng)).cpu().numpy()
 
     def _passes(self, pool: PoolView, rng: np.random.Generator) -> Iterator[Tensor]:

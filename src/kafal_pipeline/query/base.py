@@ -1,13 +1,8 @@
 """The interface of a query: its inputs and its result. A strategy's own file documents only what is its own.
 
-A query is a dataclass whose fields are its options, with one method::
-
-    def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection
-
-`pool` is one client's view of its own samples, `budget` the number of samples to choose and `rng` the only source of
-randomness. A query never sees a label of an unlabelled sample, nor another client's data.
-
-Two things a query may have besides:
+A query is a dataclass whose fields are its options, with the method ``select`` of `Query`. `pool` is one client's view
+of its own samples, `budget` the number of samples to choose and `rng` the only source of randomness. A query never sees
+a label of an unlabelled sample, nor another client's data. It may also have
 
 - ``summary(pool)``, if it must know the federation: see `Summarises`.
 - ``watched_samples``, a number: so many of each client's unlabelled samples are watched while it trains
@@ -17,7 +12,7 @@ Two things a query may have besides:
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +22,7 @@ from kafal_pipeline.query.pool import Arrays, PoolView
 
 Scores = NDArray[np.float64]
 STORED = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
-"""Kinds of arrays that a query's summary and memory may be made of: those that can be saved."""
+"""Types of the arrays that a query's summary and memory may hold: those that can be saved."""
 
 NOTHING: Arrays = {}  # a default that nobody changes
 
@@ -49,16 +44,13 @@ class Query(Protocol):
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
         """Return exactly ``min(budget, len(pool))`` distinct samples of the pool."""
-        ...
 
 
-@runtime_checkable
 class Summarises(Protocol):
     """A query in two phases: all clients send a summary to the server; then each chooses, knowing all of them."""
 
     def summary(self, pool: PoolView) -> Arrays:
         """Return what this client tells the server: counts and sums, never images, sample ids or a sample's label."""
-        ...
 
 
 def summarises(query: object) -> bool:
@@ -80,11 +72,10 @@ class ScoreQuery(ABC):
 
 
 def checked_selection(selection: object, pool: NDArray[np.int64], budget: int) -> Selection:
-    """Return what a query has chosen if it is ``min(budget, len(pool))`` different samples of the pool.
+    """Return what `select` returned if it is ``min(budget, len(pool))`` different samples of the pool.
 
-    `selection`: what `select` returned. Scores may be None, which is stored as 0 each. `pool`: the samples to choose
-    among. `budget`: the number of samples to choose. Raises `NotAllowed` with what was found and what is allowed:
-    another number of labels would be bought, and the query compared with others that got fewer.
+    Raises `NotAllowed` otherwise: another number of labels would be bought, and the query compared with others that
+    got fewer.
     """
     if not isinstance(selection, Selection):
         raise NotAllowed(f"`select` returned {kind_of(selection)}; allowed: a Selection(samples, scores).")
@@ -107,8 +98,6 @@ def checked_selection(selection: object, pool: NDArray[np.int64], budget: int) -
     if scores is None:
         scores = np.zeros(due)
     check_scores(scores, due)
-    if not np.isfinite(scores).all():
-        raise NotAllowed(f"{int((~np.isfinite(scores)).sum())} of {due} scores are not finite; allowed: finite ones.")
     memory = checked_arrays(selection.memory, "memory")
     return Selection(samples.astype(np.int64), scores.astype(np.float64), memory)
 
@@ -127,9 +116,11 @@ def checked_arrays(found: object, what: str) -> dict[str, NDArray[np.generic]]:
 
 
 def check_scores(scores: object, samples: int) -> None:
-    """Raise NotAllowed unless `scores` is an array of numbers with one for each of so many samples."""
+    """Raise NotAllowed unless `scores` is an array of finite numbers, one for each of so many samples."""
     if type(scores) is not np.ndarray or scores.dtype.kind not in "biuf" or scores.shape != (samples,):
         raise NotAllowed(f"the scores are {kind_of(scores)}; allowed: an array of numbers of shape ({samples},).")
+    if strange := int((~np.isfinite(scores)).sum()):
+        raise NotAllowed(f"{strange} of {samples} scores are not finite; allowed: finite ones.")
 
 
 def by_score(scores: Scores, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -137,17 +128,13 @@ def by_score(scores: Scores, rng: np.random.Generator) -> NDArray[np.int64]:
 
     Raises `NotAllowed` if a score is not finite: sorted among the others it would decide silently.
     """
-    if not np.isfinite(scores).all():
-        raise NotAllowed(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
+    check_scores(scores, len(scores))
     shuffled = rng.permutation(len(scores))
     return shuffled[np.argsort(-scores[shuffled], kind="stable")]
 
 
 def largest(samples: NDArray[np.int64], scores: Scores, budget: int, rng: np.random.Generator) -> Selection:
-    """Return the samples of the largest scores, ordered by `by_score`.
-
-    `samples`: ascending sample indices, ``(n,)``. `scores`: their finite scores, ``(n,)``. Raises `NotAllowed` if the
-    scores are not that.
+    """Return the samples of the largest finite scores, ``(n,)`` each, ordered by `by_score`.
 
     >>> largest(np.array([3, 5, 9]), np.array([0.1, 0.7, 0.2]), 2, np.random.default_rng(0)).samples.tolist()
     [5, 9]

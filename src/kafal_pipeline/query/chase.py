@@ -14,13 +14,10 @@ from kafal_pipeline.query.pool import PoolView
 class CHASe(ScoreQuery):
     """Largest number of changes of the predicted class between consecutive local epochs of the last cycle.
 
-    A random subset of the client's unlabelled samples is watched: after every local epoch the model in training
-    predicts them in evaluation mode. Consecutive means the client's epochs of a cycle one after another, across rounds,
-    so that one local epoch a round is enough. Samples that are not watched score -1: they come last, in random order.
-    The subset is drawn again every cycle; the published freezing and awakening of samples between queries is not
-    needed for that. Its alignment loss is an update's business.
-
-    `watched_samples`: size of the subset, or all there are.
+    After every local epoch, across the rounds of the cycle, the model in training predicts in evaluation mode a random
+    subset of at most `watched_samples` of the client's unlabelled samples. The others score -1: they come last, in
+    random order. The subset is drawn again every cycle, in place of the published freezing and awakening of samples
+    between queries. The published alignment loss is the update `kafal_pipeline.update.chase`.
 
     Source: Zhang et al., "CHASe: Client Heterogeneity-Aware Data Selection for Effective Federated Active Learning",
     TKDE 2025.
@@ -29,7 +26,6 @@ class CHASe(ScoreQuery):
     watched_samples: Annotated[int, Field(ge=1)] = 500
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
-        """Return the number of changes of each sample."""
         scores = np.full(len(pool), -1.0)
         if pool.watched:
             samples, changes = pool.watched["samples"], pool.watched["changes"]

@@ -22,9 +22,6 @@ class ClusterMargin:
     weights are 1 - margin. The published method clusters the pool once by average linkage and picks round-robin from
     small clusters; the weighted k-means that federated comparisons run in its name needs no matrix of all pairs.
 
-    `model`: the model that predicts and whose features are taken. `candidates`: candidates for each sample of the
-    budget.
-
     Source: Citovsky et al., "Batch Active Learning at Scale", NeurIPS 2021; weighted k-means after Zhdanov, 2019, arXiv
     1901.05954.
     """
@@ -33,7 +30,6 @@ class ClusterMargin:
     candidates: Annotated[float, Field(ge=1, le=1e6)] = 10.0
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose small margins that lie apart."""
         scores = Margin(self.model).scores(pool, rng)
         diversity = KMeans("features", self.model, weighted=True)
         return compose(pool, scores, NoQuota(), diversity, self.candidates, budget, rng)

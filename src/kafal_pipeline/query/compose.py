@@ -29,9 +29,9 @@ def compose(
     rng: np.random.Generator,
     memory: Arrays = NOTHING,
 ) -> Selection:
-    """Choose in each group, among its ``candidates x quota`` largest scores, by diversity.
+    """Choose in each group, among its ``candidates x quota`` largest scores ``(n,)``, by diversity.
 
-    `scores`: of the pool, ``(n,)``. `candidates`: at least 1; 1 leaves nothing to the diversity step.
+    `candidates`: at least 1, which leaves nothing to the diversity step.
     """
     check_scores(scores, len(pool))
     groups = quota.groups(pool, min(budget, len(pool)))
@@ -72,14 +72,12 @@ class Compose:
     weighted: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what does not fit together."""
         if self.weighted and self.diversity != "k_means":
             raise UserError(f"query.weighted: is for diversity k_means alone; found diversity {self.diversity!r}.")
         _ = self.score_part  # its mistakes are the user's, and are reported before anything runs
 
     @cached_property
     def score_part(self) -> ScoreQuery:
-        """The score."""
         from kafal_pipeline.query.names import QUERIES  # which names this class
 
         options: Mapping[str, Any] = {"name": self.score} if isinstance(self.score, str) else self.score
@@ -95,12 +93,10 @@ class Compose:
 
     @cached_property
     def quota_part(self) -> Quota:
-        """The quota."""
         return QUOTAS[self.quota]()
 
     @cached_property
     def diversity_part(self) -> Diversity:
-        """The diversity step."""
         if self.diversity == "none":
             return Best()
         options = {"weighted": self.weighted} if self.diversity == "k_means" else {}
@@ -113,10 +109,8 @@ class Compose:
 
     @property
     def watched_samples(self) -> int:
-        """What the score asks to be watched."""
         return int(getattr(self.score_part, "watched_samples", 0))
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose by score, quota and diversity."""
         scores = self.score_part.scores(pool, rng)
         return compose(pool, scores, self.quota_part, self.diversity_part, self.candidates, budget, rng)

@@ -17,8 +17,6 @@ class Coreset:
     The score is the distance to the nearest sample labelled or taken before. The published method improves the greedy
     solution by mixed-integer programming; as in most comparisons, that step is left out.
 
-    `model`: the model whose features are taken. `space`: where distances are measured.
-
     Source: Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018.
     """
 
@@ -26,7 +24,6 @@ class Coreset:
     space: Space = "features"
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose the sample farthest from all taken before, again and again."""
         seeds = points_of(pool, self.space, self.model, labelled=True) if len(pool.labelled) else None
         points = points_of(pool, self.space, self.model)
         positions, distances = k_centre(points, seeds, min(budget, len(pool)), rng)

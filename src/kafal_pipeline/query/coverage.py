@@ -18,20 +18,16 @@ from kafal_pipeline.query.rank_sum import RankSum
 class Coverage:
     """Rank sum of KSAS and entropy, equal over global-prototype classes, then k-centre on global gradient embeddings.
 
-    The composition ``{score: rank_sum, quota: global_prototypes, diversity: k_centre}``.
-
-    `prior_smoothing`: added to every label count in KSAS. `candidates`: candidates for each sample of a class's quota.
+    The composition ``{score: rank_sum, quota: global_prototypes, diversity: k_centre}``; options as there.
     """
 
     prior_smoothing: Annotated[float, Field(ge=0, le=1e6)] = 1.0
     candidates: Annotated[float, Field(ge=1, le=1e6)] = 4.0
 
     def summary(self, pool: PoolView) -> Arrays:
-        """Return sums of normalised features by class."""
         return GlobalPrototypes().summary(pool)
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose by score, quota and diversity."""
         scores = RankSum(self.prior_smoothing).scores(pool, rng)
         diversity = KCentre("gradients", "global")
         return compose(pool, scores, GlobalPrototypes(), diversity, self.candidates, budget, rng)

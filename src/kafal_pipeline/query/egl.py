@@ -18,15 +18,12 @@ class EGL(ScoreQuery):
     since the gradient of the cross-entropy with respect to the head's weights is the outer product of ``p - e_y`` and
     the features ``h``. The published method differentiates the whole model; the head's closed form needs no backward.
 
-    `model`: the model that predicts and whose features are taken; an ensemble has none.
-
     Source: Settles, Craven and Ray, "Multiple-Instance Active Learning", NIPS 2007; section 3.3 of Settles' survey.
     """
 
     model: QueryModel = "global"
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
-        """Return the expected gradient length of each sample."""
         p = pool.probabilities(self.model)
         # |p - e_y|^2 = sum_c p_c^2 - 2 p_y + 1, which rounding may take below 0 where p_y is 1
         lengths = (p.square().sum(dim=1, keepdim=True) - 2 * p + 1).clamp_min(0).sqrt()

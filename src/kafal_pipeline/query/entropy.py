@@ -16,5 +16,4 @@ class Entropy(Uncertainty):
 
     @staticmethod
     def of(log_p: Tensor) -> Tensor:
-        """Return the entropy of each prediction, ``(n,)``."""
         return -(log_p.exp() * log_p).sum(dim=1)

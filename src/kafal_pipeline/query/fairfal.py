@@ -31,14 +31,12 @@ class FairFAL:
     ``{score: entropy, quota: global_prototypes, diversity: k_centre}``.
 
     The server learns the ratio of the client's smallest and largest share, label counts and sums of features by class.
-    Instead of subsampling the labelled set to class balance, which takes luck in, samples are weighed by 1 / n_k[y]. A
-    client without labels takes the global model. Gradient embeddings are the global model's; the public code takes the
-    probabilities in them from the local_only model where gamma is 0.5 or more, and embeds labelled samples by their
-    labels rather than by the predicted class. What ``floor(b / C)`` leaves over and what small classes cannot fill are
-    handed out as one (`kafal_pipeline.query.parts.quota.equal_quotas`); the public code does so one after the other, so
+    Differences from the public code: samples are weighed by 1 / n_k[y], where it subsamples the labelled set to class
+    balance, by chance. A client without labels takes the global model. Gradient embeddings are the global model's; the
+    public code takes their probabilities from the local_only model where gamma is 0.5 or more, and embeds labelled
+    samples by their labels rather than by the predicted class. What ``floor(b / C)`` leaves over and what small classes
+    cannot fill are handed out as one (`kafal_pipeline.query.parts.quota.equal_quotas`), there one after the other, so
     that the largest classes may get one more.
-
-    `threshold`: of s_k. `candidates`: candidates for each sample of a class's quota.
 
     Source: FairFAL, "Federated Active Learning Under Extreme Non-IID and Global Class Imbalance", CVPR 2026, and its
     public code.
@@ -48,13 +46,11 @@ class FairFAL:
     candidates: Annotated[float, Field(ge=1, le=1e6)] = 4.0
 
     def summary(self, pool: PoolView) -> Arrays:
-        """Return what prototypes are made of, and the balance of the global model's predictions."""
         shares = balanced_shares(pool, "global")
         ratio = np.array([shares.min() / shares.max()] if len(shares) else [])
         return {**GlobalPrototypes().summary(pool), "balance": ratio}
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose by entropy, quota and k-centre."""
         suits = pool.memory["suits_global"] if "suits_global" in pool.memory else np.array([self.suits_global(pool)])
         model: QueryModel = "global" if suits[0] > self.threshold else "local_only"
         scores = Entropy(model).scores(pool, rng)

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
+from torch.distributions import Dirichlet
 
 from kafal_pipeline.query.base import ScoreQuery, Scores, Selection, by_score, chosen, filled
 from kafal_pipeline.query.geometry.points import blocks, points_of
@@ -31,8 +32,6 @@ class FEAL(ScoreQuery):
     The public code also takes a sample that has fewer than `neighbours` such neighbours, even if all of them are taken;
     its features are those of the last block, averaged over 3 x 3 fields.
 
-    `neighbours`: nearest samples that are looked at. `similarity`: cosine above which two samples are near copies.
-
     Source: Chen et al., "Think Twice Before Selection: Federated Evidential Active Learning for Medical Image Analysis
     with Domain Shifts", CVPR 2024.
     """
@@ -41,15 +40,13 @@ class FEAL(ScoreQuery):
     similarity: Annotated[float, Field(gt=-1, le=1)] = 0.85
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
-        """Return the calibrated uncertainty of each sample."""
         of_global, of_local = (1 + pool.logits(model).relu() for model in ("global", "local"))
-        epistemic = dirichlet_entropy(of_global)
+        epistemic = Dirichlet(of_global, validate_args=False).entropy()
         spread = epistemic.max() - epistemic.min()
         scaled = (epistemic - epistemic.min()) / spread if spread > 0 else torch.ones_like(epistemic)
         return (scaled * (aleatoric(of_global) + aleatoric(of_local))).cpu().numpy()
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose the largest scores that are no near copies of one another."""
         scores = self.scores(pool, rng)
         order = by_score(scores, rng)
         taken = self._without_copies(pool, order, min(budget, len(pool)))
@@ -80,11 +77,3 @@ def aleatoric(evidence: Tensor) -> Tensor:
     """Return the expected entropy under each Dirichlet distribution, ``(n,)``, from its parameters ``(n, C)``."""
     total = evidence.sum(dim=1, keepdim=True)
     return (evidence / total * (torch.digamma(total + 1) - torch.digamma(evidence + 1))).sum(dim=1)
-
-
-def dirichlet_entropy(evidence: Tensor) -> Tensor:
-    """Return the differential entropy of each Dirichlet distribution, ``(n,)``, from its parameters ``(n, C)``."""
-    total = evidence.sum(dim=1)
-    log_beta = torch.lgamma(evidence).sum(dim=1) - torch.lgamma(total)
-    expected = ((evidence - 1) * torch.digamma(evidence)).sum(dim=1)
-    return log_beta + (total - evidence.shape[1]) * torch.digamma(total) - expected

@@ -38,12 +38,9 @@ class IFAL:
     too, the b largest U are taken. Else k-means (b clusters) on normalised local features, and the nearest to each
     centre.
 
-    The published W compares probabilities sorted by size, ``mean_c |sort(p)_c - sort(q)_c|``, hence is blind to which
-    class is likely; ``total_variation`` is not. Where 0 is divided by 0, `SMALLEST` decides. Who votes, and with which
-    class, is as in the public code. The score is U.
-
-    `distance`: ``sorted`` (published) or ``total_variation``, ``1/2 sum_c |p_c - q_c|``. `neighbours`: votes of each
-    sample.
+    The published W, `distance` ``sorted``, compares probabilities sorted by size, ``mean_c |sort(p)_c - sort(q)_c|``,
+    hence is blind to which class is likely; ``total_variation``, ``1/2 sum_c |p_c - q_c|``, is not. Where 0 is divided
+    by 0, `SMALLEST` decides. Who votes, and with which class, is as in the public code. The score is U.
 
     Source: Zong, Jin and Huang, "Inconsistency-Based Federated Active Learning", IJCAI 2025, and its public code.
     """
@@ -52,7 +49,6 @@ class IFAL:
     neighbours: Annotated[int, Field(ge=1)] = 250
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose inconsistent samples that lie apart."""
         budget = min(budget, len(pool))
         between, both = (values.cpu().numpy() for values in self.inconsistencies(pool))
         candidates = np.flatnonzero(both > otsu(both))
@@ -82,10 +78,9 @@ class IFAL:
 
 
 def votes(pool: PoolView, model: QueryModel, neighbours: int, namers: Sequence[QueryModel]) -> list[Tensor]:
-    """Return data-driven predictions of the unlabelled samples, rows of sum 1, ``(n, C)``.
+    """Return data-driven predictions of the unlabelled samples, rows of sum 1, ``(n, C)``, one for each of `namers`.
 
-    `model`: whose features tell who is near. `neighbours`: votes of each sample. `namers`: models that name the classes
-    which unlabelled samples vote; one result for each.
+    The features of `model` say who is near; `namers` name the classes that unlabelled samples vote.
     """
     # float32, since products with 40,000 samples are half of the time, and who is near needs no more
     own, known = (_directions(pool, model, labelled=labelled) for labelled in (False, True))
@@ -114,10 +109,9 @@ def _directions(pool: PoolView, model: QueryModel, *, labelled: bool) -> Tensor:
 
 
 def largest_of_rows(table: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the `count` largest values of each row and their columns, as ``table.topk`` does but for their order.
+    """Return the `count` largest values of each row and their columns, in any order: several times ``topk``'s speed.
 
-    The largest are in those `count` groups of columns whose maxima are the largest; to look there alone is several
-    times faster.
+    They are in those `count` groups of columns whose maxima are the largest.
     """
     columns = table.shape[1] // GROUP
     rest = table[:, columns * GROUP :]

@@ -22,9 +22,8 @@ def discrepancy(local_logits: Tensor, global_logits: Tensor, label_counts: Tenso
     taken over the classes with labels alone. (Adding ``log 0`` instead turns every score of a client that lacks a class
     into not-a-number.) Computed in float64, because P - Q cancels where the models agree.
 
-    `local_logits`, `global_logits`: of the client's own model and of the global model, ``(n, C)``. `label_counts`:
-    labelled samples of each class, ``(C,)``; fractions are allowed (smoothed counts). Returns D of each sample,
-    ``(n,)``, in the dtype of `local_logits`; 0 everywhere if at most one class has labels.
+    Logits are ``(n, C)``, counts ``(C,)``, fractions (smoothed counts) allowed. Returns D of each sample, ``(n,)``, in
+    the dtype of `local_logits`; 0 everywhere if at most one class has labels.
 
     Source: Cao et al., ICCV 2023, section "Knowledge-Specialised Active Sampling".
 
@@ -42,10 +41,7 @@ def discrepancy(local_logits: Tensor, global_logits: Tensor, label_counts: Tenso
 
 @dataclass(frozen=True)
 class KSAS(ScoreQuery):
-    """Largest `discrepancy` between the client's own model and the global one.
-
-    The counts are those before the query. Ties (a client with a single labelled class has D = 0 everywhere) are broken
-    by a permutation drawn from the query's generator.
+    """Largest `discrepancy` between the client's own model and the global one, with the counts before the query.
 
     `global_model`: ``final``: the model aggregated at the end of the cycle, for everybody (published code).
     ``downloaded``: the one each client last downloaded (Algorithm 1 of the paper). `prior_smoothing`: added to every
@@ -56,7 +52,6 @@ class KSAS(ScoreQuery):
     prior_smoothing: Annotated[float, Field(ge=0, le=1e6)] = 0.0
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
-        """Return the discrepancy of each sample."""
         local_logits = pool.logits("local")
         global_logits = pool.logits("global" if self.global_model == "final" else "downloaded")
         counts = torch.as_tensor(pool.label_counts, device=local_logits.device) + self.prior_smoothing

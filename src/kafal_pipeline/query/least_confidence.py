@@ -16,5 +16,4 @@ class LeastConfidence(Uncertainty):
 
     @staticmethod
     def of(log_p: Tensor) -> Tensor:
-        """Return ``1 - p_1`` of each prediction, ``(n,)``, exact where ``p_1`` is close to 1."""
-        return -log_p.max(dim=1).values.expm1()
+        return -log_p.max(dim=1).values.expm1()  # exact where p_1 is close to 1

@@ -31,7 +31,6 @@ class LoGo:
     model: QueryModel = "local_only"
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose the most uncertain sample of each cluster."""
         budget = min(budget, len(pool))
         doubt = -pool.log_probabilities(self.model).max(dim=1).values.expm1()
         points = Points((doubt.unsqueeze(1) * pool.features(self.model),))

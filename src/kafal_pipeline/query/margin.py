@@ -16,6 +16,5 @@ class Margin(Uncertainty):
 
     @staticmethod
     def of(log_p: Tensor) -> Tensor:
-        """Return 1 minus the margin of each prediction, ``(n,)``."""
         top = log_p.topk(2, dim=1).values.exp()
         return 1.0 - (top[:, 0] - top[:, 1])

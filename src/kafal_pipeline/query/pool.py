@@ -22,9 +22,7 @@ begins with (drawn weights, or those of ``model.pretrained``), ``finetuned`` fro
 ``local_only``, with the global model as teacher (IFAL).
 """
 
-Predictor = Literal[
-    "global", "local", "downloaded", "local_only", "finetuned", "distilled", "ensemble_logit", "ensemble_rank"
-]
+Predictor = Literal[QueryModel, "ensemble_logit", "ensemble_rank"]
 """A `QueryModel`, or both ``local`` and ``global``: the mean of their probabilities (``ensemble_logit``), or the sum
 over them of 1 / (20 + rank by score) (``ensemble_rank``)."""
 
@@ -49,14 +47,12 @@ class Head(NamedTuple):
 class PoolView:
     """One client's pool, with model outputs that are computed on first use and kept.
 
-    However they are given, samples are kept in ascending order, so that neither the order of a pool nor that of its
-    labelled samples can change a choice: randomness and ties attach to a sample's place among the sorted.
+    Samples are kept in ascending order, however they are given, so that the order of a pool can change no choice:
+    randomness and ties attach to a sample's place among the sorted.
 
-    - `client`: the client's number.
     - `samples`: indices of its unlabelled samples in the training set, int64 ``(n,)``.
     - `labelled`, `labels`: indices and labels of its labelled samples, int64 ``(m,)``.
-    - `forward`: computes `Outputs` of a model for given samples.
-    - `head_of`: returns the `Head` of a model.
+    - `forward`, `head_of`: compute a model's `Outputs` for given samples, and return its `Head`.
     - `summaries`: what each client, this one included, reported to the server before the choice
       (`kafal_pipeline.query.base.Summarises`); empty for queries that ask for nothing.
     - `memory`: what this client's query kept at the cycle before (`Selection.memory`); empty at the first.
@@ -75,8 +71,10 @@ class PoolView:
     memory: Arrays = field(default_factory=dict)
     watched: Arrays = field(default_factory=dict)
 
+    _outputs: dict[tuple[str, bool], Outputs] = field(default_factory=dict, init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
-        """Sort the samples, and let nobody reorder them in place: outputs and labels are in their order."""
+        # Sorted, and never reordered in place: outputs and labels are in their order.
         order = np.argsort(self.labelled, kind="stable")
         object.__setattr__(self, "samples", np.sort(self.samples))
         object.__setattr__(self, "labelled", self.labelled[order])
@@ -85,17 +83,12 @@ class PoolView:
             samples.flags.writeable = False
 
     def __len__(self) -> int:
-        """Return the number of unlabelled samples."""
         return len(self.samples)
 
     @cached_property
     def label_counts(self) -> NDArray[np.int64]:
         """Labelled samples of each class before the query, ``(C,)``."""
         return np.bincount(self.labels, minlength=self.num_classes)
-
-    @cached_property
-    def _outputs(self) -> dict[tuple[str, bool], Outputs]:
-        return {}
 
     def outputs(self, model: QueryModel, *, labelled: bool = False) -> Outputs:
         """Return logits and features, float64, in the order of `samples`, or of `labelled`."""

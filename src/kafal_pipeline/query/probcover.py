@@ -20,16 +20,13 @@ SAMPLED = 1000  # samples whose balls tell the radius
 class ProbCover:
     """Greedily the sample whose ball of radius `delta` covers the most samples that nothing chosen or labelled covers.
 
-    Distances are those of normalised features. The radius is the largest for which at least `purity` of all balls hold
-    samples of one k-means cluster alone, with as many clusters as classes: a ball is pure below its centre's distance
-    to the nearest sample of another cluster, so that the radius is a quantile of these distances, here of up to 1000
-    samples. The published code tries a grid of radii on features learnt beforehand from all images; here they are the
-    model's own. It also keeps the graph of all balls; here counts are kept instead and each covered sample's ball is
-    taken off them once, so that memory is O(n) and the work O(n^2 d) at most. When all are covered, the rest is random,
-    as ties are. The score is the number of samples newly covered, itself included.
-
-    `model`: the model whose features are taken. `delta`: radius, at most 2, the diameter of what features of length 1
-    lie in; None finds it. `purity`: share of pure balls that a found radius must have.
+    Distances are those of normalised features. Where `delta` is None, it is the largest radius for which at least
+    `purity` of all balls hold samples of one k-means cluster alone, with as many clusters as classes: a ball is pure
+    below its centre's distance to the nearest sample of another cluster, so that the radius is a quantile of these
+    distances, here of up to 1000 samples. The published code tries a grid of radii on features learnt beforehand from
+    all images; here they are the model's own. It also keeps the graph of all balls; here counts are kept instead and
+    each covered sample's ball is taken off them once, so that memory is O(n) and the work O(n^2 d) at most. When all
+    are covered, the rest is random, as ties are. The score is the number of samples newly covered, itself included.
 
     Source: Yehuda et al., "Active Learning Through a Covering Lens", NeurIPS 2022.
     """
@@ -39,7 +36,6 @@ class ProbCover:
     purity: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose the sample that covers the most that is left, again and again."""
         order = rng.permutation(len(pool))
         points = points_of(pool, "normalised", self.model).take(order)
         delta = self._radius(points, pool.num_classes, rng) if self.delta is None else self.delta

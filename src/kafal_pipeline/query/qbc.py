@@ -18,18 +18,14 @@ class QBC(ScoreQuery):
 
     The published committees are models drawn at random; here the federation has them already.
 
-    `committee`: its members, at least two, all different.
-
     Source: Seung, Opper and Sompolinsky, COLT 1992; the measure is that of McCallum and Nigam, ICML 1998.
     """
 
     committee: Annotated[tuple[QueryModel, ...], Field(min_length=2)] = ("global", "local")
 
     def __post_init__(self) -> None:
-        """Refuse members who agree by being the same."""
         if len(set(self.committee)) < len(self.committee):
             raise UserError(f"query.committee: found {', '.join(self.committee)}; a member may be listed only once.")
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
-        """Return the committee's disagreement on each sample."""
         return mutual_information(pool.log_probabilities(model) for model in self.committee).cpu().numpy()

@@ -13,5 +13,4 @@ class Random(ScoreQuery):
     """Uniform choice without replacement; the scores are the uniform numbers drawn."""
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
-        """Draw a number in [0, 1) for each sample."""
         return rng.random(len(pool))

@@ -17,14 +17,11 @@ from kafal_pipeline.query.pool import PoolView
 class RankSum(ScoreQuery):
     """Largest ``1 / (20 + rank by KSAS) + 1 / (20 + rank by global entropy)``: this project's own.
 
-    Ranks make two quantities of different scales count alike.
-
-    `prior_smoothing`: added to every label count in KSAS, so that classes without labels count too.
+    Ranks make two quantities of different scales count alike. `prior_smoothing` is that of KSAS.
     """
 
     prior_smoothing: Annotated[float, Field(ge=0, le=1e6)] = 1.0
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
-        """Return the sum of both reciprocal ranks."""
         parts = (KSAS(prior_smoothing=self.prior_smoothing), Entropy())
         return sum((reciprocal_ranks(part.scores(pool, rng)) for part in parts), np.zeros(len(pool)))

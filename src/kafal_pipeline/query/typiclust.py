@@ -27,11 +27,7 @@ class TypiClust:
 
     The published method learns features from all images beforehand, without labels; here they are the model's own. It
     computes typicality again after every sample taken from a cluster, among those left of it; here once, among the
-    cluster's unlabelled ones: the same first choice, and no quadratic work again for each choice. The score is the
-    typicality.
-
-    `model`: the model whose features are taken. `neighbours`: nearest samples that typicality looks at. `clusters`:
-    largest number of clusters. `smallest`: samples a cluster must have.
+    cluster's unlabelled ones: the same first choice without quadratic work for each one. The score is the typicality.
 
     Source: Hacohen, Dekel and Weinshall, "Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets",
     ICML 2022.
@@ -43,7 +39,6 @@ class TypiClust:
     smallest: Annotated[int, Field(ge=1)] = 5
 
     def select(self, pool: PoolView, budget: int, rng: np.random.Generator) -> Selection:
-        """Choose typical samples of the clusters in turns."""
         n, budget = len(pool), min(budget, len(pool))
         points = points_of(pool, "normalised", self.model)
         together = points

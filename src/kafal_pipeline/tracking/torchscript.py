@@ -47,8 +47,7 @@ def save_torchscript(
     from safetensors.torch import load_file
 
     from kafal_pipeline.config import ModelConfig
-    from kafal_pipeline.models import ImageClassifier, build
-    from kafal_pipeline.models.factory import SHAPE
+    from kafal_pipeline.models.factory import SHAPE, ImageClassifier, build
 
     network = build(
         ModelConfig.model_validate({key: value for key, value in model.items() if key not in SHAPE}),

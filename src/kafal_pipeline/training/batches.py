@@ -13,9 +13,8 @@ def labelled_batches(
 ) -> list[Tensor]:
     """Shuffle ``0 .. size-1`` and cut it into the batches of one local epoch.
 
-    `size`: number of labelled samples. `batches`: ``published``: batches of `batch_size` and a short last one.
-    ``equal``: as many batches, of equal size up to one sample, because batch norm on a last batch of two or three
-    samples can wreck a model. Returns positions, int64, together a permutation.
+    ``published``: batches of `batch_size` and a short last one. ``equal``: as many batches, of equal size up to one
+    sample, because batch norm on a last batch of two or three samples can wreck a model.
 
     >>> g = torch.Generator().manual_seed(0)
     >>> [len(b) for b in labelled_batches(10, 4, "published", g)], [len(b) for b in labelled_batches(10, 4, "equal", g)]
@@ -28,10 +27,9 @@ def labelled_batches(
 
 
 def unlabelled_batches(size: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor | None]:
-    """Yield batches of a shuffle of ``0 .. size-1`` without end; None without end if there is nothing.
+    """Yield batches of one shuffle of ``0 .. size-1`` after the other, without end; None if there is nothing.
 
-    Each has `batch_size` positions, fewer only when fewer are left of the shuffle; then a new shuffle begins, so that a
-    pool smaller than the labelled set is gone through several times an epoch.
+    A pool smaller than the labelled set is gone through several times an epoch.
     """
     while size:
         yield from torch.randperm(size, generator=generator, device=generator.device).split(batch_size)

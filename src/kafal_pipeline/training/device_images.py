@@ -12,10 +12,9 @@ from kafal_pipeline.config import AugmentationConfig
 
 
 class Pixels:
-    """A set of images that hands out normalised float32 batches in channels-last layout.
+    """Images, uint8 ``(N, H, W, C)``, that are handed out as normalised float32 batches in channels-last layout.
 
-    `images`: uint8 ``(N, H, W, C)``; on the CPU the tensor shares the array's memory. `mean`, `std`: per channel, of
-    pixels scaled to [0, 1]. `device`: where batches are made.
+    On the CPU the tensor shares the array's memory. `mean`, `std`: per channel, of pixels scaled to [0, 1].
     """
 
     def __init__(
@@ -32,7 +31,6 @@ class Pixels:
         self._shift = shift.expand(shape).contiguous()
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.images)
 
     def batch(self, indices: Tensor) -> Tensor:
@@ -40,10 +38,7 @@ class Pixels:
         return self._normalise(self.images.index_select(0, indices))
 
     def augmented(self, indices: Tensor, augmentation: AugmentationConfig, generator: torch.Generator) -> Tensor:
-        """Return the images of `indices`, each randomly flipped and cropped after zero padding, then normalised.
-
-        Padding is 0 before normalisation, as in torchvision's ``RandomCrop`` on images.
-        """
+        """Return the images of `indices`, each randomly flipped and cropped after zero padding, then normalised."""
         images = self.images.index_select(0, indices)
         n, height, width, channels = images.shape
         padding = augmentation.crop_padding

@@ -9,10 +9,7 @@ from kafal_pipeline.common.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; ``auto`` is a CUDA device if there is one, else the CPU.
-
-    Raises `UserError` if the device is not there.
-    """
+    """Return the device of that name, UserError if it is not there; ``auto`` is CUDA if there is any, else the CPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

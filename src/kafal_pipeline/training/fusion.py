@@ -8,21 +8,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kafal_pipeline.training import precision
 
-POINTWISE = "_convolution_pointwise"
-"""PyTorch's operator of a convolution with what follows it, which its compiler emits for CPUs. Not public: where a
-version of PyTorch lacks it, blocks stay as they are."""
-
-PACK = "_reorder_convolution_weight"
-"""PyTorch's operator that lays a weight out as the convolution of images of one shape reads it. Not public either."""
+# PyTorch's operators of a convolution with what follows it, and to lay a weight out as the convolution of images of one
+# shape reads it. Neither is public: where a version of PyTorch lacks one, it is not used.
+POINTWISE, PACK = "_convolution_pointwise", "_reorder_convolution_weight"
 
 
 def folded(network: nn.Module) -> nn.Module:
-    """Return a copy in evaluation mode whose convolutions have the batch norms that follow them worked in.
+    """Return a copy in evaluation mode whose convolutions have the batch norms that `folds` names worked in.
 
-    `network`: says in `folds`, if it has that method, which batch norm directly follows which convolution; the others
-    stay.
-
-    Equal up to rounding: batch norm with running statistics is one multiplication and one addition for each channel.
+    Batch norm with running statistics is one multiplication and one addition for each channel.
     """
     fast = copy.deepcopy(network).eval()
     for convolution_name, norm_name in fast.folds() if hasattr(fast, "folds") else ():  # type: ignore[operator]
@@ -36,13 +30,9 @@ def folded(network: nn.Module) -> nn.Module:
 
 
 def fused(network: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Return a `folded` copy whose residual blocks do their ReLU and addition inside the convolutions, on a CPU.
-
-    `network`: names in `residual_blocks`, if it has that method, its blocks of the form of `FusedBlock`. `device`,
-    `dtype`: where it computes, and in which type: PyTorch has these operators in bfloat16 only where the CPU has it.
-    """
+    """Return a `folded` copy whose `residual_blocks` do their ReLU and addition inside the convolutions, on a CPU."""
     fast = folded(network)
-    if dtype == torch.bfloat16 and not precision.fast_bf16(device):
+    if dtype == torch.bfloat16 and not precision.fast_bf16(device):  # PyTorch has these operators where the CPU has it
         return fast
     if device.type != "cpu" or not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, POINTWISE):
         return fast
@@ -54,10 +44,7 @@ def fused(network: nn.Module, device: torch.device, dtype: torch.dtype = torch.f
 
 
 class FusedBlock(nn.Module):
-    """``relu(conv2(relu(conv1(x))) + shortcut(x))`` without a pass over memory for each ReLU and the addition.
-
-    `block`: has ``conv1``, ``conv2`` and ``shortcut``; its batch norms are folded.
-    """
+    """``relu(conv2(relu(conv1(x))) + shortcut(x))`` of a folded block, without passes over memory for the rest."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()

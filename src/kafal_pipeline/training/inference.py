@@ -14,9 +14,8 @@ from kafal_pipeline.training.precision import Autocast
 
 PIXELS = {"cpu": 24 * 32 * 32, "cuda": 4096 * 32 * 32}
 """Pixels in a float32 forward; twice as many in bfloat16. On a CPU 24 images of 32x32, whose largest results nearly fit
-a core's own cache: on one processor (Zen 5) 48 are as fast while the shared cache is free, and a tenth slower where
-others use it; on another (Zen 4), with nobody else in its cache, 192 were 7 % faster than 64. Fixed, because a sum may
-round differently in a batch of another size."""
+a core's own cache; more are a tenth slower where others use the shared one. Fixed, because a sum may round differently
+in a batch of another size."""
 
 
 def _features(network: nn.Module, pixels: Pixels, indices: NDArray[np.int64]) -> Iterator[Tensor]:

@@ -17,10 +17,7 @@ from kafal_pipeline.update.base import Correction, Update
 
 @dataclass(frozen=True)
 class ClientSamples:
-    """What one client trains on, on the device: indices int64, labels int64, counts ``(C,)`` int64.
-
-    `unlabelled` is the pool that the update asks for; it may be empty.
-    """
+    """What one client trains on, int64 on the device; `unlabelled` is the pool that the update asks for, or empty."""
 
     labelled: Tensor
     labels: Tensor
@@ -46,11 +43,9 @@ class LocalStart:
     """Where a client stands when its round begins.
 
     - `round`: round within the cycle, from 0.
-    - `draws`: the only sources of randomness.
     - `epochs`: local epochs that this client has trained in this cycle: the learning rate goes by them.
     - `momentum`: its momentum buffers from its last round in this cycle; None at its first, empty without momentum.
-    - `steps`: steps behind `momentum`: how often a gradient was added to it.
-    - `correction`: what the update adds to every gradient.
+    - `steps`: how often a gradient was added to `momentum`.
     """
 
     round: int
@@ -65,8 +60,8 @@ class LocalStart:
 class LocalResult:
     """What local training leaves behind besides the student.
 
-    Momentum by parameter; epochs so far in the cycle; of this round the mean loss, the number of steps and how far a
-    constant gradient of 1 would have moved every parameter (`kafal_pipeline.update.base.LocalOutcome.travel`).
+    Momentum by parameter; epochs so far in the cycle; of this round the mean loss, the number of steps and the `travel`
+    (`kafal_pipeline.update.base.LocalOutcome`).
     """
 
     momentum: dict[str, Tensor]
@@ -79,7 +74,6 @@ class LocalResult:
 def learning_rate(training: TrainingConfig, epoch: int) -> float:
     """Return the rate of a client's `epoch`-th local epoch within the cycle, counted from 1.
 
-    >>> from kafal_pipeline.config import TrainingConfig
     >>> training = TrainingConfig(lr=0.1, lr_drop_epoch=260)
     >>> learning_rate(training, 259), round(learning_rate(training, 260), 6)
     (0.1, 0.01)
@@ -96,8 +90,7 @@ def train_locally(networks: Networks, *args: object, **options: object) -> Local
         try:
             next(steps)
         except StopIteration as end:
-            result: LocalResult = end.value
-            return result
+            return end.value
 
 
 def local_steps(
@@ -111,14 +104,9 @@ def local_steps(
 ) -> Generator[None, None, LocalResult]:
     """Train the student in place for the configured local epochs, one step for each value that is asked for.
 
-    On a GPU a step is only started, so that one thread can keep several clients going.
-
-    - `networks`: what is trained, and by whom it is taught.
-    - `update`: gives the loss of a step.
-    - `start`: where this client stands.
-    - `after_epoch`: called with the number of every local epoch that ends; must leave the student in training mode.
-
-    Unlabelled batches are drawn from a new shuffle every local epoch, one per labelled batch.
+    On a GPU a step is only started, so that one thread can keep several clients going. `after_epoch` is called with the
+    number of every local epoch that ends, and must leave the student in training mode. Unlabelled batches are drawn
+    from a new shuffle every local epoch, one per labelled batch.
     """
     student = networks.student
     student.train()

@@ -7,18 +7,12 @@ from torch import Tensor, nn
 
 from kafal_pipeline.common.errors import UserError
 
-WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-"""The environment variable that gives cuBLAS memory of a fixed size; with any other it chooses among algorithms."""
-
-WORKSPACES = (":4096:8", ":16:8")
-"""Values of it with which products are the same bits every time; the first is the faster one."""
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # environment variable; without a fixed size cuBLAS chooses among algorithms
+WORKSPACES = (":4096:8", ":16:8")  # sizes with which products are the same bits every time; the first is faster
 
 
 class Autocast(nn.Module):
-    """A network whose convolutions and products run in bfloat16; parameters, outputs and losses stay float32.
-
-    `network`: keeps its float32 parameters; training mode passes through to it.
-    """
+    """A network whose convolutions and products run in bfloat16; parameters, outputs and losses stay float32."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -57,10 +51,9 @@ def in_precision(network: nn.Module, precision: str) -> nn.Module:
 def prepare(device: torch.device, precision: str, *, deterministic: bool = False) -> None:
     """Set up a GPU; nothing on a CPU, which computes exact float32 and the same bits every time as it is.
 
-    `device`: where training computes. `precision`: ``fp32`` is exact float32, ``tf32`` rounds products' factors to 10
-    bits. `deterministic`: whether equal inputs must give equal bits: operations that have no such form are then errors,
-    and algorithms are not chosen by their speed. Raises `UserError` if cuBLAS cannot be made deterministic any more, or
-    the environment says that it should not be.
+    `precision`: ``fp32`` is exact float32, ``tf32`` rounds products' factors to 10 bits. `deterministic`: equal inputs
+    give equal bits; operations that have no such form are then errors. Raises `UserError` if cuBLAS cannot be made
+    deterministic any more, or the environment says that it should not be.
     """
     if device.type != "cuda":
         return

@@ -5,37 +5,25 @@ of them as one.
 """
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.training.draws import Draws
 
 Inputs = tuple[Tensor | None, ...]
 Function = Callable[..., None]
 
 
 class Recording(Protocol):
-    """A recorded function; `replay` does it again on the tensors it was recorded with."""
+    """A recorded function."""
 
     def replay(self) -> None:
-        """Start the recorded work."""
-        ...
+        """Start the recorded work again, on the tensors it was recorded with."""
 
-
-REGISTERS = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 14)
-"""Whether a recording must be told which generators it draws from; later versions of PyTorch find out by themselves."""
 
 Recorder = Callable[[Callable[[], None]], Recording]  # records what a function does, without doing it
-
-
-@dataclass
-class _Recorded:
-    recording: Recording
-    inputs: Inputs
 
 
 class Recordings:
@@ -51,7 +39,7 @@ class Recordings:
     def __init__(self, recorder: Recorder, most: int = 32) -> None:
         self._recorder = recorder
         self._most = most
-        self._kept: dict[Hashable, _Recorded | None] = {}
+        self._kept: dict[Hashable, tuple[Recording, Inputs] | None] = {}
 
     def call(self, kind: Hashable, function: Function, *inputs: Tensor | None) -> None:
         """Do ``function(*inputs)``; calls of equal `kind` and equal shapes of inputs must do the same arithmetic."""
@@ -63,29 +51,26 @@ class Recordings:
         recorded = self._kept.pop(key)
         if recorded is None:
             own = tuple(None if tensor is None else tensor.clone() for tensor in inputs)
-            recorded = _Recorded(self._recorder(lambda: function(*own)), own)
+            recorded = self._recorder(lambda: function(*own)), own
             while len(self._kept) >= self._most:  # old ones go after: the recorder has waited until none of them runs
                 self._kept.pop(next(iter(self._kept)))
         self._kept[key] = recorded  # the last in the order of use
-        for own_input, given in zip(recorded.inputs, inputs, strict=True):
+        recording, own_inputs = recorded
+        for own_input, given in zip(own_inputs, inputs, strict=True):
             if own_input is not None and given is not None:
                 own_input.copy_(given)
-        recorded.recording.replay()
+        recording.replay()
 
 
-def cuda_recorder(draws: Draws, stream: torch.cuda.Stream) -> Recorder:
-    """Return a recorder of CUDA graphs.
+def cuda_recorder(stream: torch.cuda.Stream) -> Recorder:
+    """Return a recorder of CUDA graphs that run on `stream`, one after another, so that they can share their memory.
 
-    `draws`: what recorded functions draw from; replays go on from the states that these then have. `stream`: where
-    recorded functions run, one after another, so that they can share their memory.
+    Replays draw from the generators' states at that time.
     """
     pool = torch.cuda.graph_pool_handle()
 
     def record(function: Callable[[], None]) -> Recording:
         graph = torch.cuda.CUDAGraph()
-        if REGISTERS:
-            for generator in (draws.labelled, draws.unlabelled, draws.update):
-                graph.register_generator_state(generator)
         torch.cuda.synchronize(stream.device)
         with torch.cuda.stream(stream):
             _capture(graph, function, pool)

@@ -5,10 +5,9 @@ in as tensors, and all that it reads or writes besides stays where it is in memo
 step (`kafal_pipeline.training.recording`) serves every later one of the same shapes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +39,7 @@ class Workspace:
     broadcast: list[Tensor] = field(default_factory=list)
 
     @classmethod
-    def of(cls, student: nn.Module, classes: int, momentum: float, device: torch.device) -> Workspace:
+    def of(cls, student: nn.Module, classes: int, momentum: float, device: torch.device) -> Self:
         """Make the workspace of a network."""
         parameters: list[Tensor] = list(student.parameters())
         return cls(
@@ -89,10 +88,7 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Step:
-    """A step of one client in one round, as a function of the batch alone.
-
-    `student`, `teacher`, `previous`: networks as they compute in the configured precision; see `StepView`.
-    """
+    """A step of one client in one round, as a function of the batch alone; networks compute in their precision."""
 
     student: nn.Module
     teacher: nn.Module | None
@@ -161,10 +157,7 @@ def _corrected(gradients: list[Tensor], space: Workspace) -> list[Tensor]:
 
 @torch.no_grad()
 def sgd_step(space: Workspace, gradients: list[Tensor], training: TrainingConfig) -> None:
-    """Do one step of ``torch.optim.SGD``.
-
-    The functional form: the class imports torch's compiler, four seconds of work for nothing.
-    """
+    """Do one step of ``torch.optim.SGD``, whose class imports torch's compiler: four seconds of work for nothing."""
     # The fused kernel walks through memory: a gradient in another layout than its parameter's would be misread.
     aligned = [
         gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)

@@ -57,8 +57,7 @@ class Correction:
     Where batch norms stay local (FedBN), a client's own are pulled towards themselves as they were when the round
     began, and are not shifted.
 
-    `pull`: strength of the pull towards the broadcast parameters. `shift`: one tensor for each parameter's name, or
-    None. What it has for other names is not read, and it need not have those of batch norms that stay local.
+    `shift`: one tensor for each parameter's name, but for batch norms that stay local. Other names are not read.
     """
 
     pull: float = 0.0
@@ -84,11 +83,10 @@ class LocalOutcome:
 
 @dataclass(frozen=True)
 class ClientUpdate:
-    """What one participant sends to the server.
+    """What one participant sends to the server: its model, number of labels and the `message` of `Update.finish`.
 
-    `state`: its model. `labels`: its number of labelled samples. `travel`: see `LocalOutcome`. `parameters`: which
-    entries of the state are parameters of everybody's, those of `LocalOutcome`; the others are buffers, or batch norms
-    that stay local. `message`: what `Update.finish` made.
+    `travel`: see `LocalOutcome`. `parameters`: which entries of the state are parameters of everybody's, those of
+    `LocalOutcome`; the others are buffers, or batch norms that stay local.
     """
 
     state: Mapping[str, Tensor]
@@ -115,25 +113,17 @@ class Update(ABC):
 
     @abstractmethod
     def client_loss(self, step: StepView) -> Tensor:
-        """Return the loss of one step, a scalar.
+        """Return the loss of one step, a scalar; it may depend on the round, but on no tensor's value in Python.
 
-        It runs the student's forwards itself, since their order and number are part of a method: each one moves the
-        batch-norm statistics. It may depend on the round, but on no tensor's value in Python.
+        It runs the student's forwards itself, since each one moves the batch-norm statistics.
         """
 
     def loss_terms(self, step: StepView) -> Iterator[Tensor]:
-        """Yield scalars whose sum is the loss.
-
-        Each is differentiated before the next is asked for, so that the activations of one forward are freed before
-        those of the next are made.
-        """
+        """Yield scalars whose sum is the loss; one's activations are freed before the next is asked for."""
         yield self.client_loss(step)
 
     def phase(self, round_: int) -> Hashable:
-        """Return something equal for rounds in which `client_loss` does the same arithmetic.
-
-        On a GPU the step recorded in one of them is replayed in the others.
-        """
+        """Return what is equal for rounds in which `client_loss` does the same arithmetic: a GPU replays its steps."""
         return round_
 
     def correction(self, client: State, server: State) -> Correction | None:
@@ -164,11 +154,10 @@ class Update(ABC):
 def weighted_average(
     global_state: Mapping[str, Tensor], states: Iterable[Mapping[str, Tensor]], weights: Sequence[float]
 ) -> State:
-    """Average models: parameters and batch-norm statistics by weight; integer buffers stay the global model's.
+    """Average `states`, gone through once, by weight; integer buffers stay the global model's.
 
-    `global_state`: the model that was broadcast. `states`: the participants', gone through once. `weights`: theirs:
-    numbers of labels. Returns new tensors; a copy of `global_state` if no participant has a positive weight. Sums are
-    taken in float64 and in the participants' order, so that equal models average to themselves.
+    Returns new tensors; a copy of `global_state` if no participant has a positive weight. Sums are taken in float64 and
+    in the participants' order, so that equal models average to themselves.
     """
     total = sum(weights)
     averaged = {name: tensor.clone() for name, tensor in global_state.items()}

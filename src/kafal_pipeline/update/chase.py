@@ -16,7 +16,6 @@ def alignment_loss(student: Tensor, teacher: Tensor, previous: Tensor, temperatu
     """Mean of ``-log( e^(cos(s, t)/T) / (e^(cos(s, t)/T) + e^(cos(s, p)/T)) )`` over the rows.
 
     `student`, `teacher`, `previous`: representations s, t and p, ``(n, d)``; no gradient flows into the last two.
-    `temperature`: T. Returns a scalar.
     """
     towards = F.cosine_similarity(student, teacher.detach(), dim=1)
     away = F.cosine_similarity(student, previous.detach(), dim=1)
@@ -36,9 +35,8 @@ class ChaseAlignment(FedAvg):
     variations to 0 right before it compares them with their mean, so that every sample is drawn towards the global
     model; so it is here, which needs no inference over the pool in every epoch.
 
-    `weight`: of the alignment loss; the public code's 1 for CIFAR (0.1 for MNIST). `temperature`: the public code's
-    0.5. `representation`: ``logits``, as the public code's CIFAR-10 network, or ``features``, what the head is given,
-    as its CIFAR-100 network.
+    `weight`: the public code has 1 for CIFAR, 0.1 for MNIST; `temperature` is as there. `representation`: ``logits``,
+    as its CIFAR-10 network, or ``features``, what the head is given, as its CIFAR-100 network.
 
     Source: Zhang et al., "CHASe: Client Heterogeneity-Aware Data Selection for Effective Federated Active Learning",
     TKDE 2025, arXiv 2504.17448, and its public code; the form of the loss is that of MOON (Li et al., CVPR 2021).
@@ -49,19 +47,15 @@ class ChaseAlignment(FedAvg):
     representation: Literal["logits", "features"] = "logits"
 
     def unlabelled_source(self) -> Literal["current"]:
-        """Ask for what is unlabelled now."""
         return "current"
 
     def uses_teacher(self, round_: int) -> bool:
-        """Whether there can be a previous model."""
-        return round_ > 0
+        return round_ > 0  # before, there is no previous model
 
     def uses_previous(self) -> bool:
-        """Ask for it in every round."""
         return True
 
     def client_loss(self, step: StepView) -> Tensor:
-        """Labelled loss, plus the alignment where there is a previous model."""
         loss = super().client_loss(step)
         if step.unlabelled is None or step.teacher is None or step.previous is None:
             return loss

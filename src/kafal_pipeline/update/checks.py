@@ -10,11 +10,7 @@ from kafal_pipeline.update.base import State
 
 
 def check_state(found: object, what: str, shapes: Mapping[str, torch.Size] | None = None) -> None:
-    """Raise NotAllowed unless `found` is finite tensors by name, with those of `shapes` among them.
-
-    `found`, `what`: what is looked at, and how a message calls it. `shapes`: by name, the tensors that it must have;
-    None asks for none.
-    """
+    """Raise NotAllowed, with `what` as its name, unless `found` is tensors by name, those of `shapes` among them."""
     if not isinstance(found, Mapping):
         raise NotAllowed(f"{what} is {kind_of(found)}; allowed: a dict from names to tensors.")
     wrong = next((n for n, t in found.items() if not isinstance(n, str) or not isinstance(t, Tensor)), None)
@@ -37,10 +33,7 @@ def checked_pair(found: object, method: str, *names: str) -> tuple[State, State]
 
 
 def checked_aggregate(found: object, global_state: State) -> tuple[State, State]:
-    """Return what `aggregate` returned if it is a model with the tensors of the global one, and another state.
-
-    Raises `NotAllowed` with the tensor that is missing, unknown, or of another shape or type.
-    """
+    """Return what `aggregate` returned if it is a model with the tensors of the global one, and another state."""
     model, server = checked_pair(found, "aggregate", "the model", "what the server keeps")
     what = "the model, from `aggregate`,"
     check_state(model, what, {name: tensor.shape for name, tensor in global_state.items()})

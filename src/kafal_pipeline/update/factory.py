@@ -11,7 +11,5 @@ def make_update(strategy: Strategy) -> Update:
     """Return the update that `strategy` names; UserError if there is none, or its options are not allowed."""
     update = create("update", strategy.name, strategy.options, UPDATES)
     if not isinstance(update, Update):
-        raise UserError(
-            f"update: found {strategy.name!r}, which does not derive from kafal_pipeline.update.base.Update."
-        )
+        raise UserError(f"update: found {strategy.name!r}, which does not derive from {Update.__module__}.Update.")
     return update

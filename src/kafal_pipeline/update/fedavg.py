@@ -11,9 +11,7 @@ from kafal_pipeline.update.losses import CROSS_ENTROPY, Loss
 
 @dataclass(frozen=True)
 class FedAvg(Update):
-    """A loss on the labelled batch; models averaged with the numbers of labels as weights.
-
-    `loss`: one of `kafal_pipeline.update.losses.LOSSES`, with its options.
+    """A loss (`kafal_pipeline.update.losses`) on the labelled batch; models averaged by their numbers of labels.
 
     Source: McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017.
     """
@@ -21,9 +19,7 @@ class FedAvg(Update):
     loss: Loss = CROSS_ENTROPY
 
     def phase(self, round_: int) -> Hashable:
-        """Whether there is a teacher, and the loss's own phase."""
         return self.uses_teacher(round_), self.loss.phase(round_)
 
     def client_loss(self, step: StepView) -> Tensor:
-        """Mean loss of the labelled batch."""
         return self.loss(step.student(step.images), step.labels, step.label_counts, step.round)

@@ -17,10 +17,9 @@ class FedNova(FedAvg):
     moved each (`kafal_pipeline.update.base.LocalOutcome`; the paper's ``lr |a|_1``, momentum included). Where all
     travel equally far this is FedAvg. Buffers, and batch norms that stay local, are averaged by labels.
 
-    Why FedNova rather than FedDyn: in federated active learning clients hold different numbers of labels, so that equal
-    epochs are different numbers of steps; FedAvg then minimises an objective in which the well-labelled clients count
-    twice, by weight and by distance. FedNova removes exactly that, with no parameter to choose and no state, so that
-    neither rare participation nor a cycle's restart touches it. FedDyn targets the drift that SCAFFOLD treats already.
+    In federated active learning clients hold different numbers of labels, so that equal epochs are different numbers of
+    steps; FedAvg then minimises an objective in which the well-labelled clients count twice, by weight and by distance.
+    FedNova removes exactly that, with no parameter to choose and no state to lose.
 
     Source: Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization", NeurIPS
     2020, eqs. 9 and 10.
@@ -29,7 +28,6 @@ class FedNova(FedAvg):
     def aggregate(
         self, global_state: State, server: State, updates: Sequence[ClientUpdate], clients: int
     ) -> tuple[State, State]:
-        """Move the parameters by the mean normalised change times the mean travel; average buffers by labels."""
         model, server = super().aggregate(global_state, server, updates, clients)
         total = sum(update.labels for update in updates)
         if total <= 0:

@@ -25,5 +25,4 @@ class FedProx(FedAvg):
     mu: Annotated[float, Field(ge=0, le=10)] = 0.01
 
     def correction(self, client: State, server: State) -> Correction:
-        """Pull towards the broadcast parameters."""
         return Correction(pull=self.mu)

@@ -26,11 +26,10 @@ def class_weight(label_counts: Tensor) -> Tensor:
 
 
 def compensation_weight(class_weight: Tensor, label_logits: Tensor, beta: Tensor, partner: Tensor) -> Tensor:
-    """Weight of each mixed sample: ``beta_i w[yhat_i] + (1 - beta_i) w[yhat_partner(i)]`` with yhat the arg max.
+    """Weight of each mixed sample, ``(n,)``: ``beta_i w[yhat_i] + (1 - beta_i) w[yhat_partner(i)]``.
 
-    `class_weight`: w, ``(C,)``. `label_logits`: the teacher's logits whose arg max names the classes, ``(n, C)``.
-    `beta`, `partner`: mixing share ``(n,)`` and index of the sample mixed in, int64 ``(n,)``. Returns ``(n,)``, in the
-    wider dtype of `class_weight` and `beta`.
+    `class_weight`: w, ``(C,)``. yhat is the arg max of `label_logits`, the teacher's, ``(n, C)``. `beta`, `partner`:
+    mixing share and index of the sample mixed in, ``(n,)``.
     """
     weight = class_weight[label_logits.argmax(dim=1)]
     return beta * weight + (1 - beta) * weight[partner]
@@ -39,11 +38,10 @@ def compensation_weight(class_weight: Tensor, label_logits: Tensor, beta: Tensor
 def compensatory_loss(
     student_logits: Tensor, teacher_logits: Tensor, gamma: Tensor, class_reduction: Literal["mean", "sum"] = "mean"
 ) -> Tensor:
-    """Mean over samples of ``gamma_i KL(softmax(teacher_i) || softmax(student_i))``.
+    """Mean over samples of ``gamma_i KL(softmax(teacher_i) || softmax(student_i))``; logits ``(n, C)``, gamma ``(n,)``.
 
-    `student_logits`, `teacher_logits`: ``(n, C)``; no gradient flows into the teacher's. `gamma`: weight of each
-    sample, ``(n,)``. `class_reduction`: ``mean`` divides the divergence by C (published code), ``sum`` is the
-    divergence itself. Returns a scalar.
+    No gradient flows into the teacher's logits. `class_reduction`: ``mean`` divides the divergence by C (published
+    code), ``sum`` is the divergence itself.
     """
     log_teacher = teacher_logits.detach().log_softmax(dim=1)
     divergence = F.kl_div(student_logits.log_softmax(dim=1), log_teacher, reduction="none", log_target=True).sum(dim=1)
@@ -73,9 +71,8 @@ class KCFU(Update):
     - `unlabelled_pool`: the pool of the trial's start, never updated (``initial``, published code), or the ``current``
       one.
     - `class_reduction`: see `compensatory_loss`.
-    - `absent_class_weight`: ``zero``: classes without labels weigh nothing, as published; ``smoothed``: counts plus
-      `smoothing` for all, so that the weakest classes get compensation at all.
-    - `smoothing`: pseudo-count of ``smoothed``.
+    - `absent_class_weight`: ``zero``: classes without labels weigh nothing, as published; ``smoothed``: all counts plus
+      `smoothing`, so that the weakest classes get compensation at all.
     - `loss`: a labelled loss in the place of L_bal; None leaves it to `balanced`.
 
     Source: Cao et al., "Knowledge-Aware Federated Active Learning with Non-IID Data", ICCV 2023. The defaults are those
@@ -94,24 +91,19 @@ class KCFU(Update):
     loss: Loss | None = None
 
     def unlabelled_source(self) -> Literal["none", "initial", "current"]:
-        """Where unlabelled batches come from; the balanced half alone needs none."""
         return self.unlabelled_pool if self.compensatory else "none"
 
     def uses_teacher(self, round_: int) -> bool:
-        """Whether the compensation has any weight in this round."""
         return self.compensatory and round_ > 0
 
     def phase(self, round_: int) -> Hashable:
-        """Whether there is a compensation, and the labelled loss's own phase."""
         return self.uses_teacher(round_), self._labelled_loss.phase(round_)
 
     def client_loss(self, step: StepView) -> Tensor:
-        """Labelled loss, plus the compensation where there are unlabelled images."""
         first, *rest = self.loss_terms(step)
         return sum(rest, first)
 
     def loss_terms(self, step: StepView) -> Iterator[Tensor]:
-        """Yield the labelled loss, then the compensation."""
         yield self._labelled_loss(step.student(step.images), step.labels, step.label_counts, step.round)
         if not self.compensatory or step.unlabelled is None:
             return
@@ -140,8 +132,7 @@ class KCFU(Update):
         """Draw the mixing shares, float32 ``(n,)``, and partners, int64 ``(n,)``."""
         size, device = len(unlabelled), unlabelled.device
         # The median of three uniform numbers is Beta(2, 2); torch's own beta distribution takes no generator, and its
-        # median has no deterministic form on a GPU.
-        # As many numbers for either kind of partner, so that this choice changes no share.
+        # median has no deterministic form on a GPU. As many numbers for either kind of partner: it changes no share.
         first, second, third, order = torch.rand((4, size), generator=generator, device=device)
         beta = torch.maximum(torch.minimum(first, second), torch.minimum(torch.maximum(first, second), third))
         if self.partner == "one":

@@ -1,15 +1,12 @@
 """Losses of a labelled batch, an option of every update: ``update: {name: fedprox, loss: {name: focal, gamma: 3}}``.
 
-Each is a pure function of logits ``(n, C)``, labels int64 ``(n,)``, the client's labelled samples of each class
-``(C,)`` and the round within the cycle, from 0; its other parameters are its options. It returns the mean over the
-batch, a scalar. Below, n_y is the client's number of labelled samples of class y.
+Each is the mean over a batch, a function of logits ``(n, C)``, labels int64 ``(n,)``, the client's labelled samples of
+each class n_y ``(C,)`` and the round within the cycle, from 0; its other parameters are its options.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import BeforeValidator, Field
@@ -19,11 +16,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from kafal_pipeline.common.errors import UserError, did_you_mean
 from kafal_pipeline.common.registry import keyword_options
 
-Weight = Annotated[float, Field(ge=0, le=100)]
-"""Of a term, or an exponent: larger ones overflow in float32 after a few steps."""
-
-Pseudocount = Annotated[float, Field(ge=1e-6, le=1e6)]
-"""Added to counts: so small that it is no number in float32 next to them, its logarithm would be infinite."""
+Weight = Annotated[float, Field(ge=0, le=100)]  # or exponent: larger ones overflow in float32 after a few steps
+Pseudocount = Annotated[float, Field(ge=1e-6, le=1e6)]  # smaller ones vanish in float32 next to counts
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, label_counts: Tensor, round_: int) -> Tensor:
@@ -126,7 +120,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 
 @dataclass(frozen=True)
 class LabelledLoss:
-    """One of `LOSSES` with its options, to be called as they are.
+    """One of `LOSSES` with its options, called as they are.
 
     >>> LabelledLoss.of({"name": "focal", "gamma": 3})
     LabelledLoss(name='focal', options={'gamma': 3.0})
@@ -136,12 +130,9 @@ class LabelledLoss:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, value: Any) -> LabelledLoss:
-        """Return the loss that a user means by a name, or by a mapping with ``name`` and its options.
-
-        Raises `UserError` if there is no such loss or option, or a value is not allowed.
-        """
-        if isinstance(value, LabelledLoss):
+    def of(cls, value: Any) -> Self:
+        """Return the loss that a user means by a name, or by a mapping with ``name`` and its options; or UserError."""
+        if isinstance(value, cls):
             return value
         options = dict(value) if isinstance(value, Mapping) else {"name": value}
         name = options.pop("name", None)
@@ -151,15 +142,12 @@ class LabelledLoss:
         return cls(name, keyword_options("update.loss", name, LOSSES[name], options, given))
 
     def phase(self, round_: int) -> Hashable:
-        """Return something equal for rounds in which the loss is the same function."""
+        """Return what is equal for rounds in which the loss is the same function."""
         return min(round_, int(self.options.get("annealing", 10))) if self.name == "edl" else 0
 
     def __call__(self, logits: Tensor, labels: Tensor, label_counts: Tensor, round_: int) -> Tensor:
-        """Return the mean loss of a batch."""
         return LOSSES[self.name](logits, labels, label_counts, round_, **self.options)
 
 
 CROSS_ENTROPY = LabelledLoss("ce")
-
-Loss = Annotated[LabelledLoss, BeforeValidator(LabelledLoss.of)]
-"""A field of an update: the user writes a name or a mapping."""
+Loss = Annotated[LabelledLoss, BeforeValidator(LabelledLoss.of)]  # the user writes a name or a mapping

@@ -20,23 +20,19 @@ class Scaffold(FedAvg):
 
     With momentum, a constant gradient moves the parameters farther than ``K lr``; that distance stands in its place, so
     that controls stay gradients. (Published code divides by ``K lr`` with momentum 0.9 too: controls ten times too
-    large.) Models are averaged by labels, as in all updates here, and controls equally, as in the paper.
+    large.) Models are averaged by labels, as in all updates here, and controls equally, as in the paper. A client sends
+    its model and the change of its control, and is sent the model and c: nearly twice FedAvg's bytes.
 
-    A client sends its model and the change of its control, and is sent the model and c: nearly twice FedAvg's bytes.
-
-    Source: Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020, algorithm
-    1.
+    Source: Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020, alg. 1.
     """
 
     def correction(self, client: State, server: State) -> Correction | None:
-        """Return ``c - c_k``; a control that is not there yet is 0."""
         if not server and not client:
             return None
-        names = {**server, **client}
+        names = {**server, **client}  # a control that is not there yet is 0
         return Correction(shift={name: server.get(name, 0) - client.get(name, 0) for name in names})  # type: ignore[misc]
 
     def finish(self, outcome: LocalOutcome) -> tuple[State, State]:
-        """Return the new control of the client, and its change as the message."""
         change = {
             name: (before - outcome.trained[name]) / outcome.travel - outcome.server.get(name, torch.zeros_like(before))
             for name, before in outcome.broadcast.items()
@@ -47,7 +43,6 @@ class Scaffold(FedAvg):
     def aggregate(
         self, global_state: State, server: State, updates: Sequence[ClientUpdate], clients: int
     ) -> tuple[State, State]:
-        """Average the models by labels, and move c by the mean change over all clients."""
         model, _ = super().aggregate(global_state, server, updates, clients)
         control = dict(server)
         for update in updates:

@@ -38,12 +38,7 @@ def gains_figure(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
 
 
 def _curves_figure(
-    table: pd.DataFrame,
-    strategies: list[str],
-    looks: Mapping[str, Look],
-    what: str,
-    *,
-    zero: bool = False,
+    table: pd.DataFrame, strategies: list[str], looks: Mapping[str, Look], what: str, *, zero: bool = False
 ) -> Figure:
     """Draw `mean` over `labels` for each strategy: the highlighted ones in colour, the others thin and grey.
 

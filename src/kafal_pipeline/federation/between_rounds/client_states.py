@@ -1,11 +1,9 @@
 """State that a client keeps between the rounds of a cycle, and views of what a store has of one kind."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field, fields
 from operator import index
-from typing import Any, Generic, SupportsIndex, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 
@@ -54,15 +52,10 @@ def from_record(record: Arrays) -> ClientState:
     return ClientState(**values)
 
 
-class Kind(MutableMapping[int, V], Generic[V]):
-    """The values of one kind in a store, by client or round.
+class Kind(MutableMapping[int, V]):
+    """The values of one kind in a store, by client or round; to change one, set it again.
 
-    Parameters
-    ----------
-    store
-        Where they lie, with the keys ``key_of(kind, number)``.
-    pack, unpack
-        Turn a value into the arrays that are stored, and back.
+    `pack` and `unpack` turn a value into the arrays that are stored under ``key_of(kind, number)``, and back.
     """
 
     def __init__(
@@ -71,26 +64,20 @@ class Kind(MutableMapping[int, V], Generic[V]):
         self._store, self._kind, self._pack, self._unpack = store, kind, pack, unpack
 
     def __getitem__(self, number: int) -> V:
-        """Return a value; to change it, set it again."""
         return self._unpack(self._store[key_of(self._kind, number)])
 
     def __setitem__(self, number: int, value: V) -> None:
-        """Replace a value."""
         self._store[key_of(self._kind, number)] = self._pack(value)
 
     def __delitem__(self, number: int) -> None:
-        """Forget a value."""
         del self._store[key_of(self._kind, number)]
 
     def __iter__(self) -> Iterator[int]:
-        """Return the numbers."""
         names = (key.rpartition("_") for key in list(self._store))
         return (int(number) for kind, _, number in names if kind == self._kind)
 
     def __len__(self) -> int:
-        """Return how many there are."""
         return sum(1 for _ in self)
 
     def __contains__(self, number: object) -> bool:
-        """Tell whether there is a value, without reading it."""
         return isinstance(number, SupportsIndex) and key_of(self._kind, index(number)) in self._store

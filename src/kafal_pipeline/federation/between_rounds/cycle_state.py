@@ -1,7 +1,5 @@
 """State of a cycle between its rounds, kept in a store: the server's, and that of a simulation's sites."""
 
-from __future__ import annotations
-
 import logging
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, MutableMapping
@@ -17,37 +15,20 @@ from kafal_pipeline.models.state import Arrays, State, to_state
 
 logger = logging.getLogger(__name__)
 
-CLIENT, BROADCAST, WATCHED = "client", "broadcast", "watched"
-"""Kinds of values in a store that queries need once the cycle is trained: `local_states`, `broadcasts`, `watched`."""
-
-Row = dict[str, int | float]
-"""Of the table ``rounds``; `failed` says that the client was left out of the round."""
+CLIENT, BROADCAST, WATCHED = "client", "broadcast", "watched"  # kinds of what queries need once a cycle is trained
+Row = dict[str, int | float]  # of the table ``rounds``; `failed` says that the client was left out of the round
 
 
 @dataclass
 class CycleState:
-    """What the server has after `round` rounds of a cycle.
-
-    Attributes
-    ----------
-    cycle, round
-        The cycle, and the number of its rounds that are finished.
-    global_state
-        The aggregated model.
-    server
-        What the update keeps on the server and broadcasts next to the model.
-    rows
-        One for each round and client that trained, for the table ``rounds``.
-    seconds
-        Time that training took so far.
-    """
+    """What the server has after `round` rounds of a cycle."""
 
     cycle: int
     round: int
     global_state: State
-    server: State = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
-    seconds: float = 0.0
+    server: State = field(default_factory=dict)  # what the update keeps there and broadcasts next to the model
+    rows: list[Row] = field(default_factory=list)  # one for each round and client that trained
+    seconds: float = 0.0  # that training took so far
 
 
 def begin(store: Store, clients: Iterable[int], global_state: State, cycle: int) -> tuple[CycleState, Sites]:
@@ -79,8 +60,7 @@ def save(state: CycleState, sites: Sites, store: Store) -> None:
     store["rows"] = {name: np.array([row[name] for row in state.rows]) for name in columns}
     downloaded = list(sites.downloaded.items())
     store.commit(
-        state.round,
-        {"round": state.round, "seconds": state.seconds, "downloaded": downloaded, "columns": columns},
+        state.round, {"round": state.round, "seconds": state.seconds, "downloaded": downloaded, "columns": columns}
     )
 
 

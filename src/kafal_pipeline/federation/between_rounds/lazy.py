@@ -1,7 +1,5 @@
 """Updates that the participants of a round send, read from their store one participant at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
@@ -22,20 +20,17 @@ class Deferred(Mapping[str, Tensor]):
         return self._read()
 
     def __getitem__(self, name: str) -> Tensor:
-        """Return a tensor."""
         return self._state[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Return the names."""
         return iter(self._state)
 
     def __len__(self) -> int:
-        """Return the number of tensors."""
         return len(self._state)
 
 
 class RoundUpdates(Sequence[ClientUpdate]):
-    """What the participants of a round send, in their order, made anew at every look at a participant.
+    """What the participants of a round send, in their order, made again at every look at a participant.
 
     Whoever goes through the participants one by one has one model in memory at a time.
     """
@@ -44,9 +39,7 @@ class RoundUpdates(Sequence[ClientUpdate]):
         self._make = make
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        """Return one participant's update, or a list of them for a slice."""
         return [make() for make in self._make[index]] if isinstance(index, slice) else self._make[index]()
 
     def __len__(self) -> int:
-        """Return the number of participants."""
         return len(self._make)

@@ -1,7 +1,5 @@
 """Stores named arrays by key: in memory while they are few, in files when they are many, on disk for good on commit."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -23,15 +21,9 @@ from kafal_pipeline.models.state import Arrays
 
 logger = logging.getLogger(__name__)
 
-IN_MEMORY = 64 * 2**20
-"""Bytes that stay in memory: the models and momenta of a hundred clients with the default network."""
-
-KEPT = 2
-"""Commits that stay: the last, and the one before in case the last is damaged."""
-
+IN_MEMORY = 64 * 2**20  # bytes that stay in memory: models and momenta of a hundred clients with the default network
+KEPT = 2  # commits that stay: the last, and the one before in case the last is damaged
 SYNCING = 8  # threads that call fsync at once: file systems serve several calls in about the time of one
-
-
 _Commits = dict[int, frozenset[str]]  # the files of each commit
 
 
@@ -51,18 +43,12 @@ class Store(MutableMapping[str, Arrays]):
     is a JSON file that lists the values' files. The names of all files end with a digest of their content. Whatever
     writes may raise `CannotWrite`, whatever reads `Damaged`.
 
-    Parameters
-    ----------
-    folder
-        Where the files lie; the system's folder for temporary files if None.
-    owner
-        What the values depend on, such as a digest of configuration, data and code. The store opens with the last whole
-        commit of this owner, whose description is then `resumed`; all else in the folder is removed. Without an owner
-        nothing is durable: the files lie in a temporary folder within `folder`, which goes with this object.
-    every
-        Seconds between two commits, at least.
-    limit
-        Bytes of arrays in memory, at most.
+    - `folder`: where the files lie; the system's folder for temporary files if None.
+    - `owner`: what the values depend on, such as a digest of configuration, data and code. The store opens with the
+      last whole commit of this owner, whose description is then `resumed`; all else in the folder is removed. Without
+      an owner nothing is durable: the files lie in a temporary folder within `folder`, which goes with this object.
+    - `every`: seconds between two commits, at least.
+    - `limit`: bytes of arrays in memory, at most.
     """
 
     def __init__(
@@ -81,7 +67,6 @@ class Store(MutableMapping[str, Arrays]):
             self._open()
 
     def __getitem__(self, key: str) -> Arrays:
-        """Return a value; what is read from a file is not kept in memory."""
         if key in self._held:
             return self._held[key]
         from safetensors.numpy import load
@@ -113,15 +98,12 @@ class Store(MutableMapping[str, Arrays]):
             (self.folder / name).unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[str]:
-        """Return the keys."""
         return iter({**self._files, **self._held})
 
     def __len__(self) -> int:
-        """Return the number of values."""
         return len(self._files.keys() | self._held)
 
     def __contains__(self, key: object) -> bool:
-        """Tell whether a value is there, without reading it."""
         return key in self._held or key in self._files
 
     @cached_property

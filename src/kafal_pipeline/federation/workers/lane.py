@@ -4,8 +4,6 @@ A process on a CPU has one lane. A GPU has several, each with a stream of its ow
 those of the others fill the rest of the chip.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import time
@@ -36,8 +34,7 @@ from kafal_pipeline.training.step import Workspace
 from kafal_pipeline.update.base import Correction, LocalOutcome, Update
 from kafal_pipeline.update.checks import check_state, checked_pair
 
-AHEAD = 2
-"""Tasks for each lane that are looked at ahead, to find one that the lane has recorded steps for."""
+AHEAD = 2  # tasks for each lane that are looked at ahead, to find one that the lane has recorded steps for
 
 
 class Lane:
@@ -66,16 +63,10 @@ class Lane:
         if self.device.type == "cuda":
             self._stream = torch.cuda.Stream(self.device)
             if config.training.cuda_graphs:
-                self._recordings = Recordings(cuda_recorder(self._draws, self._stream))
+                self._recordings = Recordings(cuda_recorder(self._stream))
 
     def advance(self, task: TrainTask, steps: Generator[None, None, TrainResult]) -> TrainResult | None:
-        """Do the next step of what `train` returned for a task, on this lane's stream; return the result at the end.
-
-        Raises
-        ------
-        UserError
-            If a user's own update or model fails.
-        """
+        """Do the next step of what `train` returned for a task, on this lane's stream; return the result at the end."""
         to = task.broadcast
         where = f"client {task.site.client}, cycle {to.cycle}, round {to.round}"
         stream = torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext()
@@ -83,8 +74,7 @@ class Lane:
             try:
                 next(steps)
             except StopIteration as end:
-                result: TrainResult = end.value
-                return result
+                return end.value
         return None
 
     def train(self, task: TrainTask) -> Generator[None, None, TrainResult]:

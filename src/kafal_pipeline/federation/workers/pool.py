@@ -1,8 +1,7 @@
 """Runs tasks in several worker processes or in this one; the results are the same bits."""
 
-from __future__ import annotations
-
 import contextlib
+import functools
 import itertools
 import signal
 import time
@@ -12,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 
@@ -35,15 +34,10 @@ from kafal_pipeline.update.factory import make_update
 
 Method = Literal["train", "summarise", "select", "predict"]
 
-AHEAD = 2
-"""Tasks in the hands of each process: one that it does and one that lies ready."""
+AHEAD = 2  # tasks in the hands of each process: one that it does and one that lies ready
+WATCH = 1.0  # seconds without a result after which it is looked whether a process has died
 
-WATCH = 1.0
-"""Seconds without a result after which it is looked whether a process has died."""
-
-_worker: Worker | None = None
-_new_worker: Callable[[], Worker] | None = None
-"""The worker of a child process, and what makes it."""
+_worker: Callable[[], Worker] | None = None  # returns the worker of a child process, made at the first call
 
 
 class Late(Exception):
@@ -54,18 +48,9 @@ class Workers:
     """Runs a worker's method for many tasks, side by side where there are several processes.
 
     Each process computes with one thread, and so does this one where it works alone: more clients side by side are
-    faster than more threads a client, and no sum depends on the number of either.
-
-    Parameters
-    ----------
-    data
-        Must be mapped from a store (`ImageData.folder`) for more than one process, so that its pages are shared.
-    config
-        The run's configuration; ``training.processes`` says how many.
-    apart
-        Have one process do all, but not this one.
-    patience
-        Seconds without a result after which `run` raises `Late`.
+    faster than more threads a client, and no sum depends on the number of either. For more than one process, `data`
+    must be mapped from a store (`ImageData.folder`), so that its pages are shared. `apart` has one process do all, but
+    not this one; after `patience` seconds without a result, `run` raises `Late`.
     """
 
     def __init__(self, data: ImageData, config: Config, *, apart: bool = False, patience: float | None = None) -> None:
@@ -181,24 +166,17 @@ class Workers:
     def _processes(self) -> list[BaseProcess]:
         return [] if self._executor is None else list((self._executor._processes or {}).values())
 
-    def __enter__(self) -> Workers:
-        """Return itself."""
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the processes."""
         self.close()
 
 
 def own_classes_in(config: Config) -> list[str]:
     """Return how messages call the classes of a user's own that a configuration names."""
-    return own_classes(
-        {
-            "query": make_query(config.query),
-            "update": make_update(config.update),
-            "model": network_class(config.model),
-        }
-    )
+    query, update = make_query(config.query), make_update(config.update)
+    return own_classes({"query": query, "update": update, "model": network_class(config.model)})
 
 
 def _processes(data: ImageData, config: Config) -> int:
@@ -210,21 +188,19 @@ def _processes(data: ImageData, config: Config) -> int:
 def _start_child(folder: str, config: dict[str, Any]) -> None:
     """Prepare a child process: one thread, deaf to Ctrl-C (the parent ends it), gone when the parent is gone."""
     from kafal_pipeline.config import resolve
-    from kafal_pipeline.data.store.read import read_store  # nor this
+    from kafal_pipeline.data.store.read import read_store
 
-    global _new_worker  # noqa: PLW0603 - a process pool has no other place for what a child keeps
+    global _worker  # noqa: PLW0603 - a process pool has no other place for what a child keeps
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent()
     torch.set_num_threads(1)
     with contextlib.suppress(RuntimeError):
         torch.set_num_interop_threads(1)
-    _new_worker = lambda: Worker(read_store(Path(folder), trusted=True), resolve(config))  # noqa: E731
+    # Made at the first call, so that what goes wrong in it comes back like any result.
+    _worker = functools.cache(lambda: Worker(read_store(Path(folder), trusted=True), resolve(config)))
 
 
 def _call(method: Method, task: Any) -> Any:
-    global _worker  # noqa: PLW0603 - as above
-    if _worker is None:  # made here, so that what goes wrong in it comes back like any result
-        assert _new_worker is not None
-        _worker = _new_worker()
-    return getattr(_worker, method)(task)
+    assert _worker is not None
+    return getattr(_worker(), method)(task)

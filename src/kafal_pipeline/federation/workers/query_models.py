@@ -1,7 +1,5 @@
 """Trains models for a query alone, on the labelled samples of one client."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,11 +19,8 @@ from kafal_pipeline.training.local import ClientSamples, LocalStart, Networks, t
 from kafal_pipeline.update.base import StepView
 from kafal_pipeline.update.fedavg import FedAvg
 
-TRAINED: tuple[QueryModel, ...] = ("local_only", "finetuned", "distilled")
-"""What can be trained; the position tells its generator apart."""
-
-MOST_EPOCHS = 100
-"""Of ``query_training.epochs: null``: the published protocol has 2,000 local epochs a cycle, for few samples."""
+TRAINED: tuple[QueryModel, ...] = ("local_only", "finetuned", "distilled")  # the position tells a generator apart
+MOST_EPOCHS = 100  # of ``epochs: null``: the published protocol has 2,000 local epochs a cycle, for few samples
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class Distillation(FedAvg):
     temperature: float = 4.0
 
     def client_loss(self, step: StepView) -> Tensor:
-        """Return the loss of one step."""
+        """Return the loss."""
         assert step.teacher is not None
         logits = step.student(step.images)
         with torch.no_grad():
@@ -48,15 +43,9 @@ class Distillation(FedAvg):
 
 
 class QueryModelTrainer:
-    """Trains a network for a query, as long as ``query_training`` says.
+    """Trains a network for a query, as long as ``query_training`` says; `new_network` is `models.factory.build`."""
 
-    `new_network` makes one as a federation begins: with the weights of ``model.pretrained``, what these lack drawn from
-    a generator; without a file, all.
-    """
-
-    def __init__(
-        self, config: Config, pixels: Pixels, num_classes: int, new_network: Callable[[torch.Generator], nn.Module]
-    ) -> None:
+    def __init__(self, config: Config, pixels: Pixels, num_classes: int, new_network: Callable[..., nn.Module]) -> None:
         self.seed, self.pixels, self.num_classes, self.new_network = config.seed, pixels, num_classes, new_network
         asked = config.query_training
         epochs = asked.epochs or min(config.federation.rounds * config.training.local_epochs, MOST_EPOCHS)
@@ -67,10 +56,7 @@ class QueryModelTrainer:
     def train(
         self, kind: QueryModel, network: nn.Module, site: Site, cycle: int, global_state: Mapping[str, Tensor]
     ) -> None:
-        """Make `network` the model `kind` of a client with labelled samples.
-
-        ``finetuned`` begins with the global model. ``local_only`` and ``distilled`` begin as the federation does: with
-        the pretrained weights, or those drawn for them alone.
+        """Make `network` the model `kind` (`kafal_pipeline.query.pool.QueryModel`) of a client with labelled samples.
 
         All randomness is of the seed, the kind, the cycle and the client, so that a model does not depend on which
         queries or clients came before.
@@ -78,8 +64,8 @@ class QueryModelTrainer:
         which, device = TRAINED.index(kind), self.pixels.device
         start: Mapping[str, Tensor] = global_state
         if kind != "finetuned":
-            first = self.new_network(torch_generator(self.seed, Purpose.QUERY_MODEL, cycle, 2 * which, site.client))
-            start = first.state_dict()
+            generator = torch_generator(self.seed, Purpose.QUERY_MODEL, cycle, 2 * which, site.client)
+            start = self.new_network(generator=generator).state_dict()
         network.load_state_dict(start)
         teacher, update = None, FedAvg()
         if kind == "distilled":

@@ -1,7 +1,5 @@
 """Runs a query in one worker process: shows it a client's pool and trains the models that it asks for."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -127,10 +125,7 @@ def summarise(query: Summarises, task: QueryTask, num_classes: int, models: Clie
 
 
 def select(query: Query, task: QueryTask, num_classes: int, models: ClientModels, seed: int) -> QueryResult:
-    """Let the query choose among one client's unlabelled samples.
-
-    A query is not asked where there is nothing to choose: the client keeps what its query kept before.
-    """
+    """Let the query choose; where there is nothing to choose it is not asked, and keeps what it kept before."""
     if not task.budget:
         return QueryResult(Selection(task.site.pool.candidates[:0], np.empty(0), task.site.memory), frozenset())
     rng = numpy_generator(seed, Purpose.QUERY, task.cycle, 0, task.site.client)

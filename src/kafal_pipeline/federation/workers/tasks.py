@@ -1,7 +1,5 @@
 """Tasks for worker processes and their results; made of arrays, so that they can be sent between processes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from kafal_pipeline.federation.site import Site

@@ -1,7 +1,5 @@
 """Watches how often a client's model changes its prediction while it trains, for queries that ask for it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -22,11 +20,7 @@ from kafal_pipeline.training.inference import predictions
 def begin_watching(config: Config, pools: Mapping[int, ClientPool], cycle: int) -> dict[int, Arrays]:
     """Draw what is watched of each client in a cycle; nothing unless the query has `watched_samples`.
 
-    Returns
-    -------
-    dict
-        By client: ``samples`` (ascending), their ``changes`` so far, 0, and the classes last ``predicted``, -1 for
-        none.
+    Returns by client: ``samples`` (ascending), their ``changes`` so far, 0, and the classes last ``predicted``, -1.
     """
     query = make_query(config.query)
     with blamed(f"cycle {cycle}, all clients", query=query):
@@ -69,5 +63,5 @@ class Watch:
 
     @property
     def arrays(self) -> Arrays:
-        """What to go on with at the client's next round."""
+        """The state with which the client's next round continues."""
         return {"samples": self.samples, "changes": self.changes, "predicted": self.predicted}

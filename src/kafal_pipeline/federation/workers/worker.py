@@ -1,15 +1,11 @@
 """Runs the federation's tasks in one process: trains clients, answers queries, predicts test images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.users_code import blamed
@@ -20,7 +16,7 @@ from kafal_pipeline.federation.workers.lane import Lane, side_by_side
 from kafal_pipeline.federation.workers.query_models import QueryModelTrainer
 from kafal_pipeline.federation.workers.query_worker import ClientModels, QueryResult, QueryTask, SummaryResult
 from kafal_pipeline.federation.workers.tasks import PredictTask, TrainResult, TrainTask
-from kafal_pipeline.models import build
+from kafal_pipeline.models.factory import build
 from kafal_pipeline.models.state import to_state
 from kafal_pipeline.query.base import Summarises
 from kafal_pipeline.query.factory import make_query
@@ -30,18 +26,12 @@ from kafal_pipeline.training.inference import logits
 from kafal_pipeline.training.precision import prepare
 from kafal_pipeline.update.factory import make_update
 
-SMALLEST_IMAGE = 5
-"""Pixels a side: smaller ones shrink to a single pixel, and batch norm has no variance in a batch of one."""
-
-LANES_ON_A_GPU = 10
-"""Of ``training.processes: auto``."""
+SMALLEST_IMAGE = 5  # pixels a side: smaller ones shrink to a pixel, and batch norm has no variance in a batch of one
+LANES_ON_A_GPU = 10  # of ``training.processes: auto``
 
 
 class Worker:
-    """The data on its device and the networks, made once a process.
-
-    Every process maps the same store of images, so that they are in memory once.
-    """
+    """The data on its device and the networks, made once a process; all map the same store of images."""
 
     def __init__(self, data: ImageData, config: Config) -> None:
         height, width = data.train_images.shape[1:3]
@@ -59,11 +49,7 @@ class Worker:
         self.num_classes = data.num_classes
         self.query = make_query(config.query)
         self._new_network = partial(
-            build,
-            config.model,
-            in_channels=data.channels,
-            num_classes=data.num_classes,
-            image_size=(height, width),
+            build, config.model, in_channels=data.channels, num_classes=data.num_classes, image_size=(height, width)
         )
         self.update = make_update(config.update)
         self._lanes = [self._new_lane()]
@@ -94,12 +80,9 @@ class Worker:
         return query_worker.select(self.query, task, self.num_classes, self._models(task), self.config.seed)
 
     def _models(self, task: QueryTask) -> ClientModels:
-        trainer = QueryModelTrainer(self.config, self.train_pixels, self.num_classes, self._first_network)
+        trainer = QueryModelTrainer(self.config, self.train_pixels, self.num_classes, self._new_network)
         lane = self._lanes[0]
         return ClientModels(task, lane.student, lane.in_use, self.train_pixels, trainer)
-
-    def _first_network(self, generator: torch.Generator) -> nn.Module:
-        return self._new_network(generator=generator)
 
     def predict(self, task: PredictTask) -> NDArray[np.float32]:
         """Return the logits of a range of test images, float32 ``(stop - start, C)``."""

@@ -11,11 +11,10 @@ from kafal_pipeline.query.geometry.points import Points
 def k_centre(
     points: Points, seeds: Points | None, count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], Scores]:
-    """Choose `count` distinct points, each the farthest from the seeds and from those before it.
+    """Choose `count <= n` distinct points, each the farthest from the seeds and from those before it.
 
-    `points`: to choose from, ``n >= count``. `seeds`: what is covered from the start; without any, the first point is
-    drawn at random. Returns `positions`, `distances`: in order of choice, ``(count,)`` each; the distance is that to
-    the nearest taken before (0 for a first drawn point without seeds, since there is nothing to be far from).
+    Without seeds, the first point is drawn at random. Returns positions and distances in order of choice, ``(count,)``
+    each; a distance is that to the nearest taken before, 0 for a drawn first point.
     """
     order = rng.permutation(len(points))
     points = points.take(order)

@@ -1,4 +1,6 @@
-"""k-means, and the points nearest to its centres."""
+"""k-means, the points nearest to its centres, and k-means++ alone."""
+
+from typing import Literal
 
 import numpy as np
 import torch
@@ -6,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kafal_pipeline.query.base import Scores
-from kafal_pipeline.query.geometry.k_means_pp import k_means_pp
 from kafal_pipeline.query.geometry.points import TILE, Points, blocks
 
 ITERATIONS = 50  # at most so many; assignments of real features stand still long before
@@ -15,14 +16,12 @@ ITERATIONS = 50  # at most so many; assignments of real features stand still lon
 def k_means(
     points: Points, clusters: int, rng: np.random.Generator, weights: Scores | None = None
 ) -> tuple[NDArray[np.int64], Scores]:
-    """Cluster by Lloyd's algorithm, begun by k-means++.
+    """Cluster n points by Lloyd's algorithm, begun by k-means++.
 
     Written for bits that do not depend on threads or devices' scheduling: scikit-learn's sums round by the number of
-    threads.
-
-    `points`: ``n`` of them. `clusters`: their number, at most n. Some are empty if fewer points are distinct.
-    `weights`: of the points in the means, ``(n,)``, at least 0; all 0 counts as all 1. Returns `labels`,
-    `squared_distances`: cluster of each point, int64 ``(n,)``, and its squared distance to that cluster's mean.
+    threads. At most n `clusters`; some are empty if fewer points are distinct. `weights`: of the points in the means,
+    ``(n,)``, at least 0; all 0 counts as all 1. Returns the cluster of each point, int64 ``(n,)``, and its squared
+    distance to that cluster's mean.
     """
     if weights is not None and not np.any(weights):
         weights = None
@@ -73,3 +72,44 @@ def nearest_to_centres(labels: NDArray[np.int64], squared_distances: Scores) -> 
     order = np.lexsort((squared_distances, labels))
     _, first = np.unique(labels[order], return_index=True)
     return order[first]
+
+
+def k_means_pp(
+    points: Points,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    first: Literal["longest", "random"],
+    weights: Scores | None = None,
+) -> tuple[NDArray[np.int64], Scores]:
+    """Draw `count <= n` distinct points by D^2 sampling.
+
+    `first`: the longest (ties by `rng`), or one drawn at random. `weights`: multiply the chances, ``(n,)``, at least 0.
+    Returns positions and distances in order of drawing, ``(count,)`` each; a distance is that to the nearest drawn
+    before, for the first its length. Once no point left has a chance (all coincide with drawn ones), the rest is drawn
+    uniformly.
+    """
+    order = rng.permutation(len(points))
+    points = points.take(order)
+    factor = np.ones(len(order)) if weights is None else np.asarray(weights, dtype=np.float64)[order]
+    lengths = points.squared_norms.cpu().numpy()
+    left = np.ones(len(order), dtype=bool)
+    nearest = points.squared_norms
+    chosen: list[int] = []
+    distances: list[float] = []
+    for _ in range(count):
+        chances = np.where(left, (nearest.cpu().numpy() if chosen else np.ones(len(order))) * factor, 0.0)
+        if not chosen and first == "longest":
+            position = int(lengths.argmax())
+        elif chances.sum() > 0:
+            cumulative = np.cumsum(chances)
+            position = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+            position = min(position, int(chances.nonzero()[0][-1]))  # rounding may point past the last
+        else:
+            position = int(rng.choice(left.nonzero()[0]))
+        distances.append(float(np.sqrt(nearest[position].item())))
+        to_new = points.squared_distances(points.take(np.array([position])))[:, 0]
+        nearest = torch.minimum(nearest, to_new) if chosen else to_new
+        chosen.append(position)
+        left[position] = False
+    return order[np.array(chosen, dtype=np.int64)], np.array(distances)

@@ -1,11 +1,9 @@
 """Points in feature or gradient space, with distances that never need a matrix of all pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -20,25 +18,20 @@ Space = Literal["features", "normalised", "gradients"]
 
 CHUNK = 2**22  # numbers in a block of distances (32 MB): what bounds the memory of every query
 TILE = 512  # rows and columns of a tile of distances (2 MB)
-
-ROUNDING = 1e-12
-"""A squared distance below this share of the sum of the points' squared lengths is rounding, and counts as 0."""
+ROUNDING = 1e-12  # a squared distance below this share of the points' summed squared lengths counts as 0
 
 
 @dataclass(frozen=True)
 class Points:
-    """`n` points, each the outer product of one row of every factor (one factor: the rows themselves).
+    """`n` points, each the outer product of one row of every factor, float64 ``(n, d_f)`` (of one: the row itself).
 
     Inner products multiply, ``<a_i (x) b_i, a_j (x) b_j> = <a_i, a_j> <b_i, b_j>``, so that gradient embeddings of C
     classes and d features take memory O(n (C + d)) instead of O(n C d).
-
-    `factors`: each ``(n, d_f)``, float64.
     """
 
     factors: tuple[Tensor, ...]
 
     def __len__(self) -> int:
-        """Return the number of points."""
         return len(self.factors[0])
 
     @cached_property
@@ -46,10 +39,9 @@ class Points:
         """Squared lengths, ``(n,)``."""
         return torch.stack([factor.square().sum(dim=1) for factor in self.factors]).prod(dim=0)
 
-    def take(self, positions: NDArray[np.int64]) -> Points:
-        """Return the points at `positions`."""
+    def take(self, positions: NDArray[np.int64]) -> Self:
         index = torch.as_tensor(positions, dtype=torch.int64, device=self.factors[0].device)
-        return Points(tuple(factor[index] for factor in self.factors))
+        return type(self)(tuple(factor[index] for factor in self.factors))
 
     def dense(self) -> Tensor:
         """Return the points as vectors, ``(n, product of d_f)``."""
@@ -58,7 +50,7 @@ class Points:
             rows = (rows.unsqueeze(2) * factor.unsqueeze(1)).flatten(1)
         return rows
 
-    def squared_distances(self, others: Points) -> Tensor:
+    def squared_distances(self, others: Self) -> Tensor:
         """Return squared distances to `others`, ``(n, len(others))``; differences that are rounding are exactly 0."""
         first, *rest = (a @ b.T for a, b in zip(self.factors, others.factors, strict=True))
         for product in rest:
@@ -67,14 +59,14 @@ class Points:
         squared = first.mul_(-2).add_(lengths).add_(others.squared_norms)
         return squared.masked_fill_(squared <= 2 * ROUNDING * lengths, 0.0)
 
-    def nearest(self, others: Points) -> Tensor:
+    def nearest(self, others: Self) -> Tensor:
         """Return the squared distance of each point to the nearest of `others`, ``(n,)``; infinite if there is none."""
         nearest = torch.full_like(self.squared_norms, torch.inf)
         for rows, block in self.tiles(others):
             nearest[rows] = torch.minimum(nearest[rows], block.min(dim=1).values)
         return nearest
 
-    def tiles(self, others: Points) -> Iterator[tuple[slice, Tensor]]:
+    def tiles(self, others: Self) -> Iterator[tuple[slice, Tensor]]:
         """Yield squared distances to `others` in tiles of at most TILE x TILE, with the rows that each is of."""
         parts = [others.part(start, start + TILE) for start in range(0, len(others), TILE)]
         for start in range(0, len(self), TILE):
@@ -82,9 +74,9 @@ class Points:
             for part in parts:
                 yield slice(start, start + len(own)), own.squared_distances(part)
 
-    def part(self, start: int, stop: int) -> Points:
+    def part(self, start: int, stop: int) -> Self:
         """Return the points from `start` to `stop`, without a copy."""
-        return Points(tuple(factor[start:stop] for factor in self.factors))
+        return type(self)(tuple(factor[start:stop] for factor in self.factors))
 
 
 def blocks(rows: int, columns: int, chunk: int = CHUNK) -> list[tuple[int, int]]:

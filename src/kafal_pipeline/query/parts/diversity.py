@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from kafal_pipeline.query.base import Scores, filled
 from kafal_pipeline.query.geometry.k_centre import k_centre
-from kafal_pipeline.query.geometry.k_means import k_means, nearest_to_centres
-from kafal_pipeline.query.geometry.k_means_pp import k_means_pp
+from kafal_pipeline.query.geometry.k_means import k_means, k_means_pp, nearest_to_centres
 from kafal_pipeline.query.geometry.points import Points, Space, points_of
 from kafal_pipeline.query.pool import PoolView, QueryModel
 
@@ -33,7 +32,6 @@ class Diversity(Protocol):
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return `number` distinct ones of the candidates' positions."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,6 @@ class Best:
     """No diversity: the best candidates."""
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the first."""
         return among.positions[: among.number]
 
 
@@ -53,7 +50,6 @@ class InSpace:
     model: QueryModel = "global"
 
     def points(self, among: Candidates) -> Points:
-        """Return the candidates as points."""
         return points_of(among.pool, self.space, self.model).take(among.positions)
 
 
@@ -67,7 +63,6 @@ class KMeans(InSpace):
     weighted: bool = False
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return one candidate a cluster."""
         candidates, count = among.positions, among.number
         points = self.points(among)
         weights = among.scores[candidates].clip(min=0) if self.weighted else None
@@ -80,7 +75,6 @@ class KCentre(InSpace):
     """Greedy k-centre among the candidates, seeded with the client's labelled samples, of the group's class if any."""
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the centres."""
         pool, candidates, points = among.pool, among.positions, self.points(among)
         known = np.arange(len(pool.labels)) if among.group is None else np.flatnonzero(pool.labels == among.group)
         if len(known):
@@ -97,5 +91,4 @@ class KMeansPP(InSpace):
     """D^2 sampling among the candidates, begun at the one with the longest embedding."""
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the drawn candidates."""
         return among.positions[k_means_pp(self.points(among), among.number, rng, first="longest")[0]]

@@ -29,7 +29,6 @@ class Quota(Protocol):
 
     def groups(self, pool: PoolView, budget: int) -> Groups:
         """Return the groups and their quotas for a budget of at most the pool's size."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -37,20 +36,19 @@ class NoQuota:
     """All samples in one group."""
 
     def groups(self, pool: PoolView, budget: int) -> Groups:
-        """Return one group."""
         return Groups(np.zeros(len(pool), dtype=np.int64), np.array([budget]), classes=False)
 
 
 @dataclass(frozen=True)
 class GlobalPrototypes:
-    """Equal quotas over pseudo-classes: a sample's class is that of the nearest global prototype by cosine (FairFAL).
+    """`equal_quotas` over pseudo-classes: the class of the global prototype that is nearest by cosine (FairFAL).
 
-    A prototype is the normalised mean of all clients' normalised features of that class, made of sums that hide single
-    samples; a class that nobody has a label of has none, and no sample is of it.
+    A prototype is the normalised mean of all clients' normalised global features of that class, made of sums ``(C, d)``
+    that hide single samples; a class that nobody has a label of has none, and no sample is of it. Of equal cosines the
+    lower class counts.
     """
 
     def summary(self, pool: PoolView) -> Arrays:
-        """Return the sums of the labelled samples' normalised global features by class, ``(C, d)``, and the counts."""
         if len(pool.labelled):
             features = F.normalize(pool.features("global", labelled=True), dim=1)
         else:
@@ -60,7 +58,6 @@ class GlobalPrototypes:
         return {"prototype_sums": (membership.T @ features).cpu().numpy(), "label_counts": pool.label_counts}
 
     def groups(self, pool: PoolView, budget: int) -> Groups:
-        """Return the pseudo-classes, equal cosines the lower one, with `equal_quotas`."""
         sums, counts = (
             np.sum([summary[name] for summary in pool.summaries.values()], axis=0)
             for name in ("prototype_sums", "label_counts")
@@ -75,14 +72,12 @@ class GlobalPrototypes:
 
 @dataclass(frozen=True)
 class TowardsGlobalMix:
-    """Quotas over the local model's predictions that move the client's labelled mix towards that of all clients."""
+    """`mix_quotas` over the local model's predictions: the client's label mix moves towards that of all clients."""
 
     def summary(self, pool: PoolView) -> Arrays:
-        """Return the numbers of labels by class."""
         return {"label_counts": pool.label_counts}
 
     def groups(self, pool: PoolView, budget: int) -> Groups:
-        """Return the predicted classes with `mix_quotas`."""
         group = pool.logits("local").argmax(dim=1).cpu().numpy()
         capacity = np.bincount(group, minlength=pool.num_classes)
         mix = np.sum([summary["label_counts"] for summary in pool.summaries.values()], axis=0)
@@ -97,7 +92,7 @@ QUOTAS: dict[str, Callable[[], Quota]] = {
 
 
 def equal_quotas(capacity: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
-    """Return ``floor(budget / C)`` for each group; what that leaves over goes one by one, to the largest groups first.
+    """Return ``floor(budget / C)`` for each group; what is left over goes one by one, to the largest groups first.
 
     `capacity`: size of each group, ``(C,)``; their sum is at least `budget`.
 

@@ -25,11 +25,7 @@ def reciprocal_ranks(scores: Scores) -> Scores:
 
 @dataclass(frozen=True)
 class Uncertainty(ScoreQuery):
-    """A score of a prediction.
-
-    `model`: who predicts. With ``ensemble_rank`` the score is the sum of `reciprocal_ranks` of the local and the global
-    model's scores.
-    """
+    """A score of the prediction by `model`; with ``ensemble_rank`` the sum of both models' `reciprocal_ranks`."""
 
     model: Predictor = "global"
 
@@ -39,7 +35,6 @@ class Uncertainty(ScoreQuery):
         """Return the score of each prediction, ``(n,)``, from log-probabilities ``(n, C)``."""
 
     def scores(self, pool: PoolView, rng: np.random.Generator) -> Scores:
-        """Score every sample."""
         if self.model == "ensemble_rank":
             local, global_ = (self.of(pool.log_probabilities(kind)).cpu().numpy() for kind in ("local", "global"))
             return reciprocal_ranks(local) + reciprocal_ranks(global_)
