@@ -135,7 +135,7 @@ def test_two_who_disagree_need_a_third_who_does_not_learn_what_they_said(opened)
     assert [item["sample"] for item in reply.json["queue"]] == [sample]
     assert reply.json["queue"][0]["conflict"] is True
     assert "dog" not in json.dumps(reply.json["queue"])
-    assert reply.json["progress"] == [{"who": "client 0", "asked": 4, "open": 0, "conflicts": 1}]
+    assert reply.json["progress"] == [{"who": "client 0", "asked": 4, "open": 0, "conflicts": 1, "enough": False}]
     cleo.answer(sample, "dog")
     assert page.desk.verdicts()[sample].label == "dog"
     assert page.tab("Dora").next() == []
@@ -255,12 +255,16 @@ def test_progress_is_that_of_the_newest_request_and_earlier_answers_stay_within_
     ask(tmp_path, [2, 3, 4], cycle=1)
     page = opened(desk=make_desk(tmp_path, images))
     anna = page.tab()
-    assert anna.post("next").json["progress"] == [{"who": "client 0", "asked": 3, "open": 3, "conflicts": 0}]
+    assert anna.post("next").json["progress"] == [
+        {"who": "client 0", "asked": 3, "open": 3, "conflicts": 0, "enough": False}
+    ]
     assert anna.answer(sample_of(2)).json["progress"][0]["open"] == 2
     assert len(anna.post("earlier").json["earlier"]) == 3
     anna.post("undo"), anna.post("undo")
     assert anna.keep[0] == sample_of(1)  # of the first cycle
-    assert anna.post("next").json["progress"][0]["open"] == 3
+    assert anna.post("next").json["progress"] == [
+        {"who": "client 0", "asked": 4, "open": 4, "conflicts": 0, "enough": False}
+    ]
 
 
 def test_an_image_in_reserve_is_asked_for_in_the_place_of_one_that_is_declined(opened, tmp_path):
@@ -271,12 +275,19 @@ def test_an_image_in_reserve_is_asked_for_in_the_place_of_one_that_is_declined(o
     assert ben.next() == []
     reply = anna.answer(sample_of(0), status="unusable")
     assert [item["sample"] for item in reply.json["queue"]] == [sample_of(row) for row in (1, 2, 3)]
-    assert reply.json["progress"] == [{"who": "client 0", "asked": 4, "open": 3, "conflicts": 0}]
+    assert reply.json["progress"] == [{"who": "client 0", "asked": 4, "open": 3, "conflicts": 0, "enough": False}]
     anna.answer(sample_of(3), "dog")
     anna.answer(sample_of(0), "cat")  # after all: the one in reserve is not needed any more, and its answer stays
     reply = anna.post("next")
-    assert reply.json["progress"] == [{"who": "client 0", "asked": 3, "open": 2, "conflicts": 0}]
+    assert reply.json["progress"] == [{"who": "client 0", "asked": 3, "open": 2, "conflicts": 0, "enough": False}]
     assert anna.keep == [sample_of(1), sample_of(2)]
     assert page.desk.verdicts()[sample_of(3)].label == "dog"
     assert [item["sample"] for item in anna.post("earlier").json["earlier"]] == [sample_of(3), sample_of(0)]
     assert page.app.test_client().get(f"/image/{sample_of(3)}?token=secret-token").status_code == 200
+
+
+def test_the_page_says_when_enough_is_answered_for_the_run_to_resume(opened):
+    page = opened(4, complete=0.5)
+    anna = page.tab()
+    enough = [anna.answer(sample_of(row)).json["progress"][0]["enough"] for row in range(4)]
+    assert enough == [False, True, True, True]

@@ -109,6 +109,15 @@ def test_keys_label_one_image_after_another_until_all_are_answered(site):
     assert all(0 < answer.seconds < 60 for answer in page.desk.store.read(0) if answer.status != "open")
 
 
+def test_it_says_when_the_run_can_resume(site):
+    tab = site(4, complete=0.5).tab()
+    for following in (1, 2):
+        assert "enough" not in text(tab, "counts")
+        tab.keyboard.press("1")
+        shows(tab, following)
+    assert text(tab, "counts") == "2 of 4, enough to resume the run"
+
+
 def test_the_next_image_waits_until_the_answer_is_on_disk(site):
     page = site()
     tab = page.tab()

@@ -77,7 +77,7 @@ def test_one_client_alone_by_number_or_name(tmp_path, client):
     ask(tmp_path, [2, 3], client=1, name="Hospital B")
     queue = Queue(make_desk(tmp_path, make_images(4)), client, Leases(tmp_path / "pages.json"))
     assert [item.asked.sample for item in queue.next(Person("Anna", "x"))] == [sample_of(2), sample_of(3)]
-    assert queue.progress() == [Progress("client 1 (Hospital B)", 2, 2, 0)]
+    assert queue.progress() == [Progress("client 1 (Hospital B)", 2, 2, 0, False)]
 
 
 def test_an_unknown_client_is_refused_with_the_nearest(tmp_path):

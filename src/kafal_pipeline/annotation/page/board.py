@@ -41,10 +41,11 @@ class Board:
         These and those in reserve: answers to these are answers too.
     waiting
         The images that still wait for somebody, conflicts included, in order.
-    newest
-        The requests of the newest cycle, by client; what is open of earlier ones is in these too.
     counts
-        For each of these how many of its images have each outcome, ``open`` included.
+        For each client how many images have each outcome, ``open`` included: those of the newest cycle's requests, and
+        what else waits, such as an answer to an earlier one that was withdrawn.
+    names
+        What each client is called.
     classes
         Those of the newest request.
     """
@@ -54,13 +55,13 @@ class Board:
         self.items: dict[str, Item] = {}
         self.known: dict[str, Item] = {}
         self.waiting: dict[str, Item] = {}
-        self.newest: dict[int, Request] = {}
         self.counts: dict[int, Counter[str]] = {}
+        self.names: dict[int, str] = {}
         self.classes: tuple[str, ...] = ()
         self._desk, self._client = desk, client
         self._requests: list[Request] = []
         self._outcomes: dict[str, Outcome] = {}
-        self._counted: dict[str, int] = {}  # images of the newest requests, and their clients
+        self._counted: dict[str, int] = {}  # images that `counts` counts, and their clients
         self._manifests: object = None
         self._look_again = 0.0
 
@@ -100,11 +101,15 @@ class Board:
             for asked in request.asked(self.ledger.verdicts):
                 self.items[asked.sample] = self.known[asked.sample]
         self.items = dict(sorted(self.items.items(), key=lambda entry: entry[1].order))
+        self.names = {request.client: request.who for request in self._requests}
         last = max((request.cycle for request in self._requests), default=0)
-        self.newest = {request.client: request for request in self._requests if request.cycle == last}
-        self.counts = {client: Counter() for client in self.newest}
-        for client, request in self.newest.items():
-            self._counted |= {asked.sample: client for asked in request.asked(self.ledger.verdicts)}
+        newest = {asked.sample for request in self._requests if request.cycle == last for asked in request.all}
+        self._counted = {
+            sample: item.request.client
+            for sample, item in self.items.items()
+            if sample in newest or self.ledger.verdict(sample).outcome not in COUNTED
+        }
+        self.counts = {client: Counter() for client in self._counted.values()}
         self.waiting = {}
         self._note(self.items)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -34,12 +36,16 @@ class Person:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a client is: images asked for, those of them that are open, and those about which people disagree."""
+    """How far a client is: images asked for, those of them that are open, and those about which people disagree.
+
+    `enough`: whether the run can resume as far as this client is concerned.
+    """
 
     who: str
     asked: int
     open: int
     conflicts: int
+    enough: bool
 
 
 class Queue:
@@ -143,10 +149,7 @@ class Queue:
     def progress(self) -> list[Progress]:
         """Return how far each client is."""
         with self._lock:
-            return [
-                Progress(self.board.newest[client].who, counts.total(), counts["open"], counts["conflict"])
-                for client, counts in sorted(self.board.counts.items())
-            ]
+            return [self._progress(client, counts) for client, counts in sorted(self.board.counts.items())]
 
     def annotators(self) -> list[str]:
         """Return everybody who has answered, in order."""
@@ -157,6 +160,11 @@ class Queue:
         """Return how many images a person could still answer, those that others hold included."""
         with self._lock:
             return sum(not self._has_answered(sample, annotator) for sample in self.board.waiting)
+
+    def _progress(self, client: int, counts: Counter[str]) -> Progress:
+        asked, left, conflicts = counts.total(), counts["open"], counts["conflict"]
+        wanted = math.ceil(round(self.desk.config.complete * asked, 6))  # as in `Request.is_done`
+        return Progress(self.board.names[client], asked, left, conflicts, asked - left - conflicts >= wanted)
 
     def _save(
         self,

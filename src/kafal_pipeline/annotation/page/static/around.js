@@ -9,7 +9,8 @@ function drawProgress() {
   $("bar").ariaValueMax = total;
   $("bar-done").style.width = `${total ? (100 * done) / total : 0}%`;
   const yours = start.wanted > 1 ? `, ${last.left} left for you` : "";
-  $("counts").textContent = `${done} of ${total}${yours}${conflicts ? `, ${conflicts} in conflict` : ""}`;
+  const enough = done < total && last.progress.every((client) => client.enough) ? ", enough to resume the run" : "";
+  $("counts").textContent = `${done} of ${total}${yours}${conflicts ? `, ${conflicts} in conflict` : ""}${enough}`;
   const rows = last.progress.map((client) => [client.who, `${isDone(client)} of ${client.asked}`, client.conflicts || ""]);
   const cells = (kind, texts) => {
     const row = document.createElement("tr");
