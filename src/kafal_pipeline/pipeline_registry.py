@@ -16,7 +16,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     # A cycle reads the one before, so that names with a namespace cross namespaces on purpose.
     warnings.filterwarnings("ignore", message="One or more dataset names contain", category=UserWarning)
     cycles = current_run.config.cycles
-    root = current_run.root
+    root, options = current_run.root, current_run.session.options
     data_pipeline, partition_pipeline = data.create_pipeline(root), partition.create_pipeline(root)
     people = current_run.config.annotation.source == "people"
     trial = fal.create_pipeline(cycles, current_run.resources, people=people) + report.create_pipeline(
@@ -31,8 +31,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "trial": trial,
         "compare": data_pipeline + compare.create_pipeline(current_run.session, current_run.resources),
         "report": report.create_pipeline(cycles, people=people),
-        "annotate": data_pipeline + page.create_pipeline(root),
+        "annotate": data_pipeline + page.create_pipeline(root, options),
         "doctor": doctor.create_pipeline(root),
-        "annotate_import": imports.create_pipeline(root),
-        "annotate_status": status.create_pipeline(root),
+        "annotate_import": imports.create_pipeline(root, options),
+        "annotate_status": status.create_pipeline(root, options),
     }

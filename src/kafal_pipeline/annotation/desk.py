@@ -47,6 +47,8 @@ class Desk:
         The dataset folder that the images' files are relative to; None where images are no files.
     client_names
         What the data call the federation's clients, where they do.
+    options
+        Those of the command line that name the run, led by a space: commands about it take them too.
     """
 
     def __init__(
@@ -58,9 +60,10 @@ class Desk:
         config: AnnotationConfig,
         source: Path | None,
         client_names: tuple[str, ...] | None = None,
+        options: str = "",
     ) -> None:
         self.run, self.folder, self.images, self.config, self.source = run, requests, images, config, source
-        self.client_names, self.store = client_names, AnswerStore(answers)
+        self.client_names, self.options, self.store = client_names, options, AnswerStore(answers)
 
     def requests(self) -> list[Request]:
         """Return all that the run has asked so far, by cycle and client."""
@@ -227,12 +230,12 @@ class Desk:
             [
                 f"Cycle {short[0].cycle} waits for labels of {sum(missing)} images{disputed}:",
                 *lines,
-                "Label them, with this run's other options:",
-                "  on a page        kedro run --pipeline annotate",
-                "  in a spreadsheet fill in to_label.csv, then",
-                "                   kedro run --pipeline annotate_import --params annotation.file=PATH",
-                "  in a tool        Label Studio or CVAT (docs/annotate.md), and import its export in the same way",
-                "See what is done: kedro run --pipeline annotate_status",
-                "Then give the same command again: the run resumes here.",
+                "Label them",
+                f"  on a page         kedro run --pipeline annotate{self.options}",
+                "  in a spreadsheet  fill in to_label.csv, then",
+                f"                    kedro run --pipeline annotate_import{self.options} --params annotation.file=PATH",
+                "  in another tool   Label Studio or CVAT (docs/annotate.md), and import its export in the same way",
+                "Then give the same command again: the run resumes. What is done by now:",
+                f"                    kedro run --pipeline annotate_status{self.options}",
             ]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import Config, parameter_files, resolve
 from kafal_pipeline.config.compare import CompareConfig, instead_of, resolve_comparison
+from kafal_pipeline.config.flat import flat
 from kafal_pipeline.config.resolve import ConfigError
 from kafal_pipeline.lifecycle.resources import Resources
 from kafal_pipeline.lifecycle.strategy_checks import check_strategies
@@ -17,6 +19,9 @@ from kafal_pipeline.runs import saved_run
 from kafal_pipeline.runs.layout import FIRST_NODE, Layout, parsed
 
 T = TypeVar("T")
+
+COMMAND = ("restart", *(f"annotation.{key}" for key in ("client", "annotator", "port", "file")))
+"""Parameters of one command, not of the run that it is about."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,26 @@ class Session:
     env: str | None = None
     conf_source: str | None = None
     runtime_params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> str:
+        """The options of the command line that say which run it is, led by a space; for commands about the same run.
+
+        >>> Session(env="mine", runtime_params={"seed": 1, "annotation": {"file": "a.csv"}}).options
+        ' --env mine --params seed=1'
+        """
+        params = [f"{key}={_as_text(value)}" for key, value in flat(self.runtime_params).items() if key not in COMMAND]
+        given = (("--env", self.env), ("--conf-source", self.conf_source), ("--params", ",".join(params)))
+        return "".join(f" {name} {shlex.quote(value)}" for name, value in given if value)
+
+
+def _as_text(value: Any) -> str:
+    """Return a value as `--params` takes it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_as_text, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}: {_as_text(item)}' for key, item in value.items())}}}"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Guard:
                 check_there(run.layout, pipeline, catalog, run_params)
         elif kind.begins:
             resume.check_parameters(run.layout)
-        run.resources.keep_checkpoints(run.root)
+        run.resources.keep_checkpoints(run.root, run.session.options)
 
     def before_node(self, node: Node, inputs: Mapping[str, Any]) -> None:
         """Note the parameters once the first cycle's training begins: from then on results are theirs."""

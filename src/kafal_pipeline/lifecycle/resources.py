@@ -36,10 +36,14 @@ class Resources:
         self._made_for: tuple[Any, ...] | None = None
         self._delivery: Helper | None = None
         self._project: Path | None = None
+        self._options = ""
 
-    def keep_checkpoints(self, project: Path) -> None:
-        """Have training write down its rounds, in the data of the project's folder."""
-        self._project = project
+    def keep_checkpoints(self, project: Path, options: str = "") -> None:
+        """Have training write down its rounds, in the data of the project's folder.
+
+        `options`: those of the command line that name the run, for messages.
+        """
+        self._project, self._options = project, options
 
     def store(self, config: Config, cycle: int, pool: DataFrame | None = None) -> Store:
         """Return what keeps the clients' states in a cycle: durable, in a project's run that trains on a pool."""
@@ -59,7 +63,7 @@ class Resources:
 
     def desk(self, config: Config, images: ImageData) -> Desk:
         """Return the desk at which people are asked for labels."""
-        return desk_of(config, images, self._project or Path())
+        return desk_of(config, images, self._project or Path(), self._options)
 
     def workers(self, images: ImageData, config: Config) -> Workers:
         """Return the workers for this data and configuration; other ones end first."""
@@ -97,15 +101,15 @@ class Resources:
             self._delivery = None
 
 
-def desk_of(config: Config, images: ImageData, root: Path) -> Desk:
-    """Return the desk of the run with a configuration in the project folder `root`."""
+def desk_of(config: Config, images: ImageData, root: Path, options: str = "") -> Desk:
+    """Return the desk of the run with a configuration in the project folder `root`; `options`: those that name it."""
     from kafal_pipeline.annotation.desk import Desk  # only where people annotate
     from kafal_pipeline.data.sources import find_source
 
     run, source = Layout(root, config), find_source(config.dataset, root / RAW, root)
     folder = source.root if source.kind == "folder" else None
     names = images.clients_of(config.partition.method)
-    return Desk(run.name, run.requests, run.answers, images, config.annotation, folder, names)
+    return Desk(run.name, run.requests, run.answers, images, config.annotation, folder, names, options)
 
 
 def prepare(config: Config) -> None:

@@ -75,7 +75,7 @@ def test_an_import_says_what_is_new_what_is_open_and_what_to_do(run, table, layo
         f"  {sample(20)}: ann says cat, ben says dog",
         "Still to be answered: 8 images.",
         f"Next: label 7 images, with kedro run --pipeline annotate or in the files of data/annotation/{RUN}/cycle_01/"
-        "client_000 and others; then kedro run --pipeline fal   (with this run's other options)",
+        "client_000 and others; then kedro run --pipeline fal",
     ]
     assert len(AnswerStore(layout.answers).read_all()) == 11
 
@@ -100,7 +100,7 @@ def test_the_status_is_a_table_by_client_and_cycle_with_test_images_apart(run, t
 def test_what_is_enough_lets_the_run_resume(run, table):
     rows = [(number, 1, "cat", "ann", "") for number in [*range(20, 24), *range(30, 32)]]
     printed = run(imports.create_pipeline, file=table(*rows), complete=0.6)
-    assert printed.splitlines()[-1] == "Next: kedro run --pipeline fal   (with this run's other options)"
+    assert printed.splitlines()[-1] == "Next: kedro run --pipeline fal"
     assert "Next: label 1 image" in run(status.create_pipeline, complete=1.0)
 
 

@@ -18,16 +18,19 @@ from kafal_pipeline.pipelines.annotations import Parameters
 from kafal_pipeline.runs.layout import Layout
 
 
-def create_pipeline(root: Path = Path()) -> Pipeline:
-    """Return the pipeline ``parameters -> closing_lines``, which imports ``annotation.file``; `root`: the project's."""
+def create_pipeline(root: Path = Path(), options: str = "") -> Pipeline:
+    """Return the pipeline ``parameters -> closing_lines``, which imports ``annotation.file``; `root`: the project's.
+
+    `options`: those of the command line that name the run.
+    """
 
     def read(parameters: Parameters) -> str:
-        return import_answers(resolve(parameters), root)
+        return import_answers(resolve(parameters), root, options)
 
     return Pipeline([node(read, "parameters", "closing_lines", name="annotate.import", tags=["annotate"])])
 
 
-def import_answers(config: Config, root: Path) -> str:
+def import_answers(config: Config, root: Path, options: str = "") -> str:
     """Import the configured file, and return what has changed and what to do next.
 
     Raises `UserError` if no file is named, if the run has asked for nothing, or with all that is wrong in the file.
@@ -49,7 +52,7 @@ def import_answers(config: Config, root: Path) -> str:
         labels_trained_with(layout, requests),
     )
     still = f"Still to be answered: {counted(imported.missing, 'image')}."
-    return "\n".join([*imported.lines(), still, next_command(layout, requests, imported.verdicts)])
+    return "\n".join([*imported.lines(), still, next_command(layout, requests, imported.verdicts, options)])
 
 
 def login() -> str:

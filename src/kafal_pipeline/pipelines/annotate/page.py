@@ -15,21 +15,21 @@ from kafal_pipeline.pipelines.annotations import Parameters
 from kafal_pipeline.runs.layout import Layout
 
 
-def create_pipeline(root: Path = Path()) -> Pipeline:
+def create_pipeline(root: Path = Path(), options: str = "") -> Pipeline:
     """Return the pipeline ``images, parameters -> closing_lines``, which serves the page until it is stopped.
 
-    Relative paths start from `root`, the project's folder.
+    Relative paths start from `root`, the project's folder. `options`: those of the command line that name the run.
     """
 
     def annotate(images: ImageData, parameters: Parameters) -> str:
-        return serve_page(images, resolve(parameters), root)
+        return serve_page(images, resolve(parameters), root, options)
 
     return Pipeline(
         [node(annotate, ["images", "parameters"], "closing_lines", name="annotate.page", tags=["annotate"])]
     )
 
 
-def serve_page(images: ImageData, config: Config, root: Path = Path()) -> str:
+def serve_page(images: ImageData, config: Config, root: Path = Path(), options: str = "") -> str:
     """Serve the page on which people label what the run asks for, until Ctrl-C; then return how far they are.
 
     Raises `UserError` if nothing is asked, or all of it is answered.
@@ -39,8 +39,8 @@ def serve_page(images: ImageData, config: Config, root: Path = Path()) -> str:
     layout = Layout(root, config)
     requests_of(layout)
     desk = desk_of(config, images, root)
-    reached = serve(desk, _show)
-    return f"{reached.line}\n{next_command(layout, desk.requests(), desk.verdicts())}"
+    reached = serve(desk, _show, f"kedro run --pipeline fal{options}")
+    return f"{reached.line}\n{next_command(layout, desk.requests(), desk.verdicts(), options)}"
 
 
 def _show(address: str) -> None:

@@ -30,21 +30,24 @@ OUTCOMES: dict[Outcome, str] = {
 TEST = "test images"
 
 
-def create_pipeline(root: Path = Path()) -> Pipeline:
-    """Return the pipeline ``parameters -> closing_lines``, which says how far the run in the folder `root` is."""
+def create_pipeline(root: Path = Path(), options: str = "") -> Pipeline:
+    """Return the pipeline ``parameters -> closing_lines``, which says how far the run in the folder `root` is.
+
+    `options`: those of the command line that name the run.
+    """
 
     def status(parameters: Parameters) -> str:
-        return status_of(resolve(parameters), root)
+        return status_of(resolve(parameters), root, options)
 
     return Pipeline([node(status, "parameters", "closing_lines", name="annotate.status", tags=["annotate"])])
 
 
-def status_of(config: Config, root: Path) -> str:
+def status_of(config: Config, root: Path, options: str = "") -> str:
     """Return, for each client and cycle, how many images have which outcome; then conflicts, and what to do next."""
     layout = Layout(root, config)
     requests = requests_of(layout)
     found = verdicts(AnswerStore(layout.answers).read_all(), config.annotation.annotators)
-    lines = [table(requests, found), *conflict_lines(requests, found), next_command(layout, requests, found)]
+    lines = [table(requests, found), *conflict_lines(requests, found), next_command(layout, requests, found, options)]
     return "\n".join(lines)
 
 
@@ -109,15 +112,15 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def next_command(layout: Layout, requests: Sequence[Request], found: Mapping[str, Verdict]) -> str:
+def next_command(layout: Layout, requests: Sequence[Request], found: Mapping[str, Verdict], options: str) -> str:
     """Return what to do next: label what the latest cycle still waits for, or let the run resume."""
     missing = [request for request in latest(requests) if not request.is_done(found, layout.config.annotation.complete)]
-    resume = "kedro run --pipeline fal   (with this run's other options)"
+    resume = f"kedro run --pipeline fal{options}"
     if not missing:
         return f"Next: {resume}"
     still = sum(len(request.missing(found)) for request in missing)
     where = layout.from_root.requests / missing[0].name
     return (
-        f"Next: label {counted(still, 'image')}, with kedro run --pipeline annotate or in the files of {where}"
+        f"Next: label {counted(still, 'image')}, with kedro run --pipeline annotate{options} or in the files of {where}"
         f"{' and others' if len(missing) > 1 else ''}; then {resume}"
     )
