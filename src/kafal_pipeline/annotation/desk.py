@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -217,7 +216,8 @@ class Desk:
     def _message(self, short: Sequence[Request], verdicts: Mapping[str, Verdict]) -> str:
         """Return what is missing, where the files lie, and the ways to label."""
         missing = [len(request.missing(verdicts)) for request in short]
-        folder = Path(os.path.relpath(self.folder))
+        here = Path.cwd()
+        folder = self.folder.relative_to(here) if self.folder.is_relative_to(here) else self.folder
         conflicts = sum(request.counts(verdicts)["conflict"] for request in short)
         lines = [
             f"  {request.who}: {count} of {len(request.asked(verdicts))} to label, {folder / request.name}"

@@ -41,7 +41,8 @@ class Session:
         ' --env mine --params seed=1'
         """
         params = [f"{key}={_as_text(value)}" for key, value in flat(self.runtime_params).items() if key not in COMMAND]
-        given = (("--env", self.env), ("--conf-source", self.conf_source), ("--params", ",".join(params)))
+        elsewhere = self.conf_source if self.conf_source != str(self.root / "conf") else None
+        given = (("--env", self.env), ("--conf-source", elsewhere), ("--params", ",".join(params)))
         return "".join(f" {name} {shlex.quote(value)}" for name, value in given if value)
 
 

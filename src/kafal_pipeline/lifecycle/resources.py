@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kafal_pipeline.lifecycle.progress_bar import ProgressBar
-from kafal_pipeline.runs.layout import RAW, Layout
+from kafal_pipeline.runs.layout import Layout
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -104,12 +104,12 @@ class Resources:
 def desk_of(config: Config, images: ImageData, root: Path, options: str = "") -> Desk:
     """Return the desk of the run with a configuration in the project folder `root`; `options`: those that name it."""
     from kafal_pipeline.annotation.desk import Desk  # only where people annotate
-    from kafal_pipeline.data.sources import find_source
 
-    run, source = Layout(root, config), find_source(config.dataset, root / RAW, root)
-    folder = source.root if source.kind == "folder" else None
+    run, path = Layout(root, config), config.dataset.path
+    folder = None if path is None else root / Path(path).expanduser()
+    source = folder if folder is not None and folder.is_dir() else None
     names = images.clients_of(config.partition.method)
-    return Desk(run.name, run.requests, run.answers, images, config.annotation, folder, names, options)
+    return Desk(run.name, run.requests, run.answers, images, config.annotation, source, names, options)
 
 
 def prepare(config: Config) -> None:
