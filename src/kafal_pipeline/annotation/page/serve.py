@@ -119,7 +119,7 @@ def _check_open(queue: Queue, resume: str) -> None:
         )
     if not queue.board.waiting:
         raise UserError(
-            f"{folder}: all {reached.asked} images are answered. Give the command of the run again: {resume} ..."
+            f"{folder}: all {reached.asked} images are answered. Give the command of the run again: {resume}"
         )
 
 

@@ -46,7 +46,7 @@ function drawEnd() {
   const done = open + conflicts === 0;
   const several = start.wanted > 1 ? ` (${start.wanted} people label each image)` : "";
   let text = `The rest waits for other people: ${open} images are open${several}, ${conflicts} in conflict.`;
-  if (done) text = "Give the command of the run again, with its options:";
+  if (done) text = "Give the command of the run again:";
   else if (last.left) text = "Others have the last images on their pages. What they leave open comes here in two minutes.";
   $("end-title").textContent = done ? (asked === 1 ? "The image is answered" : `All ${asked} images are answered`) : "Nothing is left for you now";
   $("end-text").textContent = text;
