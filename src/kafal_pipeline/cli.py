@@ -35,7 +35,7 @@ WAITING = 75
 """Exit code of a run that waits for labels: EX_TEMPFAIL of sysexits.h."""
 
 ASKED_FOR_WRONGLY = (ValueError, OmegaConfBaseException, MissingConfigException, YAMLError, DatasetError)
-"""What Kedro raises before the first node, where a pipeline, node or environment is not there or a file is broken."""
+"""Kedro's exceptions before the first node, where a pipeline, node or environment is not there or a file is broken."""
 
 
 class Terminated(BaseException):

@@ -4,7 +4,7 @@ from kafal_pipeline.lifecycle.current_run import CurrentRun
 from kafal_pipeline.lifecycle.hooks import ProjectHooks
 
 current_run = CurrentRun()
-"""What this process runs: Kedro registers pipelines, and interpolates paths in the catalog, without arguments."""
+"""The run of this process: Kedro registers pipelines, and interpolates paths in the catalog, without arguments."""
 
 HOOKS = (ProjectHooks(current_run),)
 

@@ -17,7 +17,7 @@ from kafal_pipeline.common.files import sync_folder, writing
 from kafal_pipeline.common.locks import alone
 
 Status = Literal["labelled", "skipped", "unusable", "unknown_class", "open"]
-"""What somebody said of an image: its class; nothing now; that it shows nothing; that its class is in no list; or that
+"""Kinds of answers about an image: its class; nothing now; that it shows nothing; that its class is in no list; or that
 an earlier answer is withdrawn (``open``)."""
 
 STATUSES: tuple[Status, ...] = ("labelled", "skipped", "unusable", "unknown_class", "open")

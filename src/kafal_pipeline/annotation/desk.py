@@ -26,7 +26,7 @@ CLIENTS = 10
 """Clients that a message lists; of more it gives the number."""
 
 REFILL = "refill_"
-"""How the names of folders begin that ask for images in reserve; the number of all such images by then follows."""
+"""Beginning of the names of folders that ask for images in reserve; the number of all such images by then follows."""
 
 
 class Desk:

@@ -27,7 +27,7 @@ PEOPLE_COLUMNS = {
     "s/label": ("annotation_seconds_per_label", ".1f"),
     "hours": ("annotation_hours", ".2f"),
 }
-"""What people did, up to each cycle: the names, and how their numbers are written."""
+"""Columns of what people did, up to each cycle: the names, and how their numbers are written."""
 
 
 def format_table(curve: pd.DataFrame, processor: str | None = None) -> str:

@@ -24,7 +24,7 @@ TEXT = "closing_lines"
 """The dataset whose text is said last, whichever node puts it out."""
 
 UI = "http://127.0.0.1:5000"
-"""Where `mlflow ui` listens."""
+"""Address at which `mlflow ui` listens."""
 
 
 class ClosingLines:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_SECONDS = 15.0
-"""Where there is no terminal, a round is logged when the last line is older."""
+"""Age of the last line after which a round is logged, without a terminal."""
 
 
 class ProgressBar:

@@ -22,7 +22,7 @@ PARTS = (*CHOOSING, "only_missing_outputs")
 """Kedro's options that run a part of the pipeline: such a run resumes where an earlier one stopped."""
 
 ABORT_SECONDS = 1.0
-"""How long Ctrl-C waits for the delivery, which ends by itself: it may still be importing MLflow."""
+"""Time for which Ctrl-C waits for the delivery, which ends by itself: it may still be importing MLflow."""
 
 
 class Recorder:

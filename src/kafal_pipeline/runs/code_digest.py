@@ -40,10 +40,10 @@ IGNORED = (
     "update.names",
 )
 ROOTS = ("federation.simulation", "federation.trial")
-"""What every run executes."""
+"""Code that every run executes."""
 
 QUERY_ROOTS = ("query.base",)
-"""What every query is made of."""
+"""Code that every query is made of."""
 
 
 def sources_digest(config: Config) -> str:

@@ -24,7 +24,7 @@ from kafal_pipeline.runs.code_digest import sources_digest
 from kafal_pipeline.runs.layout import Layout, cycle_name
 
 THEN, UNSET = ", then ", "not set"
-"""What stands between two machines that a run was made on, and for a variable that is not set."""
+"""Texts between two machines that a run was made on, and for a variable that is not set."""
 
 
 class Absent(UserError):
@@ -63,7 +63,7 @@ def deciding(config: Config) -> dict[str, Any]:
             "tracking": True,
             "restart": True,
             "training": {"processes", "device", "checkpoint_every"},
-            # What a cycle goes on with may be decided while a run waits. An oracle is asked in one way only.
+            # What is enough for a cycle may be decided while a run waits. An oracle is asked in one way only.
             "annotation": set(AnnotationConfig.model_fields) - {"source", "refill"} if asking else True,
         },
     )
@@ -124,7 +124,7 @@ def reopen(run: Layout) -> None:
 
 
 def note_machine(run: Layout) -> list[str]:
-    """Note where the run goes on, and return in what that differs from where it was begun."""
+    """Note where the run continues, and return in what that differs from where it was begun."""
     found, now = read(run), arithmetic()
     if found is None or not found.machine:
         return []

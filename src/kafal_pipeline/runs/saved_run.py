@@ -48,7 +48,7 @@ def parameters_of(root: Path, name: object) -> dict[str, Any]:
 
 
 def check_alone(given: Mapping[str, Any]) -> None:
-    """Check that nothing is asked for beside the saved run, whose parameters are its own."""
+    """Check that nothing is asked for next to the saved run, whose parameters are its own."""
     others = sorted(set(given) - {KEY, "tracking"})
     if others:
         raise UserError(f"--params: {others[0]}: a saved run has its own parameters, so give {KEY}={given[KEY]} alone.")

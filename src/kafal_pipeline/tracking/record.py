@@ -23,11 +23,11 @@ FOLDERS = {
     **dict.fromkeys((".png", ".svg", ".pdf", ".html"), "figures"),
     **dict.fromkeys((".csv", ".json", ".parquet", ".md"), "tables"),
 }
-"""Where a run's files are shown in MLflow, by their suffix; others in its top folder."""
+"""Folders of a run's files in MLflow, by their suffix; others are in its top folder."""
 
 ROUND = "train_round_"
-"""How the names of the rounds' numbers begin. MLflow draws charts in the order of the alphabet, `accuracy` first; but a
-prefix with a slash would make a section of its own, before all names that have none."""
+"""Beginning of the names of the rounds' numbers. MLflow draws charts in the order of the alphabet, `accuracy` first; but
+a prefix with a slash would make a section of its own, before all names that have none."""
 
 OF_ROUNDS = ("loss", "lr", "seconds")  # columns that are recorded; the others are in the table
 OF_THE_RUN = {"bytes_sent": "total_bytes_sent"}  # numbers of the run whose names those of its cycles have already

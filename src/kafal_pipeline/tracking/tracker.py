@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Status = Literal["FINISHED", "FAILED", "SCHEDULED"]
-"""How a run ends; SCHEDULED: it waits for labels, and resumes."""
+"""Ends of a run; SCHEDULED: it waits for labels, and resumes."""
 
 MODEL_FILE = "global_model-"
-"""How the name of the recorded model begins, next to the journal; the beginning of its state's SHA-256 follows."""
+"""Beginning of the recorded model's name, next to the journal; the beginning of its state's SHA-256 follows."""
 
 
 class NullTracker:

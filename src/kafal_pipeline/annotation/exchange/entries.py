@@ -1,4 +1,4 @@
-"""What files of other tools say, before it is checked; and all problems of a file in one message."""
+"""Entries of other tools' files, before they are checked; and all problems of a file in one message."""
 
 from __future__ import annotations
 

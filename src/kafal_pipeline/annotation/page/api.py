@@ -1,4 +1,4 @@
-"""What the page asks of the server, as JSON: images to show, answers to save, the last one withdrawn."""
+"""Answers the page's requests, as JSON: images to show, answers to save, the last one withdrawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked in one run, in the order in which people see it, and how far it is."""
+"""Lists the images that one run asks for, in the order in which people see them, and how far they are."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from kafal_pipeline.common.files import CannotWrite
 from kafal_pipeline.common.locks import alone
 
 SECONDS = 120.0
-"""How long a page may keep images without asking again; open pages ask every 40 seconds."""
+"""Time for which a page may keep images without asking again; open pages ask every 40 seconds."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import Forbidden, UnsupportedMediaType
 
 HOSTS = {"127.0.0.1", "localhost"}
-"""What the page may be called: another name would be one that an attacker has led to this machine."""
+"""Names that the page may have: another one would be one that an attacker has led to this machine."""
 
 HEADERS = {
     "Content-Security-Policy": (

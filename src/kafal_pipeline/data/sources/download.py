@@ -18,10 +18,10 @@ from kafal_pipeline.common.errors import UserError
 
 STALLED_SECONDS = 60
 KEPT = ("cifar-10-batches-py/*", "cifar-100-python/*", "*.mat", "*/raw/*-ubyte")
-"""What is read later; the archives it came in are dropped."""
+"""Files that are read later; the archives it came in are dropped."""
 
 DOWNLOAD_ERRORS = (OSError, RuntimeError, EOFError, HTTPException, zipfile.BadZipFile, tarfile.TarError, zlib.error)
-"""What networks, checksums and unpacking raise."""
+"""Exceptions of networks, checksums and unpacking."""
 
 logger = logging.getLogger(__name__)
 

@@ -46,7 +46,7 @@ READ_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What damaged archives and arrays raise."""
+"""Exceptions of damaged archives and arrays."""
 
 
 def source(path: Path, config: DatasetConfig) -> Source:

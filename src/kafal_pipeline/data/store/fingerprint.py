@@ -64,19 +64,19 @@ def as_written(folder: Path, arrays: Mapping[str, Mapping[str, Any]]) -> list[st
     """
     files = {f"{name}.npy": array["sha256"] for name, array in sorted(arrays.items())}
     content, stat = _stored(folder, files)
-    if _read_note(_beside(folder)) == {"content": content, "stat": stat}:
+    if _read_note(_next_to(folder)) == {"content": content, "stat": stat}:
         return []
     others = [name for name, digest in files.items() if file_digest(folder / name) != digest]
     if not others:
         with contextlib.suppress(CannotWrite):  # a store that may only be read is read each time
-            write_note(_beside(folder), content, stat)
+            write_note(_next_to(folder), content, stat)
     return others
 
 
 def note_written(folder: Path, arrays: Mapping[str, Mapping[str, Any]]) -> None:
     """Remember that the files of a store, whose digests were taken while they were written, need not be read again."""
     files = {f"{name}.npy": array["sha256"] for name, array in sorted(arrays.items())}
-    write_note(_beside(folder), *_stored(folder, files))
+    write_note(_next_to(folder), *_stored(folder, files))
 
 
 def _stored(folder: Path, files: Mapping[str, str]) -> tuple[str, str]:
@@ -88,7 +88,7 @@ def _stored(folder: Path, files: Mapping[str, str]) -> tuple[str, str]:
     )
 
 
-def _beside(folder: Path) -> Path:
+def _next_to(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.stored.json")
 
 

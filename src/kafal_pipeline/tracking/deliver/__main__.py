@@ -37,7 +37,7 @@ TIMEOUT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """Seconds that a server has to answer, where the user has not said otherwise."""
 
 COURTESY = 19
-"""What the helper adds to its `nice` value: it takes what the run's processes leave, such as the ends of rounds. Where
+"""Addition to the helper's `nice` value: it takes what the run's processes leave, such as the ends of rounds. Where
 others leave it nothing, the run puts another one in its place at its end (`kafal_pipeline.tracking.helper.Helper`)."""
 
 

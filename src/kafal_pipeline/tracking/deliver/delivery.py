@@ -25,7 +25,7 @@ logger = logging.getLogger("kafal_pipeline.tracking.deliver")
 BATCHED = ("metrics", "tags")
 FILES = ("artifact", "model")  # may come later than what follows: where one cannot be taken, the run's end still can
 MASK = "***"  # what `masked` puts in the place of credentials
-PAUSE = 5.0  # seconds for which batched events wait for others while the run goes on: every batch costs it a moment
+PAUSE = 5.0  # seconds for which batched events wait for others while the run continues: every batch costs it a moment
 
 
 class Addresses(NamedTuple):
@@ -64,7 +64,7 @@ class Delivery:
         self._taken = False
 
     def due(self) -> bool:
-        """Return whether it is time for an attempt while the run goes on: `PAUSE` after the last one, or for a file.
+        """Return whether it is time for an attempt while the run continues: `PAUSE` after the last one, or for a file.
 
         After an attempt that failed, files wait as well.
         """

@@ -27,8 +27,8 @@ from kafal_pipeline.runs.code_digest import edited
 from kafal_pipeline.runs.layout import Layout
 
 Message = tuple[Literal["cycle", "journal", "taken", "waiting", "failed", "done"], Any]
-"""What a run says: the cycle it has evaluated, where its journal is, that another process works on it already, for what
-it waits, why it failed, that it is done."""
+"""Messages of a run: the cycle it has evaluated, where its journal is, that another process works on it already,
+for what it waits, why it failed, that it is done."""
 
 PRELOADED = [
     __name__,

@@ -12,7 +12,7 @@ REINSTALL = (
 )
 
 BROKEN = (ImportError, OSError, RuntimeError, AttributeError)
-"""What importing raises: a library that is missing or does not load, an operator that the other one does not have."""
+"""Exceptions of importing: a library that is missing or does not load, an operator that the other one does not have."""
 
 
 class Pair(NamedTuple):
