@@ -26,8 +26,8 @@ FOLDERS = {
 """Folders of a run's files in MLflow, by their suffix; others are in its top folder."""
 
 ROUND = "train_round_"
-"""Beginning of the names of the rounds' numbers. MLflow draws charts in the order of the alphabet, `accuracy` first; but
-a prefix with a slash would make a section of its own, before all names that have none."""
+"""Beginning of the names of the rounds' numbers. MLflow draws charts in the order of the alphabet, `accuracy` first;
+but a prefix with a slash would make a section of its own, before all names that have none."""
 
 OF_ROUNDS = ("loss", "lr", "seconds")  # columns that are recorded; the others are in the table
 OF_THE_RUN = {"bytes_sent": "total_bytes_sent"}  # numbers of the run whose names those of its cycles have already

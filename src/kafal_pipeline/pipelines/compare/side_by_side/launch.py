@@ -38,8 +38,8 @@ class _Child(Generic[K]):
 class Launcher(Generic[K]):
     """Runs tasks in processes of their own.
 
-    `jobs`: the most of them side by side. `memory_limit`: GB for all of them together: none begins next to others that would
-    go beyond it, if each needs as much as the largest so far has. `hear`: called with a run's key and each of its
+    `jobs`: the most of them side by side. `memory_limit`: GB for all of them together: none begins where that
+    would go beyond it, if each needs as much as the largest so far has. `hear`: called with a run's key and each of its
     messages but the last. `taken`: keys of the tasks that could not begin because another process works on the same
     run. `waiting`: for what runs wait that are neither done nor have failed.
     """
