@@ -223,6 +223,11 @@ def test_it_ends_with_the_bits_of_an_oracle_that_gives_the_same_answers(finished
         saved = load_file(project / "data/06_models" / RUN / f"cycle_{cycle:02d}/global_model.safetensors")
         assert saved.keys() == state.global_state.keys()
         assert all((saved[name] == state.global_state[name]).all() for name in saved)
+    measured = [step.result for step in steps if step.name == "evaluate"]
+    for cycle, measures in enumerate(measured):
+        found = json.loads((project / "data/07_model_output" / RUN / f"cycle_{cycle:02d}/metrics.json").read_text())
+        expected = {key: value for key, value in measures.items() if not key.endswith("seconds")}
+        assert {key: found[key] for key in expected} == expected
 
 
 def test_pools_record_who_labelled_what_and_when(finished, project):
