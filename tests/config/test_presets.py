@@ -19,7 +19,7 @@ from kafal_pipeline.update.factory import make_update
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
-PRESETS = sorted(file.parent.name for file in CONF.glob("*/parameters.yml"))
+PRESETS = sorted({file.parent.name for file in CONF.glob("*/parameters.yml")} - {"tutorial"})
 
 KAFAL_CODE = {
     "query.name": "ksas",

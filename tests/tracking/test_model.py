@@ -66,7 +66,7 @@ def description(tmp_path):
 @pytest.mark.parametrize("network", [Undecided, OneByOne, Drawing])
 def test_a_network_that_a_trace_misses_is_not_recorded_as_another(tmp_path, monkeypatch, caplog, description, network):
     state, described = description
-    monkeypatch.setattr("kafal_pipeline.models.build", lambda *_, **__: network())
+    monkeypatch.setattr("kafal_pipeline.models.factory.build", lambda *_, **__: network())
     with pytest.raises(ValueError, match=network.reason):
         torchscript.save_torchscript(tmp_path / "model.pt", state, **described)
     assert not (tmp_path / "model.pt").exists()
@@ -90,7 +90,7 @@ def test_a_restarted_run_records_the_model_that_it_has_recorded(tmp_path, monkey
         def forward(self, images):
             return self.head(images.flatten(1))
 
-    monkeypatch.setattr("kafal_pipeline.models.build", lambda *_, **__: Linear())
+    monkeypatch.setattr("kafal_pipeline.models.factory.build", lambda *_, **__: Linear())
     for _ in range(2):
         Tracker(Journal(tmp_path / "journal.jsonl"), None).model(state, ["a", "b"], step=8, **described)
         monkeypatch.setattr(tracker, "save_torchscript", pytest.fail)

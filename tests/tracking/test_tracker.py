@@ -134,7 +134,7 @@ def test_delivering_again_adds_nothing_even_when_the_progress_is_lost(finished):
     for name in ("accuracy", "train_round_loss", "train_round_norm"):
         assert len(client.get_metric_history(after.info.run_id, name)) == (2 if name == "accuracy" else 1)
     assert len(client.search_runs([after.info.experiment_id])) == len(
-        {run.data.tags["execution"] for run in client.search_runs([after.info.experiment_id])}
+        {run.data.tags.get("execution", run.info.run_id) for run in client.search_runs([after.info.experiment_id])}
     )
 
 

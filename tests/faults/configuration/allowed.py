@@ -71,6 +71,10 @@ def amount(value):
     return number(above=0, most=LARGEST_WHOLE)(value) and (isinstance(value, int) or value <= 1)
 
 
+def class_name(value):
+    return isinstance(value, str) and 0 < len(value) <= 200 and bool(value.strip()) and value.isprintable()
+
+
 DRAWN = ("iid", "dirichlet", "dirichlet_balanced", "shards", "quantity_skew")
 
 EMNIST = ("balanced", "byclass", "bymerge", "digits", "letters", "mnist")
@@ -92,6 +96,15 @@ KEYS = {
     "dataset.resize": choice("squash", "crop", "pad"),
     "dataset.mean": null_or(each(number(least=-1000, most=1000))),
     "dataset.std": null_or(each(number(least=1e-4, most=1000))),
+    "dataset.classes": null_or(lambda value: each(class_name, least=2)(value) and len(set(value)) == len(value)),
+    "dataset.test_share": null_or(number(above=0, below=1)),
+    "annotation": lambda value: value == {},
+    "annotation.source": choice("oracle", "people"),
+    "annotation.complete": number(above=0, most=1),
+    "annotation.refill": number(least=0, most=1),
+    "annotation.annotators": whole(1, 100),
+    "annotation.file_names": choice("opaque", "original"),
+    "annotation.port": whole(0, 65_535),
     "partition.method": choice(*DRAWN, "file", "natural"),
     "partition.clients": whole(1, 100_000),
     "partition.alpha": number(above=0, most=1e9),
