@@ -1,0 +1,230 @@
+"""The clients of a trial at sites of their own, as `kafal_pipeline.federation.clients.Clients` describes them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+
+from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.files import CannotWrite
+from kafal_pipeline.config import Config
+from kafal_pipeline.data.pools import Labels
+from kafal_pipeline.evaluation.model_measures import BINS, ModelMeasures
+from kafal_pipeline.evaluation.parts import Part, joined
+from kafal_pipeline.federation.between_rounds import cycle_state
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, Row
+from kafal_pipeline.federation.between_rounds.store import Store
+from kafal_pipeline.federation.clients import Reply
+from kafal_pipeline.federation.site import Sites
+from kafal_pipeline.models.state import Arrays, State, size_in_bytes, to_arrays, to_state
+from kafal_pipeline.query.pool import QueryModel
+from kafal_pipeline.sites.at_server.answers import problem_with, problem_with_training
+from kafal_pipeline.sites.at_server.members import Members
+from kafal_pipeline.sites.at_site.service import sent
+from kafal_pipeline.sites.packets import Carrier, Missing, Packet, Value
+from kafal_pipeline.training.local import learning_rate
+from kafal_pipeline.update.base import ClientUpdate
+
+logger = logging.getLogger(__name__)
+
+
+class SitesAsClients:
+    """The sites of a federation.
+
+    Parameters
+    ----------
+    config
+        The trial's configuration.
+    carrier
+        Carries messages.
+    members
+        The sites that take part.
+    run
+        The trial's name, by which sites keep it apart from others.
+    cycle
+        The cycle that the trial begins or resumes with.
+    store
+        Makes the store for what the server keeps of the cycle that trains.
+
+    Attributes
+    ----------
+    labels
+        The number of labelled samples of each site, by number.
+    queried
+        How many samples each has chosen in the last query.
+
+    Raises
+    ------
+    UserError
+        If a site cannot take part.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        carrier: Carrier,
+        members: Members,
+        run: str,
+        *,
+        cycle: int = 0,
+        store: Callable[[int], Store] = lambda _: Store(),
+    ) -> None:
+        self.config, self.members, self.run = config, members, run
+        self._carrier, self._new_store = carrier, store
+        self._asked: dict[int, np.ndarray] = {}
+        self._summary_models: dict[int, frozenset[QueryModel]] = {}
+        self.labels: dict[int, int] = {}
+        self.queried: dict[int, int] = {}
+        common: dict[str, Value] = {
+            "config": sent(config),
+            "classes": list(members.classes),
+            "mean": members.mean,
+            "std": members.std,
+        }
+        requests = {client: self._packet(None, client=client, **common) for client in range(len(members.names))}
+        for client, answer in self._all("start", requests, "start").items():
+            if answer.values["samples"] != members.sizes[client]:
+                raise UserError(f"site {members.names[client]}: its images have changed since it joined; start again.")
+        self.annotate(cycle)
+
+    # Messages
+
+    def _packet(self, arrays: Mapping[str, Arrays] | None = None, /, **values: Value) -> Packet:
+        return Packet({"run": self.run, **values}, arrays or {})
+
+    def _ask(self, kind: str, requests: Mapping[int, Packet], place: str) -> Iterator[tuple[int, Packet | Missing]]:
+        """Yield sites' numbers and answers; one that cannot be used is missing."""
+        names = self.members.names
+        numbers = {names[client]: client for client in requests}
+        for name, answer in self._carrier.ask(
+            kind, {names[client]: found for client, found in requests.items()}, place
+        ):
+            problem = problem_with(kind, answer)
+            yield numbers[name], answer if problem is None else Missing(problem)
+
+    def _all(self, kind: str, requests: Mapping[int, Packet], place: str) -> dict[int, Packet]:
+        """Return the answers of all sites, by number in order; raises UserError if one is missing."""
+        answers: dict[int, Packet] = {}
+        for client, answer in self._ask(kind, requests, place):
+            if isinstance(answer, Missing):
+                raise UserError(f"{place}, site {self.members.names[client]}: {answer.why}")
+            answers[client] = answer
+        return dict(sorted(answers.items()))
+
+    # Training
+
+    @contextlib.contextmanager
+    def training(self, cycle: int, model: State) -> Iterator[CycleState]:
+        """Begin the rounds of a cycle, or resume them after the last that the server has saved."""
+        self._store = self._new_store(cycle)
+        state, _ = cycle_state.begin(self._store, (), model, cycle)
+        try:
+            yield state
+        except BaseException:
+            with contextlib.suppress(CannotWrite):  # what ended the training is what counts
+                self._store.wait()
+            raise
+        self._store.wait()
+
+    def train(self, state: CycleState, clients: Sequence[int]) -> Iterator[Reply]:
+        """Let sites train for a round, and yield their replies as they come."""
+        model, server = to_arrays(state.global_state), to_arrays(state.server)
+        packet = self._packet({"model": model, "server": server}, cycle=state.cycle, round=state.round)
+        place, shapes = f"cycle {state.cycle}, round {state.round}", None
+        for client, answer in self._ask("train", dict.fromkeys(clients, packet), place):
+            if isinstance(answer, Missing):
+                yield Reply(client, self._row(state, client, None), None, answer.why)
+                continue
+            problem = problem_with_training(answer, state.cycle, state.round, self.labels[client], model, shapes)
+            if problem is not None:
+                yield Reply(client, self._row(state, client, answer, failed=True), None, problem)
+                continue
+            shapes = {name: array.shape for name, array in answer.arrays.get("message", {}).items()}
+            yield Reply(client, self._row(state, client, answer), partial(self._update, client, answer))
+
+    def _update(self, client: int, answer: Packet) -> ClientUpdate:
+        model, message = (to_state(answer.arrays.get(group, {})) for group in ("model", "message"))
+        parameters = cast(list[str], answer.values["parameters"])
+        travel = cast(float, answer.values["travel"])
+        return ClientUpdate(model, float(self.labels[client]), travel, frozenset(parameters), message)
+
+    def _row(self, state: CycleState, client: int, answer: Packet | None, *, failed: bool = False) -> Row:
+        """Return the row of the table ``rounds``; of a site that did not answer, only what was sent to it is known."""
+        values = {} if answer is None else cast(dict[str, float], answer.values)
+        groups = () if answer is None or failed else ("model", "message")
+        up = sum(array.nbytes for group in groups for array in answer.arrays.get(group, {}).values()) if answer else 0
+        epochs = int(values.get("epochs", 0))
+        return {
+            "cycle": state.cycle,
+            "round": state.round,
+            "client": client,
+            "labels": self.labels[client],
+            "loss": float(values.get("loss", math.nan)),
+            "lr": learning_rate(self.config.training, epochs),
+            "epochs": epochs,
+            "steps": int(values.get("steps", 0)),
+            "bytes_down": size_in_bytes(state.global_state) + size_in_bytes(state.server) - int(values.get("own", 0)),
+            "bytes_up": up,
+            "seconds": float(values.get("seconds", math.nan)),
+            "failed": failed or answer is None,
+        }
+
+    def save(self, state: CycleState) -> None:
+        """Save the state after a round; sites have saved theirs before they answered."""
+        cycle_state.save(state, Sites(), self._store)
+
+    # Queries and labels
+
+    def summarise(self, cycle: int, model: State) -> dict[int, Arrays]:
+        """Return each site's summary."""
+        packet = self._packet({"model": to_arrays(model)}, cycle=cycle)
+        answers = self._all("summary", dict.fromkeys(self.labels, packet), f"cycle {cycle}, summary")
+        self._summary_models = {client: _models(answer) for client, answer in answers.items()}
+        return {client: answer.arrays.get("summary", {}) for client, answer in answers.items()}
+
+    def select(self, cycle: int, model: State, summaries: Mapping[int, Arrays]) -> dict[int, frozenset[QueryModel]]:
+        """Let every site choose its budget; return the models that each has asked for."""
+        said = {f"summary_{client}": arrays for client, arrays in summaries.items()}
+        packet = self._packet({"model": to_arrays(model), **said}, cycle=cycle)
+        answers = self._all("select", dict.fromkeys(self.labels, packet), f"cycle {cycle}, query")
+        self.queried = {client: cast(int, answer.values["queried"]) for client, answer in answers.items()}
+        before = self._summary_models if summaries else {}
+        return {client: _models(answer) | before.get(client, frozenset()) for client, answer in answers.items()}
+
+    def annotate(self, cycle: int) -> None:
+        """Have the sites label what was chosen for a cycle; of cycle 0, their first samples."""
+        clients = range(len(self.members.names))
+        answers = self._all("annotate", dict.fromkeys(clients, self._packet(cycle=cycle)), f"cycle {cycle}, labels")
+        self.labels = {client: cast(int, answer.values["labelled"]) for client, answer in answers.items()}
+        counts = {client: answer.arrays["asked"]["counts"] for client, answer in answers.items()}
+        for client, found in counts.items():
+            if found.shape != (len(self.members.classes),) or found.dtype.kind not in "iu":
+                raise UserError(f"cycle {cycle}, site {self.members.names[client]}: its labels by class are no counts.")
+        self._asked = {cycle: np.sum(list(counts.values()), axis=0)}
+
+    def bought(self, cycle: int) -> Labels:
+        """Return how many labels there are, and which classes those of a cycle have."""
+        return Labels(self._asked[cycle], sum(self.labels.values()), sum(self.members.sizes))
+
+    def evaluate(self, model: State) -> ModelMeasures:
+        """Measure a model on the sites' test images."""
+        packet, classes = self._packet({"model": to_arrays(model)}), len(self.members.classes)
+        parts: dict[int, Part] = {}
+        for client, answer in self._all("evaluate", dict.fromkeys(self.labels, packet), "evaluation").items():
+            confusion: Any = answer.arrays["confusion"]["counts"]
+            gaps: Any = answer.arrays["gaps"]["sums"]
+            if confusion.shape != (classes, classes) or gaps.shape != (BINS,):
+                raise UserError(f"site {self.members.names[client]}: its confusion matrix has another shape.")
+            auroc = cast(float, answer.values["auroc"])
+            parts[client] = Part(confusion, gaps, None if math.isnan(auroc) else auroc)
+        return joined(parts, self.members.names)
+
+
+def _models(answer: Packet) -> frozenset[QueryModel]:
+    return frozenset(cast(list[QueryModel], answer.values["models"]))
