@@ -29,12 +29,15 @@ class Reply:
         Returns what it sends, read from where it lies; None where its training failed.
     problem
         What of it is not finite, as a part of a sentence.
+    missing
+        Whether it has not answered at all; then `problem` says why.
     """
 
     client: int
     row: Row
     update: Callable[[], ClientUpdate] | None
     problem: str | None = None
+    missing: bool = False
 
 
 class Clients(Protocol):

@@ -109,12 +109,20 @@ class SitesAsClients:
             yield numbers[name], answer if problem is None else Missing(problem)
 
     def _all(self, kind: str, requests: Mapping[int, Packet], place: str) -> dict[int, Packet]:
-        """Return the answers of all sites, by number in order; raises UserError if one is missing."""
+        """Return the answers of the sites, by number in order; raises UserError if more are missing than may be."""
         answers: dict[int, Packet] = {}
+        missing: dict[str, str] = {}
         for client, answer in self._ask(kind, requests, place):
             if isinstance(answer, Missing):
-                raise UserError(f"{place}, site {self.members.names[client]}: {answer.why}")
-            answers[client] = answer
+                missing[self.members.names[client]] = answer.why
+            else:
+                answers[client] = answer
+        told = "; ".join(f"site {name}: {why}" for name, why in sorted(missing.items()))
+        allowed = self.config.federation.missing_sites
+        if len(missing) > allowed or not answers:
+            raise UserError(f"{place}: {told}. Sites that may be missing: {allowed} (federation.missing_sites).")
+        if missing:
+            logger.warning("%s: goes on without %d of %d sites (%s)", place, len(missing), len(requests), told)
         return dict(sorted(answers.items()))
 
     # Training
@@ -139,7 +147,7 @@ class SitesAsClients:
         place, shapes = f"cycle {state.cycle}, round {state.round}", None
         for client, answer in self._ask("train", dict.fromkeys(clients, packet), place):
             if isinstance(answer, Missing):
-                yield Reply(client, self._row(state, client, None), None, answer.why)
+                yield Reply(client, self._row(state, client, None), None, answer.why, missing=True)
                 continue
             problem = problem_with_training(answer, state.cycle, state.round, self.labels[client], model, shapes)
             if problem is not None:
@@ -201,7 +209,8 @@ class SitesAsClients:
         """Have the sites label what was chosen for a cycle; of cycle 0, their first samples."""
         clients = range(len(self.members.names))
         answers = self._all("annotate", dict.fromkeys(clients, self._packet(cycle=cycle)), f"cycle {cycle}, labels")
-        self.labels = {client: cast(int, answer.values["labelled"]) for client, answer in answers.items()}
+        labels = {client: cast(int, answer.values["labelled"]) for client, answer in answers.items()}
+        self.labels = {client: labels.get(client, self.labels.get(client, 0)) for client in clients}
         counts = {client: answer.arrays["asked"]["counts"] for client, answer in answers.items()}
         for client, found in counts.items():
             if found.shape != (len(self.members.classes),) or found.dtype.kind not in "iu":

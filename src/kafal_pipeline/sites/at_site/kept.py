@@ -84,9 +84,12 @@ class Kept:
         return label[since == cycle]
 
     def pool(self, cycle: int) -> ClientPool:
-        """Return the pool as it was in a cycle; raises NotAllowed if its labels are not there yet."""
-        if not self.annotated(cycle):
-            raise NotAllowed(f"the labels of cycle {cycle} are not there yet: `annotate` comes first.")
+        """Return the pool as it was in a cycle, for which nothing may have been labelled.
+
+        Raises NotAllowed if there is no label at all yet.
+        """
+        if not self.annotated(0):
+            raise NotAllowed("there are no labels yet: `annotate` of cycle 0 comes first.")
         label, since = self._pool
         known = (since != UNLABELLED) & (since <= cycle)
         samples = np.arange(len(label))
@@ -182,7 +185,7 @@ class Kept:
             del self.store[old]
 
     def choice(self, cycle: int) -> NDArray[np.int64]:
-        """Return the samples that were chosen for a cycle; raises NotAllowed if none were."""
+        """Return the samples that were chosen for a cycle: none where the site was missing when it was to choose."""
         if (key := key_of(CHOICE, cycle)) not in self.store:
-            raise NotAllowed(f"nothing has been chosen for cycle {cycle} yet: `select` comes first.")
+            return np.empty(0, dtype=np.int64)
         return self.store[key]["samples"].astype(np.int64)

@@ -22,6 +22,19 @@ class Allow(Section):
     classes: list[str] = []
 
 
+class Server(Section):
+    """How the site reaches the server.
+
+    `address` is ``host:port``; `certificate` the authority's, `key` the site's own. `port` is where the site's two
+    processes talk to each other, on this machine alone.
+    """
+
+    address: str = Field(pattern=r"^\S+:\d{1,5}$")
+    certificate: str = Field(default="ca.pem", min_length=1)
+    key: str = Field(default="site.key", min_length=1)
+    port: Whole = Field(default=9094, ge=1024, le=65_535)
+
+
 class SiteFile(Section):
     """A site.
 
@@ -29,7 +42,7 @@ class SiteFile(Section):
     ``test/<class>/`` (docs/data.md), `work` the folder of what the site keeps; both are relative to the file.
     `classes` names the classes in their order, where folders do not. `device` and `threads` are what it computes with;
     one thread gives the same bits as a simulation. `min_count` is the least number of images that a count or sum by
-    class may stand for: smaller ones leave as 0.
+    class may stand for: smaller ones leave as 0. Without `server` the site can be checked, and not run.
     """
 
     name: str = Field(pattern=NAME)
@@ -40,6 +53,7 @@ class SiteFile(Section):
     threads: Whole = Field(default=1, ge=1, le=256)
     min_count: Whole = Field(default=5, ge=1)
     allow: Allow = Allow()
+    server: Server | None = None
 
 
 def read_site(path: Path) -> SiteFile:
@@ -63,5 +77,10 @@ def read_site(path: Path) -> SiteFile:
     except ValidationError as error:
         problems = explained(error, SiteFile)
         raise UserError("\n".join(f"{path}: {key}: {sentence}" for key, sentence in problems)) from None
-    folders = {key: str((path.parent / getattr(site, key)).absolute()) for key in ("images", "work")}
-    return site.model_copy(update=folders)
+
+    def absolute(section: Any, *keys: str) -> Any:
+        return section.model_copy(update={key: str((path.parent / getattr(section, key)).absolute()) for key in keys})
+
+    site = absolute(site, "images", "work")
+    server = None if site.server is None else absolute(site.server, "certificate", "key")
+    return site.model_copy(update={"server": server})
