@@ -12,6 +12,9 @@ from pathlib import Path
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.sites.at_site.site_file import read_site
 
+FLOWERS = ("flwr", "httpx")
+"""Packages that come with Flower, which is an extra."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do a command; a mistake of the user's is one message, and exit code 1."""
@@ -34,9 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each look for a message
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return _do(options)
+    except ModuleNotFoundError as error:
+        if error.name not in FLOWERS:
+            raise
+        print('Flower is not installed here: pip install -e ".[flower]" (docs/federation.md).', file=sys.stderr)
+        return 1
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
@@ -50,9 +57,11 @@ def _do(options: argparse.Namespace) -> int:
 
         return check(options.site)
     if options.command == "run":
+        site = read_site(options.site)
         from kafal_pipeline.sites.over_flower.resident import run_site
 
-        run_site(read_site(options.site))
+        _sigterm_ends()
+        run_site(site)
     elif options.command == "key":
         from kafal_pipeline.sites.over_flower.keys import make_site_key
 
@@ -69,5 +78,11 @@ def _do(options: argparse.Namespace) -> int:
     else:
         from kafal_pipeline.sites.over_flower.local import run_demo
 
+        _sigterm_ends()
         return run_demo(options.folder)
     return 0
+
+
+def _sigterm_ends() -> None:
+    """Have SIGTERM end what was started, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

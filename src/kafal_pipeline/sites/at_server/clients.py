@@ -79,6 +79,7 @@ class SitesAsClients:
         self._carrier, self._new_store = carrier, store
         self._asked: dict[int, np.ndarray] = {}
         self._summary_models: dict[int, frozenset[QueryModel]] = {}
+        self._unsure: set[int] = set()
         self.labels: dict[int, int] = {}
         self.queried: dict[int, int] = {}
         common: dict[str, Value] = {
@@ -149,6 +150,8 @@ class SitesAsClients:
             if isinstance(answer, Missing):
                 yield Reply(client, self._row(state, client, None), None, answer.why, missing=True)
                 continue
+            if client in self._unsure:
+                self.labels[client] = cast(int, answer.values["labels"])
             problem = problem_with_training(answer, state.cycle, state.round, self.labels[client], model, shapes)
             if problem is not None:
                 yield Reply(client, self._row(state, client, answer, failed=True), None, problem)
@@ -210,6 +213,8 @@ class SitesAsClients:
         clients = range(len(self.members.names))
         answers = self._all("annotate", dict.fromkeys(clients, self._packet(cycle=cycle)), f"cycle {cycle}, labels")
         labels = {client: cast(int, answer.values["labelled"]) for client, answer in answers.items()}
+        # One that was silent may have labelled all the same: then it says so when it trains.
+        self._unsure = set(clients) - labels.keys()
         self.labels = {client: labels.get(client, self.labels.get(client, 0)) for client in clients}
         counts = {client: answer.arrays["asked"]["counts"] for client, answer in answers.items()}
         for client, found in counts.items():
