@@ -43,5 +43,9 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Flower wants older versions of some packages than the others have: with it there is a lock of its own, as near as can be.
+COMPILE := uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header
 lock:
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header --upgrade -o requirements.lock
+	$(COMPILE) --upgrade pyproject.toml --extra dev -o requirements.lock
+	cp requirements.lock requirements-flower.lock && $(COMPILE) pyproject.toml --extra dev --extra flower -o requirements-flower.lock
+	cp requirements.lock requirements-site.lock && $(COMPILE) --group site -o requirements-site.lock

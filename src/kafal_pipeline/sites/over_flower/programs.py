@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kafal_pipeline.common.errors import UserError
 
@@ -16,6 +19,9 @@ OFF = {
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
 }
+
+
+PR_SET_PDEATHSIG = 1
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -37,12 +43,18 @@ def start(arguments: Sequence[str | Path], home: Path, log: Path | None = None) 
     """Start a program; what it says goes to the file `log`, or to the terminal."""
     home.mkdir(parents=True, exist_ok=True)
     command = [program(str(arguments[0])), *map(str, arguments[1:])]
+    options: dict[str, Any] = {"env": environment(home), "stdin": subprocess.DEVNULL}
+    if sys.platform == "linux":
+        options["preexec_fn"] = _end_with_parent
     if log is None:
-        return subprocess.Popen(command, env=environment(home), stdin=subprocess.DEVNULL)
+        return subprocess.Popen(command, **options)
     with log.open("ab") as output:
-        return subprocess.Popen(
-            command, env=environment(home), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-        )
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
+
+
+def _end_with_parent() -> None:
+    """Have Linux end this program when the process that started it is gone, however that ended."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]], patience: float = 5) -> None:
