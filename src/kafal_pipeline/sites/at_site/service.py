@@ -60,6 +60,7 @@ class SiteService:
             should be.
         """
         check(kind, "request", request)
+        Path(self.site.work).mkdir(mode=0o700, parents=True, exist_ok=True)
         with alone(Path(self.site.work) / ".lock"):
             answer = self._answers[kind](request)
         check(kind, "answer", answer)

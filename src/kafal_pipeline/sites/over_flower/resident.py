@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from kafal_pipeline.sites.over_flower.client_app import answered
 
 logger = logging.getLogger(__name__)
 
-POLL = 0.1
+POLL = 0.25
 """Seconds between two looks for a message."""
 
 
@@ -97,9 +98,9 @@ def _answer_all(service: SiteService, node: subprocess.Popen[bytes], address: st
                 time.sleep(POLL)
                 continue
             if task.HasField("task") and task.token:
-                _answer(service, address, task.token)
-            else:
-                time.sleep(POLL)
+                # In a thread: the message of a run that has ended meanwhile never comes, and would hold up the next.
+                threading.Thread(target=_answer, args=(service, address, task.token), daemon=True).start()
+            time.sleep(POLL)
     finally:
         client.close()
     raise UserError(f"the SuperNode has ended (exit code {node.returncode}); what it said is above.")
@@ -132,8 +133,8 @@ def _answer(service: SiteService, address: str, token: str) -> None:
         push_message(client, reply, context)
         push_task_output(client, context, status, details)
         logger.info("%s: answered in %.2f s", what, time.perf_counter() - begin)
-    except httpx.HTTPError as error:
-        logger.error("the SuperNode did not take the answer: %s", error)
+    except Exception as error:  # of Flower's: the run may have ended meanwhile
+        logger.error("a message could not be taken, or its answer not be given: %s: %s", type(error).__name__, error)
     finally:
         heart.stop()
         client.close()
