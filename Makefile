@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run test test-faults lint lock
+.PHONY: help install run test test-faults test-sites lint lock
 
 help:
 	@echo "make run    install into $(VENV) if need be, then: kedro run --pipeline fal"
 	@echo "make test   install into $(VENV) if need be, then the tests"
 	@echo "make test-faults   the slow tests: runs killed again and again, full disks, trackers that go down"
+	@echo "make test-sites    tests of real sites with Flower, in an environment of its own"
 	@echo "make lint   ruff, mypy, import rules"
 	@echo "make lock   bring requirements.lock up to date with pyproject.toml (needs uv)"
 
@@ -36,6 +37,23 @@ test: install
 
 test-faults: install
 	$(BIN)/python -m pytest -m slow tests/faults
+
+# Flower and the other packages disagree about versions (requirements-flower.lock): an environment of its own.
+FLOWER := .venv-flower
+$(FLOWER)/.installed: requirements-flower.lock
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing --python ">=3.11" $(FLOWER) && \
+		uv pip install --quiet --python $(FLOWER)/bin/python -r requirements-flower.lock && \
+		uv pip install --quiet --python $(FLOWER)/bin/python --no-deps --no-build-isolation -e . ; \
+	else \
+		$(PYTHON) -m venv $(FLOWER) && \
+		$(FLOWER)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-flower.lock && \
+		$(FLOWER)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
+	fi
+	@touch $@
+
+test-sites: $(FLOWER)/.installed
+	$(FLOWER)/bin/python -m pytest tests/sites tests/pipelines/test_sites.py
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks tools

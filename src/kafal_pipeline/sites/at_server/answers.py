@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from kafal_pipeline.common.errors import NotAllowed
+from kafal_pipeline.common.errors import NotAllowed, UserError
 from kafal_pipeline.models.state import Arrays
 from kafal_pipeline.sites.listed import check
 from kafal_pipeline.sites.packets import Missing, Packet
@@ -60,6 +60,21 @@ def _problems(
         for name, array in answer.arrays.get(group, {}).items():
             if array.dtype.kind == "f" and not np.isfinite(cast(Any, array)).all():
                 yield f"the {group} is not finite ({name})"
+
+
+def count_of(site: str, size: int, found: object) -> int:
+    """Return a number of a site's images; raises UserError if the site has not so many."""
+    if not isinstance(found, int) or not 0 <= found <= size:
+        raise UserError(f"site {site}: speaks of {found} images; it has {size}.")
+    return found
+
+
+def array_of(site: str, answer: Packet, group: str, name: str, shape: tuple[int, ...]) -> Any:
+    """Return an array that a site has sent; raises UserError if it is not there, or not of that shape and finite."""
+    found: Any = answer.arrays.get(group, {}).get(name)
+    if found is None or found.shape != shape or not np.isfinite(found).all():
+        raise UserError(f"site {site}: its {group} is not an array of {shape} finite numbers.")
+    return found
 
 
 def _told(found: tuple[tuple[int, ...], Any] | None) -> str:

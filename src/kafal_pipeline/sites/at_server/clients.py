@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -18,19 +18,19 @@ from kafal_pipeline.data.pools import Labels
 from kafal_pipeline.evaluation.model_measures import BINS, ModelMeasures
 from kafal_pipeline.evaluation.parts import Part, joined
 from kafal_pipeline.federation.between_rounds import cycle_state
-from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, Row
+from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
 from kafal_pipeline.federation.between_rounds.lazy import Deferred
 from kafal_pipeline.federation.between_rounds.store import Store, key_of
 from kafal_pipeline.federation.clients import Reply
 from kafal_pipeline.federation.simulation import memory_limit
 from kafal_pipeline.federation.site import Sites
-from kafal_pipeline.models.state import Arrays, State, size_in_bytes, to_arrays, to_state
+from kafal_pipeline.models.state import Arrays, State, to_arrays, to_state
 from kafal_pipeline.query.pool import QueryModel
-from kafal_pipeline.sites.at_server.answers import problem_with, problem_with_training
+from kafal_pipeline.sites.at_server.answers import array_of, count_of, problem_with, problem_with_training
 from kafal_pipeline.sites.at_server.members import Members
+from kafal_pipeline.sites.at_server.rows import row_of
 from kafal_pipeline.sites.at_site.service import sent as sent_of
 from kafal_pipeline.sites.packets import Carrier, Missing, Packet, Value
-from kafal_pipeline.training.local import learning_rate
 from kafal_pipeline.update.base import ClientUpdate
 
 logger = logging.getLogger(__name__)
@@ -128,21 +128,8 @@ class SitesAsClients:
             logger.warning("%s: goes on without %d of %d sites (%s)", place, len(missing), len(requests), told)
         return dict(sorted(answers.items()))
 
-    def _count(self, client: int, answer: Packet, name: str) -> int:
-        """Return a number of a site's images; raises UserError if it has not so many."""
-        found = cast(int, answer.values[name])
-        if not 0 <= found <= self.members.sizes[client]:
-            raise UserError(
-                f"site {self.members.names[client]}: found {name} {found}; it has {self.members.sizes[client]} images."
-            )
-        return found
-
-    def _array(self, client: int, answer: Packet, group: str, name: str, shape: tuple[int, ...]) -> Any:
-        """Return an array that a site has sent; raises UserError if it is not there, or not of that shape."""
-        found: Any = answer.arrays.get(group, {}).get(name)
-        if found is None or found.shape != shape or not np.isfinite(found).all():
-            raise UserError(f"site {self.members.names[client]}: its {group} are no {shape} finite numbers.")
-        return found
+    def _of(self, client: int) -> tuple[str, int]:
+        return self.members.names[client], self.members.sizes[client]
 
     # Training
 
@@ -167,19 +154,27 @@ class SitesAsClients:
         sent = Store(limit=memory_limit(self.config, state.global_state, len(self.members.names)))
         for client, answer in self._ask("train", dict.fromkeys(clients, packet), place):
             if isinstance(answer, Missing):
-                yield Reply(client, self._row(state, client, None), None, answer.why, missing=True)
+                yield Reply(
+                    client,
+                    row_of(self.config, state, client, self.labels[client], None),
+                    None,
+                    answer.why,
+                    missing=True,
+                )
                 continue
             if client in self._unsure:
-                self.labels[client] = self._count(client, answer, "labels")
+                self.labels[client] = count_of(*self._of(client), answer.values["labels"])
             problem = problem_with_training(answer, state.cycle, state.round, self.labels[client], model, shapes)
             if problem is not None:
-                yield Reply(client, self._row(state, client, answer, failed=True), None, problem)
+                yield Reply(
+                    client, row_of(self.config, state, client, self.labels[client], answer, failed=True), None, problem
+                )
                 continue
             shapes = {name: array.shape for name, array in answer.arrays.get("message", {}).items()}
             for group in ("model", "message"):
                 sent[key_of(group, client)] = answer.arrays.get(group, {})
             update = partial(self._update, client, sent, answer.values)
-            yield Reply(client, self._row(state, client, answer), update)
+            yield Reply(client, row_of(self.config, state, client, self.labels[client], answer), update)
 
     def _update(self, client: int, sent: Store, values: Mapping[str, Value]) -> ClientUpdate:
         """Return what a site has sent; its tensors are read when they are looked into."""
@@ -187,27 +182,6 @@ class SitesAsClients:
         message = Deferred(lambda: to_state(sent[key_of("message", client)]))
         travel, parameters = cast(float, values["travel"]), cast(list[str], values["parameters"])
         return ClientUpdate(model, float(self.labels[client]), travel, frozenset(parameters), message)
-
-    def _row(self, state: CycleState, client: int, answer: Packet | None, *, failed: bool = False) -> Row:
-        """Return the row of the table ``rounds``; of a site that did not answer, only what was sent to it is known."""
-        values = {} if answer is None else cast(dict[str, float], answer.values)
-        groups = () if answer is None or failed else ("model", "message")
-        up = sum(array.nbytes for group in groups for array in answer.arrays.get(group, {}).values()) if answer else 0
-        epochs = int(values.get("epochs", 0))
-        return {
-            "cycle": state.cycle,
-            "round": state.round,
-            "client": client,
-            "labels": self.labels[client],
-            "loss": float(values.get("loss", math.nan)),
-            "lr": learning_rate(self.config.training, epochs),
-            "epochs": epochs,
-            "steps": int(values.get("steps", 0)),
-            "bytes_down": size_in_bytes(state.global_state) + size_in_bytes(state.server) - int(values.get("own", 0)),
-            "bytes_up": up,
-            "seconds": float(values.get("seconds", math.nan)),
-            "failed": failed or answer is None,
-        }
 
     def save(self, state: CycleState) -> None:
         """Save the state after a round; sites have saved theirs before they answered."""
@@ -227,7 +201,9 @@ class SitesAsClients:
         said = {f"summary_{client}": arrays for client, arrays in summaries.items()}
         packet = self._packet({"model": to_arrays(model), **said}, cycle=cycle)
         answers = self._all("select", dict.fromkeys(self.labels, packet), f"cycle {cycle}, query")
-        self.queried = {client: self._count(client, answer, "queried") for client, answer in answers.items()}
+        self.queried = {
+            client: count_of(*self._of(client), answer.values["queried"]) for client, answer in answers.items()
+        }
         before = self._summary_models if summaries else {}
         return {client: _models(answer) | before.get(client, frozenset()) for client, answer in answers.items()}
 
@@ -235,12 +211,15 @@ class SitesAsClients:
         """Have the sites label what was chosen for a cycle; of cycle 0, their first samples."""
         clients = range(len(self.members.names))
         answers = self._all("annotate", dict.fromkeys(clients, self._packet(cycle=cycle)), f"cycle {cycle}, labels")
-        labels = {client: self._count(client, answer, "labelled") for client, answer in answers.items()}
+        labels = {client: count_of(*self._of(client), answer.values["labelled"]) for client, answer in answers.items()}
         # One that was silent may have labelled all the same: then it says so when it trains.
         self._unsure = set(clients) - labels.keys()
         self.labels = {client: labels.get(client, self.labels.get(client, 0)) for client in clients}
         classes = (len(self.members.classes),)
-        counts = [self._array(client, answer, "asked", "counts", classes) for client, answer in answers.items()]
+        counts = [
+            array_of(self.members.names[client], answer, "asked", "counts", classes)
+            for client, answer in answers.items()
+        ]
         self._asked = {cycle: np.sum(counts, axis=0)}
 
     def bought(self, cycle: int) -> Labels:
@@ -252,8 +231,11 @@ class SitesAsClients:
         packet, classes = self._packet({"model": to_arrays(model)}), len(self.members.classes)
         parts: dict[int, Part] = {}
         for client, answer in self._all("evaluate", dict.fromkeys(self.labels, packet), "evaluation").items():
-            confusion = self._array(client, answer, "confusion", "counts", (classes, classes))
-            gaps, auroc = self._array(client, answer, "gaps", "sums", (BINS,)), cast(float, answer.values["auroc"])
+            confusion = array_of(self.members.names[client], answer, "confusion", "counts", (classes, classes))
+            gaps, auroc = (
+                array_of(self.members.names[client], answer, "gaps", "sums", (BINS,)),
+                cast(float, answer.values["auroc"]),
+            )
             parts[client] = Part(confusion, gaps, None if math.isnan(auroc) else auroc)
         return joined(parts, self.members.names)
 
