@@ -27,14 +27,10 @@ def main(grid: Grid, context: Context) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     options = context.run_config
     root = Path(str(options["folder"]) or os.environ.get("KAFAL_FOLDER", "."))
-    try:
-        config = parameters(root / str(options["parameters"]), str(options["params"]))
-        carrier = OverFlower(grid, float(str(options["timeout"])))
-        carrier.wait_for(config.partition.clients, float(str(options["patience"])))
-        run_trial(config, carrier, root)
-    except UserError as error:
-        print(f"\n{error}", flush=True)
-        raise SystemExit(1) from None
+    config = parameters(root / str(options["parameters"]), str(options["params"]))
+    carrier = OverFlower(grid, float(str(options["timeout"])))
+    carrier.wait_for(config.partition.clients, float(str(options["patience"])))
+    run_trial(config, carrier, root)
 
 
 def parameters(path: Path, more: str) -> Config:

@@ -41,15 +41,20 @@ POLL = 0.25
 """Seconds between two looks for a message."""
 
 
+RETRY, PAUSE = 120.0, 10.0
+"""Seconds for which, and after which, a SuperNode is started again that has ended: a server takes one whose machine has
+crashed for still connected, and lets it in again only after a while."""
+
+
 def run_site(site: SiteFile, log: Path | None = None) -> None:
-    """Run a site until the process is ended, or its SuperNode ends.
+    """Run a site until the process is ended.
 
     `log` is the file of what the SuperNode says; None is the terminal.
 
     Raises
     ------
     UserError
-        If site.yml names no server, a file of it is missing, or the SuperNode has ended.
+        If site.yml names no server, a file of it is missing, or the server does not let it in.
     """
     if site.server is None:
         raise UserError("server: is needed to run a site: address, certificate and key (docs/federation.md).")
@@ -67,11 +72,24 @@ def run_site(site: SiteFile, log: Path | None = None) -> None:
         *("--auth-supernode-private-key", site.server.key, "--isolation", "process"),
         *("--superexec-auth-secret-file", secret, "--host", "127.0.0.1", "--port", str(site.server.port)),
     ]
-    node = programs.start(arguments, home, log)
+    service, end = SiteService(site), time.monotonic() + RETRY
     try:
-        _answer_all(SiteService(site), node, f"127.0.0.1:{site.server.port}", secret.read_bytes())
+        while True:
+            begin, node = time.monotonic(), programs.start(arguments, home, log)
+            try:
+                _answer_all(service, node, f"127.0.0.1:{site.server.port}", secret.read_bytes())
+            finally:
+                programs.end([node])
+            if time.monotonic() - begin > RETRY:  # it has been connected
+                end = time.monotonic() + RETRY
+            if time.monotonic() > end:
+                raise UserError(
+                    f"the server has not let this site in for {RETRY:g} s (exit code {node.returncode}; what the SuperNode "
+                    "said is above). Is the key registered: flwr supernode register site.key.pub --name ...?"
+                )
+            logger.warning("the SuperNode has ended (exit code %s); again in %g s", node.returncode, PAUSE)
+            time.sleep(PAUSE)
     finally:
-        programs.end([node])
         secret.unlink(missing_ok=True)
 
 
@@ -103,7 +121,6 @@ def _answer_all(service: SiteService, node: subprocess.Popen[bytes], address: st
             time.sleep(POLL)
     finally:
         client.close()
-    raise UserError(f"the SuperNode has ended (exit code {node.returncode}); what it said is above.")
 
 
 def _answer(service: SiteService, address: str, token: str) -> None:
