@@ -14,6 +14,9 @@ from kafal_pipeline.common.files import write_text
 from kafal_pipeline.sites.demo import NAMES, write_demo
 from kafal_pipeline.sites.over_flower import keys, programs
 
+DONE = "Summary, tables, figures"
+"""How the server's last line begins, if a trial has come to its end; Flower's own exit code says nothing of it."""
+
 HOST, LINK = "127.0.0.1", "local"
 APP = Path(__file__).parents[4] / "flower"
 
@@ -128,16 +131,14 @@ def run(folder: Path, home: Path, params: str) -> int:
     """Have the server run the trial, and show what it says; return 0 if it came to its end."""
     options = f'folder="{folder}" params="{params}"'
     command = [programs.program("flwr"), "run", str(APP), LINK, "--stream", "--run-config", options]
-    subprocess.run(command, env=programs.environment(home), stdin=subprocess.DEVNULL, check=False)
-    listed = subprocess.run(
-        [programs.program("flwr"), "ls", LINK],
-        env={**programs.environment(home), "COLUMNS": "300"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return 0 if "finished:completed" in listed.stdout else 1
+    done = False
+    with subprocess.Popen(
+        command, env=programs.environment(home), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            done = done or line.startswith(DONE)
+    return 0 if done else 1
 
 
 def wait_for(address: str, process: subprocess.Popen[bytes], patience: float) -> None:

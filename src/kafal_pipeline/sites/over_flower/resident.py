@@ -84,8 +84,8 @@ def run_site(site: SiteFile, log: Path | None = None) -> None:
                 end = time.monotonic() + RETRY
             if time.monotonic() > end:
                 raise UserError(
-                    f"the server has not let this site in for {RETRY:g} s (exit code {node.returncode}; what the SuperNode "
-                    "said is above). Is the key registered: flwr supernode register site.key.pub --name ...?"
+                    f"the server has not let this site in for {RETRY:g} s (exit code {node.returncode}; what the "
+                    "SuperNode said is above). Is the key registered: flwr supernode register site.key.pub --name ...?"
                 )
             logger.warning("the SuperNode has ended (exit code %s); again in %g s", node.returncode, PAUSE)
             time.sleep(PAUSE)
