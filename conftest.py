@@ -2,4 +2,5 @@
 
 from importlib.util import find_spec
 
-collect_ignore_glob = [] if find_spec("flwr") else ["src/kafal_pipeline/sites/over_flower/*"]
+FLOWERS = ["src/kafal_pipeline/sites/over_flower/*", "src/kafal_pipeline/pipelines/sites/server_app.py"]
+collect_ignore_glob = [] if find_spec("flwr") else FLOWERS

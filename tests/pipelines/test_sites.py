@@ -121,6 +121,15 @@ def test_a_server_that_is_killed_anywhere_resumes_with_the_same_bits(after, serv
     assert found[1:] == (models, metrics)
 
 
+def test_a_simulated_run_is_not_replaced(services, tmp_path):
+    run = Layout(tmp_path, make_config())
+    run.outputs.mkdir(parents=True)
+    run.provenance.write_text("{}")
+    with pytest.raises(UserError, match="a simulated run lies there"):
+        run_trial(make_config(), InProcess(services), tmp_path)
+    assert run.provenance.exists()
+
+
 def test_other_parameters_do_not_mix_with_an_interrupted_trial(services, tmp_path):
     with pytest.raises(Killed):
         run_trial(make_config(), Dying(services, 6, False), tmp_path)

@@ -85,7 +85,18 @@ class Results:
         return Members(**{**values, **{key: tuple(values[key]) for key in ("names", "classes", "sizes")}})
 
     def begin(self, members: Members) -> None:
-        """Note who takes part in a trial that begins, and remove the results of the one before."""
+        """Note who takes part in a trial that begins, and remove the results of the one before.
+
+        Raises
+        ------
+        UserError
+            If a simulated run lies there, and ``restart`` does not say that it may be replaced.
+        """
+        if self.config.restart is False and self.layout.provenance.exists():
+            raise UserError(
+                f"{self.layout.outputs}: a simulated run lies there. To keep both, give this one a folder of its own: "
+                "dataset.label; to replace it: restart=true."
+            )
         for folder in (*self.layout.of_cycles, self.layout.report):
             for path in folder.glob("*") if folder.exists() else ():
                 remove(path)

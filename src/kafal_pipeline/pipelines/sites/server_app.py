@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ def main(grid: Grid, context: Context) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     options = context.run_config
-    root = Path(str(options["folder"]) or os.environ.get("KAFAL_FOLDER", "."))
+    root = Path(str(options["folder"]))  # empty: where the SuperLink was started
     config = parameters(root / str(options["parameters"]), str(options["params"]))
     carrier = OverFlower(grid, float(str(options["timeout"])))
     carrier.wait_for(config.partition.clients, float(str(options["patience"])))
