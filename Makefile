@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install run test test-faults lint lock
+.PHONY: help install run test test-faults test-sites lint lock
 
 help:
 	@echo "make run    install into $(VENV) if need be, then: kedro run --pipeline fal"
 	@echo "make test   install into $(VENV) if need be, then the tests"
 	@echo "make test-faults   the slow tests: runs killed again and again, full disks, trackers that go down"
+	@echo "make test-sites    tests of real sites with Flower, in an environment of its own"
 	@echo "make lint   ruff, mypy, import rules"
 	@echo "make lock   bring requirements.lock up to date with pyproject.toml (needs uv)"
 
@@ -37,11 +38,32 @@ test: install
 test-faults: install
 	$(BIN)/python -m pytest -m slow tests/faults
 
+# Flower and the other packages disagree about versions (requirements-flower.lock): an environment of its own.
+FLOWER := .venv-flower
+$(FLOWER)/.installed: requirements-flower.lock
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing --python ">=3.11" $(FLOWER) && \
+		uv pip install --quiet --python $(FLOWER)/bin/python -r requirements-flower.lock && \
+		uv pip install --quiet --python $(FLOWER)/bin/python --no-deps --no-build-isolation -e . ; \
+	else \
+		$(PYTHON) -m venv $(FLOWER) && \
+		$(FLOWER)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-flower.lock && \
+		$(FLOWER)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
+	fi
+	@touch $@
+
+test-sites: $(FLOWER)/.installed
+	$(FLOWER)/bin/python -m pytest tests/sites tests/pipelines/test_sites.py
+
 lint: install
 	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Flower wants older versions of some packages than the others have: with it there is a lock of its own, as near as can be.
+COMPILE := uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header
 lock:
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header --upgrade -o requirements.lock
+	$(COMPILE) --upgrade pyproject.toml --extra dev -o requirements.lock
+	cp requirements.lock requirements-flower.lock && $(COMPILE) pyproject.toml --extra dev --extra flower -o requirements-flower.lock
+	cp requirements.lock requirements-site.lock && $(COMPILE) --group site -o requirements-site.lock

@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from kafal_pipeline.common.brackets import split_outside_brackets
 from kafal_pipeline.common.errors import UserError, Waiting, did_you_mean
 from kafal_pipeline.common.processes import end_quickly
 from kafal_pipeline.config import parameter_files
@@ -163,29 +164,6 @@ def _read_config(context: click.Context, option: click.Parameter, value: str | N
 def _bad_params(sentence: str) -> click.ClickException:
     """Return the error of a value of ``--params``: exit code 1 as for all bad input; 2 is for options there are not."""
     return click.ClickException(f"--params: {sentence}")
-
-
-def split_outside_brackets(text: str) -> list[str]:
-    """Split at the commas that stand in no brackets, braces or quotes.
-
-    Examples
-    --------
-    >>> split_outside_brackets("seed=1, compare.queries=[random,{name: ksas, a: 1}],query='a,b'")
-    ['seed=1', 'compare.queries=[random,{name: ksas, a: 1}]', "query='a,b'"]
-    """
-    parts, depth, quote = [""], 0, ""
-    for character in text:
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-        else:
-            depth += (character in "[{") - (character in "]}")
-        if character == "," and not depth and not quote:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts if part.strip()]
 
 
 @click.group(name="kafal_pipeline")

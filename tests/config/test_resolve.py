@@ -129,3 +129,8 @@ def test_resizing_is_part_of_a_configuration_only_where_it_is_not_the_default():
     ):
         with pytest.raises(ConfigError, match=message):
             resolve({"dataset": section})
+
+
+def test_missing_sites_are_part_of_a_configuration_only_where_some_may_be():
+    assert "missing_sites" not in resolve({"federation": {"missing_sites": 0}}).model_dump()["federation"]
+    assert resolve({"federation": {"missing_sites": 2}}).model_dump()["federation"]["missing_sites"] == 2

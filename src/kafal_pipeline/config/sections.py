@@ -201,7 +201,8 @@ class FederationConfig(Section):
     `client_momentum` says whether a client's momentum survives from one round to its next within a cycle; `batch_norm:
     local` lets every client keep its own batch norms, parameters and statistics, as in FedBN (Li et al., ICLR 2021).
     `on_client_failure` says what becomes of a client whose loss or model is no longer finite: it ends the run, or the
-    round continues without it (`skip`), and the client from what it had before.
+    round continues without it (`skip`), and the client from what it had before. `missing_sites` is how many real sites
+    may be silent in a round: it goes on with the others.
     """
 
     rounds: Repetitions = 10
@@ -212,6 +213,13 @@ class FederationConfig(Section):
     client_momentum: Literal["kept", "reset"] = "kept"
     batch_norm: Literal["averaged", "local"] = "averaged"
     on_client_failure: Literal["fail", "skip"] = "fail"
+    missing_sites: Whole = Field(default=0, ge=0)
+
+    @model_serializer(mode="wrap")
+    def _without_newer_defaults(self, handler: Any) -> dict[str, Any]:
+        """Leave out what is the default and was added later, so that runs of older versions stay valid."""
+        values: dict[str, Any] = handler(self)
+        return {key: value for key, value in values.items() if key != "missing_sites" or value}
 
 
 class AugmentationConfig(Section):

@@ -74,11 +74,11 @@ def evaluate(
     specificities, aurocs = specificity(confusion), auroc(labels, probabilities)
     found: ModelMeasures = {
         **classification_measures(confusion),
-        "specificity_macro": _mean(specificities, confusion),
-        "auroc_macro": _mean(aurocs, confusion),
-        "calibration_error": _or_none(calibration_error(predictions == labels, probabilities.max(axis=1))),
-        "per_class_specificity": [_or_none(value) for value in specificities],
-        "per_class_auroc": [_or_none(value) for value in aurocs],
+        "specificity_macro": mean_over_classes(specificities, confusion),
+        "auroc_macro": mean_over_classes(aurocs, confusion),
+        "calibration_error": or_none(calibration_error(predictions == labels, probabilities.max(axis=1))),
+        "per_class_specificity": [or_none(value) for value in specificities],
+        "per_class_auroc": [or_none(value) for value in aurocs],
         "confusion_matrix": confusion.tolist(),
         "per_client": [],
     }
@@ -136,15 +136,20 @@ def calibration_error(correct: NDArray[np.bool_], confidence: NDArray[np.floatin
     >>> round(calibration_error(np.array([True, False]), np.array([0.9, 0.9])), 6)
     0.4
     """
+    return float(np.abs(calibration_gaps(correct, confidence)).sum() / len(correct))
+
+
+def calibration_gaps(correct: NDArray[np.bool_], confidence: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the sum of confidence less the number of correct predictions in each bin, up to the last that is used."""
     bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)  # (a, b], as there
-    return float(np.abs(np.bincount(bins, weights=confidence - correct)).sum() / len(correct))
+    return np.bincount(bins, weights=confidence - correct)  # type: ignore[return-value]
 
 
-def _mean(values: NDArray[np.float64], confusion: NDArray[np.integer]) -> float | None:
-    """Return the mean over the classes that occur."""
-    return _or_none(values[confusion.any(axis=1)].mean())
+def mean_over_classes(values: NDArray[np.float64], confusion: NDArray[np.integer]) -> float | None:
+    """Return the mean over the classes that occur; None where it is not a number."""
+    return or_none(values[confusion.any(axis=1)].mean())
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
     """Return a number as JSON has it."""
     return float(value) if math.isfinite(value) else None

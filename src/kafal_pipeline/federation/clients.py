@@ -7,10 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kafal_pipeline.data.pools import Labels
+from kafal_pipeline.evaluation.model_measures import ModelMeasures
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, Row
 from kafal_pipeline.models.state import Arrays, State
 from kafal_pipeline.query.pool import QueryModel
@@ -31,12 +29,15 @@ class Reply:
         Returns what it sends, read from where it lies; None where its training failed.
     problem
         What of it is not finite, as a part of a sentence.
+    missing
+        Whether it has not answered at all; then `problem` says why.
     """
 
     client: int
     row: Row
     update: Callable[[], ClientUpdate] | None
     problem: str | None = None
+    missing: bool = False
 
 
 class Clients(Protocol):
@@ -67,5 +68,5 @@ class Clients(Protocol):
     def bought(self, cycle: int) -> Labels:
         """Return how many labels there are, and which classes those of a cycle have."""
 
-    def predict(self, model: State) -> NDArray[np.float32]:
-        """Return a model's logits of the test images, ``(N, C)``."""
+    def evaluate(self, model: State) -> ModelMeasures:
+        """Measure a model on the clients' test images."""

@@ -9,7 +9,7 @@ from kafal_pipeline.config import Config
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
 from kafal_pipeline.federation.between_rounds.lazy import RoundUpdates
 from kafal_pipeline.federation.clients import Clients
-from kafal_pipeline.federation.failures import check_aggregated, settle
+from kafal_pipeline.federation.failures import check_aggregated, settle, settle_missing
 from kafal_pipeline.federation.participants import participants
 from kafal_pipeline.models.state import State
 from kafal_pipeline.update.base import Update
@@ -48,8 +48,10 @@ def _train_round(state: CycleState, config: Config, clients: Clients, update: Up
     training = [client for client in chosen if labels[client]]
     # Replies come in any order; what is made of them goes by the clients' numbers.
     replies = {reply.client: reply for reply in clients.train(state, training)}
-    failed = {client: reply.problem for client, reply in replies.items() if reply.problem is not None}
-    settle(failed, training, config, cycle, round_)
+    settle_missing(replies, config, cycle, round_)
+    there = [client for client in training if not replies[client].missing]
+    failed = {client: problem for client in there if (problem := replies[client].problem) is not None}
+    settle(failed, there, config, cycle, round_)
     state.rows += [replies[client].row for client in training]
     sent = [make for client in training if (make := replies[client].update) is not None]
     with blamed(f"cycle {cycle}, round {round_}, all clients", update=update):

@@ -8,6 +8,7 @@ import numpy as np
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import Config
+from kafal_pipeline.federation.clients import Reply
 from kafal_pipeline.federation.workers.tasks import TrainResult
 from kafal_pipeline.models.state import Arrays, State
 
@@ -62,6 +63,28 @@ def settle(failed: Mapping[int, str], training: Sequence[int], config: Config, c
             "(federation.on_client_failure: skip).",
             *(place, client, failed[client]),
         )
+
+
+def settle_missing(replies: Mapping[int, Reply], config: Config, cycle: int, round_: int) -> None:
+    """Do what ``federation.missing_sites`` says about the sites that did not answer in a round.
+
+    Raises
+    ------
+    UserError
+        If more are missing than may be, or all of them.
+    """
+    missing = {client: reply.problem for client, reply in sorted(replies.items()) if reply.missing}
+    if not missing:
+        return
+    place = f"cycle {cycle}, round {round_}"
+    told = "; ".join(f"client {client}: {problem}" for client, problem in missing.items())
+    allowed = config.federation.missing_sites
+    if len(missing) > allowed or len(missing) == len(replies):
+        raise UserError(
+            f"{place}: {len(missing)} of {len(replies)} sites that take part are missing ({told}). Allowed are "
+            f"{allowed} (federation.missing_sites), and at least one must be left."
+        )
+    logger.warning("%s: the round goes on without %d of %d sites (%s)", place, len(missing), len(replies), told)
 
 
 def check_aggregated(model: State, server: State, config: Config, cycle: int, round_: int) -> None:

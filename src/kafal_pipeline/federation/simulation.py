@@ -16,6 +16,7 @@ from kafal_pipeline.common.files import CannotWrite
 from kafal_pipeline.common.users_code import blamed
 from kafal_pipeline.config import Config
 from kafal_pipeline.data.pools import ClientPool, Labels, annotate, client_pools, cycle_budget, labels_of
+from kafal_pipeline.evaluation import model_measures
 from kafal_pipeline.federation.between_rounds import cycle_state
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState, Row
 from kafal_pipeline.federation.between_rounds.lazy import Deferred
@@ -63,6 +64,8 @@ class Simulation:
         As the cycle before left them. For a client that did not train in it, the global model stands for its own.
     on_wait
         Called with the clients whose queries are being waited for, whenever they are others.
+    test_labels
+        In the place of those that the data have.
 
     Attributes
     ----------
@@ -81,20 +84,20 @@ class Simulation:
         store: Callable[[int | None], Store] = lambda _: Store(),
         sites: Sites | None = None,
         on_wait: OnWait | None = None,
+        test_labels: NDArray[np.int64] | None = None,
     ) -> None:
         self.config, self.workers, self.sites = config, workers, sites or Sites()
         self.selections: dict[int, Selection] = {}
         self._trained: dict[int, list[QueryModel]] = {}
         self._asked_for: dict[int, frozenset[QueryModel]] = {}
         self._new_store, self._on_wait = store, on_wait
+        self._test_labels = workers.data.test_labels if test_labels is None else test_labels
         self._use(pool)
 
     def _use(self, pool: pd.DataFrame | Mapping[int, ClientPool]) -> None:
         self.pool = pool
         self.pools = dict(pool) if isinstance(pool, Mapping) else client_pools(pool)
         self.labels = {client: len(mine.labelled) for client, mine in self.pools.items()}
-
-    # Training
 
     @contextlib.contextmanager
     def training(self, cycle: int, model: State) -> Iterator[CycleState]:
@@ -174,8 +177,6 @@ class Simulation:
             "failed": failed,
         }
 
-    # Queries
-
     def summarise(self, cycle: int, model: State) -> dict[int, Arrays]:
         """Return what each client tells the server before it chooses; models trained for that stay with it."""
         self._scratch, self._trained, self._asked_for = self._new_store(None), {}, {}
@@ -215,8 +216,6 @@ class Simulation:
             names = f"Clients {idle}" if len(idle) <= NAMED else f"{len(idle)} clients"
             logger.info("%s did not train in cycle %d: the global model is used instead of their own.", names, cycle)
 
-    # Labels and predictions
-
     def annotate(self, cycle: int) -> None:
         """Have an oracle label what was chosen."""
         chosen = table_of(self.selections)
@@ -226,9 +225,13 @@ class Simulation:
         """Return how many labels there are, and which classes those of a cycle have."""
         return labels_of(self._table, cycle, self.workers.data.num_classes)
 
-    def predict(self, model: State) -> NDArray[np.float32]:
-        """Return a model's logits of all test images, float32 ``(N, C)``."""
-        return predict_test(model, len(self.workers.data.test_labels), self.workers)
+    def evaluate(self, model: State) -> model_measures.ModelMeasures:
+        """Measure a model on the test images whose labels are known: people may have left out some."""
+        data, labels = self.workers.data, self._test_labels
+        known, logits = labels >= 0, predict_test(model, len(labels), self.workers)
+        clients = data.test_clients if self.config.partition.method == "natural" else None
+        of_clients = None if clients is None else clients[known]
+        return model_measures.evaluate(labels[known], logits[known], of_clients, data.client_names)
 
     @property
     def _table(self) -> pd.DataFrame:

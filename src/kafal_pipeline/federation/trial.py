@@ -13,7 +13,6 @@ from typing import Any
 
 from kafal_pipeline.config import Config
 from kafal_pipeline.data import ImageData
-from kafal_pipeline.evaluation import model_measures
 from kafal_pipeline.evaluation.measures import entropy
 from kafal_pipeline.federation.between_rounds.cycle_state import CycleState
 from kafal_pipeline.federation.clients import Clients
@@ -47,7 +46,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Trial:
-    """The four steps of a cycle, and their order; of `data` it reads shapes, classes and the test set."""
+    """The four steps of a cycle, and their order; of `data` it reads the images' shape and the classes."""
 
     config: Config
     data: ImageData
@@ -96,20 +95,16 @@ class Trial:
         return train_cycle(self.config, self.clients, model, cycle, on_round)
 
     def evaluate(self, trained: CycleState, queried: Queried | None = None) -> dict[str, Any]:
-        """Measure the global model on the test set, and say what its cycle asked for and cost."""
-        begin, data, bought = time.perf_counter(), self.data, self.clients.bought(trained.cycle)
-        of_clients = data.test_clients if self.config.partition.method == "natural" else None
-        known = data.test_labels >= 0  # people may have left out some
-        logits = self.clients.predict(trained.global_state)[known]
-        of_clients = None if of_clients is None else of_clients[known]
-        measures = model_measures.evaluate(data.test_labels[known], logits, of_clients, data.client_names)
+        """Have the global model measured on the test images, and say what its cycle asked for and cost."""
+        begin, bought = time.perf_counter(), self.clients.bought(trained.cycle)
+        measures = self.clients.evaluate(trained.global_state)
         sent = sum(row["bytes_down"] + row["bytes_up"] for row in trained.rows)
         return {
             "cycle": trained.cycle,
             "labels": bought.labelled,
             "labelled_fraction": bought.labelled / bought.samples,
             **measures,
-            "classes": list(data.classes),
+            "classes": list(self.data.classes),
             "queried_histogram": bought.asked.tolist(),
             "queried_entropy": None if queried is None else entropy(bought.asked),
             "train_seconds": trained.seconds,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -146,9 +145,9 @@ def evaluate(
     model = checker(config, images, cycle)(global_model, "global_model")
     rows: Any = rounds.to_dict("records")
     trained = CycleState(cycle, config.federation.rounds, model, rows=rows, seconds=train_cost["seconds"])
-    clients = Simulation(config, resources.workers(images, config), checked_pool(pool, config, images, cycle))
-    if annotations is not None:
-        images = replace(images, test_labels=labels_of_tests(images, annotations))
+    pool = checked_pool(pool, config, images, cycle)
+    labels = None if annotations is None else labels_of_tests(images, annotations)
+    clients = Simulation(config, resources.workers(images, config), pool, test_labels=labels)
     cost = None if query_cost is None else Queried(query_cost["seconds"], int(query_cost["bytes"]))
     metrics = Trial(config, images, clients).evaluate(trained, cost)
     if annotations is not None:

@@ -1,0 +1,1 @@
+"""Real sites: the same trial with images, labels and momentum that stay where they are."""

@@ -1,0 +1,195 @@
+"""A federation of real processes on this machine, in which programs are killed, locked out and started again."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("flwr", reason="needs the extra [flower]")
+
+import yaml
+from over_sites import simulated
+from safetensors.numpy import load_file
+
+from kafal_pipeline.config import resolve
+from kafal_pipeline.runs.layout import Layout
+from kafal_pipeline.sites.demo import NAMES
+from kafal_pipeline.sites.over_flower import keys, local, programs
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+PARAMETERS = {
+    "cycles": 2,
+    "dataset": {"name": "demo"},
+    "partition": {"method": "natural", "clients": 3},
+    "budget": {"initial": 20, "per_cycle": 10},
+    "model": {"name": "cnn4", "width": 8},
+    "federation": {"rounds": 2, "participation": 0.67},
+    "training": {"local_epochs": 1},
+    "tracking": "off",
+}
+
+
+class Federation:
+    """The demo's programs, each of which can be ended and started by itself."""
+
+    def __init__(self, folder):
+        local.make_demo(folder)
+        (folder / "federation.yml").write_text(yaml.safe_dump(PARAMETERS))
+        self.folder, self.server, self.home = folder, folder / "server", folder / "server" / "flower"
+        self.address = (self.home / "config.toml").read_text().split('address = "')[1].split('"')[0]
+        self.programs = {}
+        self.start_server()
+        for name in NAMES:
+            local.register(folder / name / "site.key.pub", name, self.home)
+            self.start(name)
+
+    def start_server(self):
+        self.programs["server"] = local.start_superlink(self.server, self.address)
+        local.wait_for(self.address, self.programs["server"], 120)
+
+    def start(self, name):
+        self.programs[name] = local.start_site(self.folder / name)
+
+    def kill(self, name):
+        self.programs[name].kill()
+        self.programs[name].wait()
+
+    def run(self, params="", timeout=60, limit=420):
+        """Run the trial to its end, and return what the server said."""
+        options = f'folder="{self.folder}" params="{params}" timeout={timeout}.0'
+        command = [programs.program("flwr"), "run", str(local.APP), "local", "--stream", "--run-config", options]
+        environment = programs.environment(self.home)
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=limit,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    def config(self, **changes):
+        return resolve({**PARAMETERS, **changes})
+
+    def models(self, config):
+        return [load_file(Layout(self.folder, config).global_model(cycle)) for cycle in range(config.cycles)]
+
+    def once(self, name, text, do, limit=240):
+        """Do something, in a thread, as soon as a site's log has a text that it has not now."""
+        log = self.folder / name / "site.log"
+        before = log.read_text().count(text) if log.exists() else 0
+
+        def wait():
+            end = time.monotonic() + limit
+            while time.monotonic() < end:
+                if log.exists() and log.read_text().count(text) > before:
+                    return do()
+                time.sleep(0.05)
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        return thread
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory):
+    found = Federation(tmp_path_factory.mktemp("federation") / "demo")
+    yield found
+    programs.end(list(found.programs.values())[::-1])
+
+
+def expected(federation, config, tmp_path):
+    data = config.dataset.model_copy(update={"path": str(federation.folder / "together")})
+    training = config.training.model_copy(update={"device": "cpu", "processes": 1})
+    steps = simulated(config.model_copy(update={"dataset": data, "training": training}), tmp_path / "simulated")
+    return [step.result.global_state for step in steps if step.name == "train"]
+
+
+def assert_bits(federation, config, tmp_path):
+    for found, state in zip(federation.models(config), expected(federation, config, tmp_path), strict=True):
+        assert {name: array.tobytes() for name, array in found.items()} == {
+            name: tensor.numpy().tobytes() for name, tensor in state.items()
+        }
+
+
+def test_the_bits_of_a_simulation(federation, tmp_path):
+    said = federation.run("query=fairfal,update=scaffold")
+    assert "Summary, tables, figures" in said, said
+    assert_bits(federation, federation.config(query="fairfal", update="scaffold"), tmp_path)
+
+
+def test_a_site_killed_in_a_round_is_missed_and_comes_back(federation):
+    federation.once("north", "train", lambda: federation.kill("north"))
+    said = federation.run("seed=1,federation.missing_sites=1", timeout=20)
+    federation.start("north")
+    assert "the round goes on without 1 of" in said, said
+    assert "Summary, tables, figures" in said, said
+
+
+def test_a_server_killed_in_a_round_resumes_with_the_same_bits(federation, tmp_path):
+    killing = federation.once("east", "train", lambda: federation.kill("server"))
+    said = federation.run("seed=2")
+    killing.join()
+    assert "Summary, tables, figures" not in said
+    federation.start_server()
+    said = federation.run("seed=2")
+    assert "Summary, tables, figures" in said, said
+    assert_bits(federation, federation.config(seed=2), tmp_path)
+
+
+def stranger(federation, tmp_path, *, certificate=None):
+    """Start a site with a key that nobody has registered, or another authority's certificate."""
+    site = yaml.safe_load((federation.folder / "east" / "site.yml").read_text())
+    site["images"] = str(federation.folder / "east" / "images")
+    (port,) = local.free_ports(1)
+    site["server"] |= {"port": port, "certificate": str(certificate or federation.server / keys.AUTHORITY)}
+    (tmp_path / "site.yml").write_text(yaml.safe_dump(site))
+    if certificate is None:
+        keys.make_site_key(tmp_path / "site.key")
+    else:
+        (tmp_path / "site.key").write_bytes((federation.folder / "east" / "site.key").read_bytes())
+    return local.start_site(tmp_path)
+
+
+def test_a_key_that_is_not_registered_is_locked_out(federation, tmp_path):
+    process = stranger(federation, tmp_path)
+    try:
+        assert process.wait(300) == 1
+    finally:
+        programs.end([process])
+    assert "the server has not let this site in" in (tmp_path / "site.log").read_text()
+
+
+def test_a_server_with_another_certificate_gets_nothing(federation, tmp_path):
+    keys.make_certificates(tmp_path / "others", ["localhost", "127.0.0.1"])
+    federation.kill("east")
+    process = stranger(federation, tmp_path, certificate=tmp_path / "others" / keys.AUTHORITY)
+    try:
+        time.sleep(20)
+        said = federation.run("seed=3", limit=200, timeout=20) if process.poll() is None else ""
+    finally:
+        programs.end([process])
+        federation.start("east")
+    assert "certificate" in (tmp_path / "site.log").read_text().lower()
+    assert "Summary, tables, figures" not in said
+
+
+def test_two_trials_at_once(federation, tmp_path):
+    said = {}
+    threads = [
+        threading.Thread(target=lambda seed=seed: said.update({seed: federation.run(f"seed={seed}", timeout=200)}))
+        for seed in (5, 6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in (5, 6):
+        assert "Summary, tables, figures" in said[seed], said[seed]
+        assert_bits(federation, federation.config(seed=seed), tmp_path / str(seed))
