@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -99,9 +100,11 @@ class Federation:
 
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory):
-    found = Federation(tmp_path_factory.mktemp("federation") / "demo")
-    yield found
-    programs.end(list(found.programs.values())[::-1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
+        found = Federation(tmp_path_factory.mktemp("federation") / "demo")
+        yield found
+        programs.end(list(found.programs.values())[::-1])
 
 
 def expected(federation, config, tmp_path):
