@@ -22,9 +22,9 @@ class DropQuery:
     .. math::
         s(x) = \frac 1 M \sum_{m=1}^M [\arg\max (W (f \odot \mu_m) / (1 - rate) + b) \ne \arg\max (W f + b)]
 
-    The candidates have s > 1/2. While they are fewer than `candidates` x b, the bar is lowered, by one pass at a time.
-    Normalised features of the candidates are clustered (k-means, b clusters) and the nearest to each centre is taken;
-    what is missing is filled with the largest s. The score is s.
+    The candidates have s > 1/2. If they are fewer than `candidates` x b, the bar is lowered; of the samples that just
+    reach it, a random part makes up that number. Normalised features of the candidates are clustered (k-means, b
+    clusters) and the nearest to each centre is taken; what is missing is filled with the largest s. The score is s.
 
     Source: Gupte, Aklilu, Nirschl and Yeung-Levy, "Revisiting Active Learning in the Era of Vision Foundation Models",
     TMLR 2024.
@@ -39,11 +39,7 @@ class DropQuery:
         budget = min(budget, len(pool))
         differ = self.differing_passes(pool, rng)
         order = by_score(differ.astype(np.float64), rng)
-        enough = min(self.candidates * budget, len(pool))
-        bar = self.passes // 2 + 1
-        while bar > 0 and (differ >= bar).sum() < enough:
-            bar -= 1
-        among = order[differ[order] >= bar]
+        among = order[: max(int((2 * differ > self.passes).sum()), int(np.ceil(self.candidates * budget)))]
         points = points_of(pool, "normalised", self.model).take(among)
         taken = among[nearest_to_centres(*k_means(points, budget, rng))]
         return chosen(pool.samples, filled(taken, order, budget), differ / self.passes)

@@ -10,6 +10,7 @@ from kafal_pipeline.query.geometry.points import TILE, Points
 
 SAMPLE = 10_000  # points at most that are candidates and covered: the greedy choice takes n^2 kernels
 FIRST, LARGEST = 16, 512  # candidates whose gain is computed again at once: the first time, and at most
+DECIMALS = 12  # of gains in [0, 1] that count
 PAIRED = 1000  # points whose distances tell their median
 
 
@@ -27,8 +28,8 @@ def herding(
 
     With ``K(n, x) = exp(-|n - x|^2 / sigma^2)`` and ``m_n`` the largest kernel between n and a seed or a chosen point
     (0 without any), the gain of x is the mean over n of ``weights_n max(K(n, x) - m_n, 0)``. A copy of a seed or of a
-    chosen point has none. Ties are random. `weights`: at least 0, ``(n,)``; None: all 1. Where there are more than
-    `sample` points, a random subset of so many (at least `count`) stands for all, as candidates and in the mean.
+    chosen point has none. Ties are random. `weights`: at least 0, ``(n,)``; None, or all 0: all 1. Where there are more
+    than `sample` points, a random subset of so many (at least `count`) stands for all, as candidates and in the mean.
 
     Gains only shrink. So an old gain is a bound, and only candidates whose bound exceeds the best gain are computed
     again, in blocks (a lazy greedy choice): memory is O(n). Returns positions and gains in order of choice,
@@ -36,9 +37,10 @@ def herding(
     """
     order = rng.permutation(len(points))[: max(sample, count)]
     points = points.take(order)
-    share = torch.full_like(points.squared_norms, 1 / len(points))
-    if weights is not None:
-        share *= torch.as_tensor(np.asarray(weights, dtype=np.float64)[order], device=share.device)
+    share, largest = torch.full_like(points.squared_norms, 1 / len(points)), 1.0
+    if weights is not None and np.any(weights):
+        largest = float(np.max(weights))
+        share *= torch.as_tensor(np.asarray(weights, dtype=np.float64)[order] / largest, device=share.device)
     covered = torch.zeros_like(share)
     if seeds is not None and len(seeds):
         covered = _kernel(points.nearest(seeds), sigma)
@@ -59,7 +61,7 @@ def herding(
         gains[best] = -1.0
         to_new = points.squared_distances(points.take(np.array([best])))[:, 0]
         covered = torch.maximum(covered, _kernel(to_new, sigma))
-    return order[np.array(chosen, dtype=np.int64)], np.array(values)
+    return order[np.array(chosen, dtype=np.int64)], largest * np.array(values)
 
 
 class Coverage:
@@ -80,6 +82,8 @@ class Coverage:
             for (rows, part), share in zip(self.parts, self.shares, strict=True):
                 added = _kernel(part.squared_distances(own), self.sigma)
                 gains[start : start + TILE] += share @ added.sub_(covered[rows].unsqueeze(1)).clamp_min_(0)
+        # two points alone in a region gain exactly the same: let the order decide, not rounding
+        gains = gains.round(decimals=DECIMALS)
         copies = covered[torch.as_tensor(candidates, device=covered.device)] >= 1
         return gains.masked_fill_(copies, 0.0)
 

@@ -110,13 +110,5 @@ class Herding(InSpace):
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
         points, weights = self.points(among), among.scores[among.positions].clip(min=0)
         sigma = median_distance(points, rng)
-        return among.positions[
-            herding(
-                points,
-                self.seeds(among),
-                among.number,
-                rng,
-                sigma=sigma,
-                weights=weights if weights.any() else None,
-            )[0]
-        ]
+        taken, _ = herding(points, self.seeds(among), among.number, rng, sigma=sigma, weights=weights)
+        return among.positions[taken]
