@@ -1,16 +1,17 @@
 """What every query costs: seconds and memory for one client with a large pool.
 
-    python benchmarks/queries.py [--queries badge typiclust] [--pool 40000] [--budget 250] [--output FILE]
+    python benchmarks/queries.py [--queries badge typiclust] [--pool 40000] [--budget 250] [--features 64]
+        [--output FILE]
     python benchmarks/queries.py --check
 
 Prints a table and writes benchmarks/results/queries.json; figures of queries that are not measured stay as they are.
 With each stands a digest of the query's code: --check measures nothing, names the queries whose code is another now,
 and ends with exit code 1 if there are any.
 
-Model outputs are given (64 random features around class centres, 10 classes), since they cost the same for all
+Model outputs are given (random features around class centres, 10 classes), since they cost the same for all
 queries. Each query runs in a process of its own, with one thread, as clients do in a run; seconds are the processor's,
-so that other programs do not count. Memory is the most that this process ever took, PyTorch and the outputs of all
-models included.
+so that other programs do not count. Memory is the most that this process ever took, PyTorch and the outputs of the
+models that it asks included.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import resource
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -32,7 +34,7 @@ from kafal_pipeline.common.files import write_text
 from kafal_pipeline.common.registry import create
 from kafal_pipeline.query import QUERIES
 from kafal_pipeline.query.base import summarises
-from kafal_pipeline.query.pool import Head, Outputs, PoolView
+from kafal_pipeline.query.pool import Head, Outputs, PoolView, QueryModel
 from kafal_pipeline.runs.code_digest import query_digest
 
 CLASSES, WIDTH, LABELLED = 10, 64, 2000
@@ -41,36 +43,46 @@ COMMAND = "python benchmarks/queries.py --queries"
 OPTIONS = {"compose": {"score": "margin", "quota": "global_prototypes", "diversity": "k_centre"}}
 
 
-def make_pool(size: int) -> PoolView:
+def make_pool(size: int, width: int, spent: list[float]) -> PoolView:
+    """Return a pool; what a model says is made when it is asked, and the seconds that takes are added to `spent`."""
     rng = np.random.default_rng(0)
-    kinds = ("global", "local", "downloaded", "local_only", "finetuned", "distilled")
-    centres = rng.normal(size=(CLASSES, WIDTH))
+    centres = rng.normal(size=(CLASSES, width)).astype(np.float32)
     classes = rng.integers(CLASSES, size=size + LABELLED)
-    tables, heads = {}, {}
-    for kind in kinds:
-        features = np.maximum(centres[classes] + rng.normal(size=(size + LABELLED, WIDTH)), 0)
-        weight = torch.tensor(centres + 0.3 * rng.normal(size=centres.shape), dtype=torch.float32) / 4
-        tables[kind] = torch.tensor(features, dtype=torch.float32)
-        heads[kind] = Head(weight, torch.zeros(CLASSES))
 
-    def forward(kind: str, samples: np.ndarray) -> Outputs:
-        features = tables[kind][torch.as_tensor(samples)]
-        return Outputs(features @ heads[kind].weight.T, features)
+    @cache
+    def model(kind: QueryModel) -> tuple[torch.Tensor, Head]:
+        start = time.process_time()
+        own = np.random.default_rng([0, get_args(QueryModel).index(kind)])
+        features = own.standard_normal(size=(size + LABELLED, width), dtype=np.float32)
+        for group in range(CLASSES):
+            features[classes == group] += centres[group]
+        np.maximum(features, 0, out=features)
+        weight = torch.tensor(centres + 0.3 * own.normal(size=centres.shape), dtype=torch.float32) / 4
+        spent.append(time.process_time() - start)
+        return torch.from_numpy(features), Head(weight, torch.zeros(CLASSES))
+
+    def forward(kind: QueryModel, samples: np.ndarray) -> Outputs:
+        table, head = model(kind)
+        features = table[torch.as_tensor(samples)]
+        return Outputs(features @ head.weight.T, features)
 
     known = np.arange(size, size + LABELLED)
     watched = {"samples": np.arange(500), "changes": rng.integers(0, 9, 500)}
-    return PoolView(0, np.arange(size), known, classes[known], CLASSES, forward, heads.__getitem__, watched=watched)
+    return PoolView(
+        0, np.arange(size), known, classes[known], CLASSES, forward, lambda kind: model(kind)[1], watched=watched
+    )
 
 
-def measure(name: str, size: int, budget: int) -> tuple[float, float]:
+def measure(name: str, size: int, budget: int, width: int = WIDTH) -> tuple[float, float]:
     """Return seconds and megabytes of one query."""
     torch.set_num_threads(1)
-    query, pool = create("query", name, OPTIONS.get(name, {}), QUERIES), make_pool(size)
+    spent: list[float] = []
+    query, pool = create("query", name, OPTIONS.get(name, {}), QUERIES), make_pool(size, width, spent)
     start = time.process_time()
     if summarises(query):
         pool = replace(pool, summaries={0: query.summary(pool)})
     selection = query.select(pool, budget, np.random.default_rng(0))
-    seconds = time.process_time() - start
+    seconds = time.process_time() - start - sum(spent)
     assert len(set(selection.samples.tolist())) == budget
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -101,11 +113,12 @@ def main() -> None:
     parser.add_argument("--queries", nargs="+", choices=sorted(QUERIES), default=sorted(QUERIES), metavar="QUERY")
     parser.add_argument("--pool", type=int, default=40_000)
     parser.add_argument("--budget", type=int, default=250)
+    parser.add_argument("--features", type=int, default=WIDTH)
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     setting = {
-        "pool": options.pool, "budget": options.budget, "features": WIDTH, "classes": CLASSES, "threads": 1
+        "pool": options.pool, "budget": options.budget, "features": options.features, "classes": CLASSES, "threads": 1
     }  # fmt: skip
     results = read(options.output, setting)
     if options.check:
@@ -119,7 +132,7 @@ def main() -> None:
     for name in options.queries:
         sources = digest(name)
         with context.Pool(1) as process:
-            seconds, megabytes = process.apply(measure, (name, options.pool, options.budget))
+            seconds, megabytes = process.apply(measure, (name, options.pool, options.budget, options.features))
         results[name] = {
             "seconds": round(seconds, 3),
             "megabytes": round(megabytes, 1),

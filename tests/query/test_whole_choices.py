@@ -12,7 +12,7 @@ import pytest
 
 from kafal_pipeline.query.pool import Outputs
 
-from .conftest import make_query
+from .conftest import informed, make_query
 from .plain import (
     argmax,
     by_size,
@@ -209,3 +209,69 @@ def test_ifal(make_pool, seed, distance):
         taken += [i for i in order if i not in taken][: budget - len(taken)]
         check(choice, taken, whole)
     assert ways == {0, 1, None}, "not every way through was taken"
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("passes", "candidates"), [(3, 2), (3, 25), (4, 1)])
+def test_dropquery(make_pool, seed, passes, candidates):
+    pool = make_pool(samples=30, seed=seed)
+    weight, features = rows(pool.head("global").weight), rows(pool.features("global"))
+    directions, ways = [unit(h) for h in features], set()
+    for budget in (1, 2, 6, 13, 30):
+        query = make_query("dropquery", passes=passes, candidates=candidates)
+        choice, rng = select(query, pool, budget, seed), RNG(seed)
+        changes = [0] * 30
+        for _ in range(passes):
+            kept = rng.random((30, 6), dtype=np.float32) >= 0.75
+            for i, h in enumerate(features):
+                dropped = [v * 4 if keep else 0.0 for v, keep in zip(h, kept[i], strict=True)]
+                changes[i] += argmax([dot(w, dropped) for w in weight]) != argmax([dot(w, h) for w in weight])
+        order = by_size(changes, rng)
+        above = [i for i in order if changes[i] > passes / 2]
+        among = above if len(above) >= candidates * budget else order[: candidates * budget]
+        ways.add(among is above)
+        taken = lying_apart(among, directions, budget, rng, choice)
+        taken += [i for i in order if i not in taken][: budget - len(taken)]
+        check(choice, taken, [c / passes for c in changes])
+    assert ways == ({False} if candidates == 25 else {True, False})
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("labelled", [0, 4, 12])
+def test_leverage(make_pool, seed, labelled):
+    """By a new inverse for every sample; of the clients, one has too few labels to report them."""
+    pools = [make_pool(samples=20, seed=seed, labelled=labelled)]
+    pools += [make_pool(client=c, seed=10 + c, labelled=count) for c, count in ((1, 3), (2, 10), (3, 40))]
+    known = [
+        [unit(h) for h in rows(pool.features("global", labelled=True))] if len(pool.labels) else [] for pool in pools
+    ]
+    directions = np.array([unit(h) for h in rows(pools[0].features("global"))])
+    query = make_query("leverage", penalty=0.3)
+    reported = np.array(known[0] + known[2] + known[3])
+    choice = select(query, informed(query, pools[0], pools[1:]), 20, seed)
+    taken, scores, order = [], {}, RNG(seed).permutation(20)
+    while len(taken) < 20:
+        design = np.concatenate([reported, directions[taken]])
+        inverse = np.linalg.inv(design.T @ design + 0.3 * np.eye(6))
+        best = max((i for i in order if i not in taken), key=lambda i: directions[i] @ inverse @ directions[i])
+        scores[best] = directions[best] @ inverse @ directions[best]
+        taken.append(best)
+    check(choice, taken, scores)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tm_fal(make_pool, seed):
+    pool, committee = make_pool(samples=25, seed=seed), ("global", "local", "downloaded")
+    scores, classes = [], [argmax(z) for z in rows(pool.logits("global"))]
+    for i in range(25):
+        features = [rows(pool.features(model))[i] for model in committee]
+        p = mean([softmax(rows(pool.logits(model))[i]) for model in committee])
+        deviations = [sqrt(sum((v - sum(d) / 3) ** 2 for v in d) / 3) for d in zip(*features, strict=True)]
+        scores.append(sum(deviations) / 6 / (max(p) + 1e-14))
+    queues = [[i for i in by_size(scores, RNG(seed)) if classes[i] == c] for c in range(4)]
+    for budget in (1, 4, 8, 25):
+        queues_left = sorted((list(queue) for queue in queues), key=lambda queue: -len(queue))
+        taken = []
+        while len(taken) < budget:
+            taken += [queue.pop(0) for queue in queues_left if queue][: budget - len(taken)]
+        check(select(make_query("tm_fal"), pool, budget, seed), taken, scores)

@@ -19,7 +19,7 @@ from kafal_pipeline.annotation.verdicts import DECLINED
 from kafal_pipeline.common.randomness import Purpose, numpy_generator
 from kafal_pipeline.data.images import ImageData
 from kafal_pipeline.data.partition.split import owners
-from kafal_pipeline.data.pools import COLUMNS, UNLABELLED, check_budget, cycle_budget
+from kafal_pipeline.data.pools import COLUMNS, UNLABELLED, Order, at_random, check_budget, cycle_budget
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,18 +52,28 @@ CHANGES = 5
 logger = logging.getLogger(__name__)
 
 
+def order_of_first(images: ImageData, config: Config) -> Order:
+    """Return what orders a client's samples for their first labels, by ``budget.initial_query``."""
+    if config.budget.initial_query == "random":
+        return at_random
+    from kafal_pipeline.query.first import first_order  # imports PyTorch
+
+    return first_order(images.train_images, config.budget.initial_query)
+
+
 def first_choice(split: Sequence[Sequence[int] | NDArray[np.int64]], images: ImageData, config: Config) -> pd.DataFrame:
     """Return what is asked for before the first cycle: test images without labels, then each client's first images.
 
-    What has a label counts towards ``budget.initial``; of the others as many as are missing are drawn without regard to
-    their classes. Test images are asked from the client that holds them; where the data do not say, they are dealt out.
-    Raises `UserError` if some client has fewer samples than the trial will have labelled, or the split is none of this
-    data set.
+    What has a label counts towards ``budget.initial``; of the others as many as are missing are chosen, as
+    ``budget.initial_query`` says. Test images are asked from the client that holds them; where the data do not say,
+    they are dealt out. Raises `UserError` if some client has fewer samples than the trial will have labelled, or the
+    split is none of this data set.
     """
     import pandas as pd
 
     labels, budget, seed = images.train_labels, config.budget, config.seed
     owners(split, len(labels), f"the split of seed {seed}, data/03_primary/*/seed_{seed}/splits.json")
+    order = order_of_first(images, config)
     rows: list[tuple[int, str, int, int, bool]] = []
     tested = np.flatnonzero(images.test_labels == UNLABELLED)
     natural = images.test_clients if config.partition.method == "natural" else None
@@ -75,10 +85,10 @@ def first_choice(split: Sequence[Sequence[int] | NDArray[np.int64]], images: Ima
         size = len(samples)
         initial = cycle_budget(size, budget.initial)
         check_budget(client, size, initial, cycle_budget(size, budget.per_cycle), config.cycles)
-        order = samples[numpy_generator(seed, Purpose.INITIAL_POOL, client=client).permutation(size)]
-        unknown = order[labels[order] == UNLABELLED]
-        asked = max(0, initial - int((labels[samples] != UNLABELLED).sum()))
-        chosen = unknown[: asked + config.annotation.reserve(asked)].tolist()
+        known = labels[samples] != UNLABELLED
+        asked = max(0, initial - int(known.sum()))
+        rng = numpy_generator(seed, Purpose.INITIAL_POOL, client=client)
+        chosen = samples[order(samples, known, asked, rng)][: asked + config.annotation.reserve(asked)].tolist()
         rows += [(client, "train", sample, rank, rank >= asked) for rank, sample in enumerate(chosen)]
     return pd.DataFrame(rows, columns=list(CHOICE)).astype({"client": int, "sample": int, "rank": int, "reserve": bool})
 

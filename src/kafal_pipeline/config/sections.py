@@ -26,6 +26,8 @@ Fraction = Annotated[AnyNumber, Field(gt=0, le=1)]  # a share of a client's samp
 # A share of a client's samples (a float in (0, 1]) or a number of samples (an int).
 Amount = Annotated[float | int, Field(gt=0, le=LARGEST_WHOLE), BeforeValidator(_no_bool)]
 
+InitialQuery = Literal["random", "k_means", "herding"]
+
 SMALLEST_RATE = 1e-12  # of learning: less changes no weight in float32, and updates that divide by it overflow
 ClassName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
 FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"  # names that become folders: no separators, nothing hidden
@@ -122,11 +124,20 @@ class PartitionConfig(Section):
 class BudgetConfig(Section):
     """How many samples each client has labelled: at the start, and in every later cycle.
 
-    A float is a share of the client's samples (rounded up), an int a number of samples.
+    A float is a share of the client's samples (rounded up), an int a number of samples. `initial_query` says how the
+    first ones are chosen, before there is a model: at random, near the centres of k-means clusters of the pixels, or by
+    herding on the pixels (`kafal_pipeline.query.first`).
     """
 
     initial: Amount = 0.10
     per_cycle: Amount = 0.05
+    initial_query: InitialQuery = "random"
+
+    @model_serializer(mode="wrap")
+    def _without_newer_defaults(self, handler: Any) -> dict[str, Any]:
+        """Leave out what is the default and was added later, so that runs of older versions stay valid."""
+        values: dict[str, Any] = handler(self)
+        return {key: value for key, value in values.items() if (key, value) != ("initial_query", "random")}
 
     @model_validator(mode="after")
     def _shares_are_at_most_one(self) -> BudgetConfig:

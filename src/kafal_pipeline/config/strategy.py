@@ -81,7 +81,7 @@ def _check_diversity(options: dict[str, Any]) -> None:
     if idle and options.get("diversity", "none") == "none":
         raise ValueError(
             f"{idle[0]}: found {options[idle[0]]!r}, which changes nothing without a diversity step. Set diversity to "
-            "k_means, k_centre or k_means_pp, or leave it out"
+            "k_means, k_centre, k_means_pp or herding, or leave it out"
         )
 
 

@@ -11,7 +11,7 @@ Where people annotate, `kafal_pipeline.annotation.pools` adds columns: ``asked_i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 
 COLUMNS = ("client", "sample", "label", "labelled_in_cycle")
 UNLABELLED = -1
+
+Order = Callable[[NDArray[np.int64], NDArray[np.bool_], int, np.random.Generator], NDArray[np.int64]]
+"""Order a client's samples for their first labels.
+
+Takes the samples, whether each has a label already, ``(n,)`` each, how many are to be chosen, and a generator. Returns
+the positions of those without a label, the chosen ones first.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,17 +79,27 @@ def cycle_budget(size: int, amount: float | int) -> int:
     return max(1, math.ceil(round(size * amount, 6)))
 
 
+def at_random(
+    samples: NDArray[np.int64], known: NDArray[np.bool_], count: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Order samples (`Order`) without regard to anything."""
+    shuffled = rng.permutation(len(samples))
+    return shuffled[~known[shuffled]]
+
+
 def initial_pool(
     split: Sequence[Sequence[int] | NDArray[np.int64]],
     labels: NDArray[np.int64],
     budget: BudgetConfig,
     cycles: int,
     seed: int,
+    order: Order | None = None,
 ) -> pd.DataFrame:
-    """Return the pool of cycle 0: of each client's samples some, drawn without regard to their classes, are labelled.
+    """Return the pool of cycle 0: of each client's samples some, chosen without regard to their classes, are labelled.
 
     `split`: the training indices of each client. `labels`: labels of all training samples, ``(N,)``. `cycles`: number
-    of cycles, the first included. Raises `UserError` if some client has fewer samples than the trial will have
+    of cycles, the first included. `order`: orders a client's samples; None: at random.
+    Raises `UserError` if some client has fewer samples than the trial will have
     labelled, or the split is none of these samples.
     """
     import pandas as pd
@@ -95,7 +112,8 @@ def initial_pool(
         initial, later = cycle_budget(size, budget.initial), cycle_budget(size, budget.per_cycle)
         check_budget(client, size, initial, later, cycles)
         chosen = np.zeros(size, dtype=bool)
-        chosen[numpy_generator(seed, Purpose.INITIAL_POOL, client=client).permutation(size)[:initial]] = True
+        rng = numpy_generator(seed, Purpose.INITIAL_POOL, client=client)
+        chosen[(order or at_random)(samples, chosen, initial, rng)[:initial]] = True
         label = np.where(chosen, labels[samples], UNLABELLED).astype(np.int64)
         since = np.where(chosen, 0, UNLABELLED).astype(np.int64)
         columns.append((np.full(size, client, dtype=np.int64), samples, label, since))

@@ -12,11 +12,11 @@ from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.registry import create
 from kafal_pipeline.query.base import NOTHING, ScoreQuery, Scores, Selection, by_score, check_scores, chosen
 from kafal_pipeline.query.geometry.points import Space
-from kafal_pipeline.query.parts.diversity import Best, Candidates, Diversity, KCentre, KMeans, KMeansPP
+from kafal_pipeline.query.parts.diversity import Best, Candidates, Diversity, Herding, KCentre, KMeans, KMeansPP
 from kafal_pipeline.query.parts.quota import QUOTAS, Quota
 from kafal_pipeline.query.pool import Arrays, PoolView, QueryModel
 
-DIVERSITIES = {"k_means": KMeans, "k_centre": KCentre, "k_means_pp": KMeansPP}
+DIVERSITIES = {"k_means": KMeans, "k_centre": KCentre, "k_means_pp": KMeansPP, "herding": Herding}
 
 
 def compose(
@@ -57,15 +57,17 @@ class Compose:
     - `quota`: ``none``; ``global_prototypes``: the same number of each class of nearest global prototypes;
       ``towards_global_mix``: so that the client's labels come nearer to the proportions of all clients' labels.
     - `diversity`: ``none``; ``k_means``: nearest to the centres; ``k_centre``: greedy, seeded with the client's
-      labelled samples (of the same class, under a quota); ``k_means_pp``: D^2 sampling.
+      labelled samples (of the same class, under a quota); ``k_means_pp``: D^2 sampling; ``herding``: greedy, most
+      added to the coverage of the candidates, weighted by score.
     - `space`, `space_model`: what diversity measures distances of, and the model that says where samples lie.
     - `candidates`: the diversity step chooses among the best ``candidates x quota`` of each group.
-    - `weighted`: whether scores weigh samples in ``k_means``; negative ones weigh nothing.
+    - `weighted`: whether scores weigh samples in ``k_means``; negative ones weigh nothing. In ``herding`` they always
+      weigh samples.
     """
 
     score: str | dict[str, JsonValue] = "entropy"
     quota: Literal["none", "global_prototypes", "towards_global_mix"] = "none"
-    diversity: Literal["none", "k_means", "k_centre", "k_means_pp"] = "none"
+    diversity: Literal["none", "k_means", "k_centre", "k_means_pp", "herding"] = "none"
     space: Space = "gradients"
     space_model: QueryModel = "global"
     candidates: Annotated[float, Field(ge=1, le=1e6)] = 4.0

@@ -24,6 +24,11 @@ _ENTRIES: dict[str, tuple[Any, ...]] = {
     "ahfal": ("ahfal:AHFAL", "entropy, under quotas that move the class mix towards that of all clients"),
     "typiclust": ("typiclust:TypiClust", "most typical sample of each cluster without labels; for low budgets"),
     "probcover": ("probcover:ProbCover", "samples with most uncovered samples nearby; for low budgets"),
+    "max_herding": ("max_herding:MaxHerding", "samples that add most to a smooth coverage; for low budgets"),
+    "uherding": ("uherding:UHerding", "samples that add most to the coverage of uncertain ones; for all budgets"),
+    "dropquery": ("dropquery:DropQuery", "predictions that change when features are dropped; then k-means"),
+    "leverage": ("leverage:Leverage", "directions of the feature space that no client has labels of"),
+    "tm_fal": ("tm_fal:TMFAL", "features that differ most between models, equal over predicted classes"),
     "ksas": ("ksas:KSAS", "largest prior-weighted discrepancy of local and global model"),
     "ksas_paper": (
         "ksas:KSAS",

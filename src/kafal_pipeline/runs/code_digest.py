@@ -42,6 +42,9 @@ IGNORED = (
 ROOTS = ("federation.simulation", "federation.trial")
 """Code that every run executes."""
 
+FIRST_ROOT = "query.first"
+"""What chooses the first samples, unless they are drawn at random."""
+
 QUERY_ROOTS = ("query.base",)
 """Code that every query is made of."""
 
@@ -62,7 +65,8 @@ def code_parts(config: Config) -> tuple[str, ...]:
         **_named("update", config.update.name, config.update.options, UPDATES),
         **_named("model", config.model.name, config.model.options, MODELS),
     }
-    return _parts(ROOTS, used)
+    drawn = config.budget.initial_query == "random"
+    return _parts(ROOTS if drawn else (*ROOTS, FIRST_ROOT), used)
 
 
 def query_digest(name: str, options: Mapping[str, Any]) -> str:

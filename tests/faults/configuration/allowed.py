@@ -118,6 +118,7 @@ KEYS = {
     "partition.long_tail.profile": choice("exponential", "step"),
     "budget.initial": amount,
     "budget.per_cycle": amount,
+    "budget.initial_query": choice("random", "k_means", "herding"),
     "model.name": choice(*MODELS),
     "model.normalisation": choice("batch", "group"),
     "model.pretrained": null_or(nothing),  # none of VALUES is a file

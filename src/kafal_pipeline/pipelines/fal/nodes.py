@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kafal_pipeline.annotation.measures import annotation_measures
-from kafal_pipeline.annotation.pools import labels_of_tests
+from kafal_pipeline.annotation.pools import labels_of_tests, order_of_first
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData, check_origin
 from kafal_pipeline.data.pools import annotate, initial_pool
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 def draw_initial_pool(
     splits: list[list[int]], split_origin: dict[str, Any], images: ImageData, parameters: Parameters
 ) -> DataFrame:
-    """Have each client's first samples labelled, drawn at random; the split must be the one that is asked for."""
+    """Have each client's first samples labelled; the split must be the one that is asked for."""
     config = resolve(parameters)
     check_origin(split_origin, config, images)
-    return initial_pool(splits, images.train_labels, config.budget, config.cycles, config.seed)
+    order = order_of_first(images, config)
+    return initial_pool(splits, images.train_labels, config.budget, config.cycles, config.seed, order)
 
 
 def query(

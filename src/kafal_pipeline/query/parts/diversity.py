@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kafal_pipeline.query.base import Scores, filled
+from kafal_pipeline.query.geometry.herding import herding, median_distance
 from kafal_pipeline.query.geometry.k_centre import k_centre
 from kafal_pipeline.query.geometry.k_means import k_means, k_means_pp, nearest_to_centres
 from kafal_pipeline.query.geometry.points import Points, Space, points_of
@@ -52,6 +53,12 @@ class InSpace:
     def points(self, among: Candidates) -> Points:
         return points_of(among.pool, self.space, self.model).take(among.positions)
 
+    def seeds(self, among: Candidates) -> Points | None:
+        """Return the client's labelled samples, of the group's class if any; None if there are none."""
+        labels = among.pool.labels
+        known = np.arange(len(labels)) if among.group is None else np.flatnonzero(labels == among.group)
+        return points_of(among.pool, self.space, self.model, labelled=True).take(known) if len(known) else None
+
 
 @dataclass(frozen=True)
 class KMeans(InSpace):
@@ -75,10 +82,8 @@ class KCentre(InSpace):
     """Greedy k-centre among the candidates, seeded with the client's labelled samples, of the group's class if any."""
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
-        pool, candidates, points = among.pool, among.positions, self.points(among)
-        known = np.arange(len(pool.labels)) if among.group is None else np.flatnonzero(pool.labels == among.group)
-        if len(known):
-            seeds = points_of(pool, self.space, self.model, labelled=True).take(known)
+        candidates, points, seeds = among.positions, self.points(among), self.seeds(among)
+        if seeds is not None:
             return candidates[k_centre(points, seeds, among.number, rng)[0]]
         # nothing to be far from: the best candidate is a better beginning than a random one
         first, others = points.take(np.zeros(1, dtype=np.int64)), points.take(np.arange(1, len(points)))
@@ -92,3 +97,18 @@ class KMeansPP(InSpace):
 
     def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
         return among.positions[k_means_pp(self.points(among), among.number, rng, first="longest")[0]]
+
+
+@dataclass(frozen=True)
+class Herding(InSpace):
+    """Greedily the candidate that adds most to the coverage of all candidates, weighted by their scores.
+
+    Begun with the client's labelled samples, of the group's class if any. The kernel is as wide as the median distance
+    between candidates. Negative scores count as 0; without a positive one all count the same.
+    """
+
+    def choose(self, among: Candidates, rng: np.random.Generator) -> NDArray[np.int64]:
+        points, weights = self.points(among), among.scores[among.positions].clip(min=0)
+        sigma = median_distance(points, rng)
+        taken, _ = herding(points, self.seeds(among), among.number, rng, sigma=sigma, weights=weights)
+        return among.positions[taken]

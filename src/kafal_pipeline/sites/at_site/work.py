@@ -25,6 +25,7 @@ from kafal_pipeline.federation.workers.tasks import Broadcast, PredictTask, Trai
 from kafal_pipeline.federation.workers.watching import begin_watching
 from kafal_pipeline.federation.workers.worker import Worker
 from kafal_pipeline.models.state import Arrays
+from kafal_pipeline.query.first import first_order
 from kafal_pipeline.query.pool import QueryModel
 from kafal_pipeline.sites.at_site.kept import Kept
 from kafal_pipeline.sites.at_site.site_file import SiteFile
@@ -57,12 +58,15 @@ class Work:
         return Packet({"labelled": labelled}, {"asked": {"counts": withheld(asked, self.site.min_count)}})
 
     def _first(self) -> NDArray[np.int64]:
-        """Draw the samples of the initial pool, as `kafal_pipeline.data.pools.initial_pool` does for this client."""
+        """Choose the samples of the initial pool, as `kafal_pipeline.data.pools.initial_pool` does for this client."""
         size, budget, client = len(self.images.train_labels), self.config.budget, self.kept.client
         initial, later = cycle_budget(size, budget.initial), cycle_budget(size, budget.per_cycle)
         check_budget(client, size, initial, later, self.config.cycles)
-        drawn = numpy_generator(self.config.seed, Purpose.INITIAL_POOL, client=client).permutation(size)
-        return np.sort(drawn[:initial])
+        rng = numpy_generator(self.config.seed, Purpose.INITIAL_POOL, client=client)
+        order = first_order(self.images.train_images, budget.initial_query)
+        with threads(self.site.threads):
+            chosen = order(np.arange(size), np.zeros(size, dtype=bool), initial, rng)
+        return np.sort(chosen[:initial])
 
     def train(self, request: Packet) -> Packet:
         """Train for a round; what is not finite stays here, and the site is then as it was before."""
