@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from kafal_pipeline.config import TrainingConfig
+from kafal_pipeline.models.flat import draw_from
 from kafal_pipeline.training.batches import labelled_batches, unlabelled_batches
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
@@ -110,6 +111,7 @@ def local_steps(
     """
     student = networks.student
     student.train()
+    draw_from(student, start.draws.update)
     space = networks.workspace or Workspace.of(
         student, len(samples.label_counts), training.momentum, samples.label_counts.device
     )

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import replacing_folder, write_json
 from kafal_pipeline.config import DatasetConfig
-from kafal_pipeline.data.image_batches import Levels, Pixels, batches, resized
+from kafal_pipeline.data.image_batches import Levels, Moments, Pixels, batches, dtype_of, resized
 from kafal_pipeline.data.progress import progress
 from kafal_pipeline.data.sources import RawData
 from kafal_pipeline.data.store.fingerprint import note_written
@@ -45,7 +45,8 @@ def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path
             raise UserError(
                 f"dataset.{key}: found {len(given)} items; {config.name} has {channels} channels, so give {channels}."
             )
-    levels, sized = Levels(channels), partial(resized, size=config.image_size, resize=config.resize)
+    levels = Moments(channels) if dtype_of(data.train_images).kind == "f" else Levels(channels)
+    sized = partial(resized, size=config.image_size, resize=config.resize)
     total = len(data.train_labels) + len(data.test_labels)
     with replacing_folder(folder) as temporary, progress("Images stored", total) as advance:
         arrays = {
@@ -74,18 +75,18 @@ def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path
 
 
 def _write_images(
-    path: Path, pixels: Pixels, advance: Callable[[int], None], levels: Levels | None = None
+    path: Path, pixels: Pixels, advance: Callable[[int], None], levels: Levels | Moments | None = None
 ) -> dict[str, Any]:
     """Write images as they come, counting their levels where `levels` is given; `advance` is told how many came."""
 
-    def counted() -> Iterator[NDArray[np.uint8]]:
+    def counted() -> Iterator[NDArray[Any]]:
         for batch in batches(pixels):
             if levels is not None:
                 levels.add(batch)
             yield batch
             advance(len(batch))
 
-    return _write_npy(path, pixels.shape, np.uint8, counted())
+    return _write_npy(path, pixels.shape, dtype_of(pixels), counted())
 
 
 def _write_npy(path: Path, shape: tuple[int, ...], dtype: DTypeLike, blocks: Iterable[NDArray]) -> dict[str, Any]:
