@@ -23,7 +23,8 @@ SMALLEST_RANGE = 1e-30
 class Pixels(Protocol):
     """Images that can be had slice by slice: an array, or files decoded as they are asked for.
 
-    They are uint8, unless they say otherwise in an attribute ``dtype``: features are float16 or float32.
+    They are uint8, unless they say otherwise in an attribute ``dtype``: features are float16 or float32. Where they are
+    slow to come by, an attribute ``batch_size`` says how many to ask for at once.
     """
 
     @property
@@ -122,7 +123,8 @@ def resized(pixels: Pixels, size: int | None, resize: str) -> Pixels:
 def batches(pixels: Pixels) -> Iterator[NDArray[Any]]:
     """Yield all of `pixels` in order, contiguous, about `BATCH_BYTES` at a time."""
     count = pixels.shape[0]
-    step = max(1, BATCH_BYTES // max(1, int(np.prod(pixels.shape[1:])) * dtype_of(pixels).itemsize))
+    most = max(1, BATCH_BYTES // max(1, int(np.prod(pixels.shape[1:])) * dtype_of(pixels).itemsize))
+    step = min(most, getattr(pixels, "batch_size", most))
     for start in range(0, count, step):
         yield np.ascontiguousarray(pixels[start : start + step])
 

@@ -105,6 +105,8 @@ KEYS = {
     "partition.long_tail.profile": choice("exponential", "step"),
     "budget.initial": amount,
     "budget.per_cycle": amount,
+    "features.network": null_or(nothing),  # which needs weights
+    "features.weights": null_or(nothing),  # which need a network
     "model.name": choice(*MODELS),
     "model.normalisation": choice("batch", "group"),
     "model.pretrained": null_or(nothing),  # none of VALUES is a file

@@ -31,12 +31,13 @@ def content_config(config: DatasetConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"label", "download"})
 
 
-def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path) -> None:
+def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path, what: str = "Images stored") -> None:
     """Write `data` to a store, all of it or nothing.
 
     `config`: the section ``dataset``; its ``image_size``, ``resize``, ``mean`` and ``std`` are applied here. `data`:
     the data as read from the source. `content`: the digest of the source's files. `folder`: the store; an old one is
-    replaced. Raises `UserError` if ``dataset.mean`` or ``dataset.std`` has not one item per channel.
+    replaced. `what`: what its progress is called. Raises `UserError` if ``dataset.mean`` or ``dataset.std`` has not one
+    item per channel.
     """
     channels = data.train_images.shape[-1]
     for key in ("mean", "std"):
@@ -48,7 +49,7 @@ def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path
     levels = Moments(channels) if dtype_of(data.train_images).kind == "f" else Levels(channels)
     sized = partial(resized, size=config.image_size, resize=config.resize)
     total = len(data.train_labels) + len(data.test_labels)
-    with replacing_folder(folder) as temporary, progress("Images stored", total) as advance:
+    with replacing_folder(folder) as temporary, progress(what, total) as advance:
         arrays = {
             "train_images": _write_images(temporary / "train_images.npy", sized(data.train_images), advance, levels),
             "test_images": _write_images(temporary / "test_images.npy", sized(data.test_images), advance),

@@ -27,19 +27,24 @@ def load_images(parameters: Parameters, root: Path = Path()) -> ImageData:
     images = open_store(config.dataset, root / RAW, Layout(root, config).images, root)
     check_annotation(config.annotation.source, config.dataset.name, images.train_labels, images.test_labels)
     if images.are_features:
-        _check_features(config)
+        _check_given(config)
     if remark := one_sided(images.classes, images.train_labels, images.test_labels):
         logger.warning("%s: %s", config.dataset.name, remark)
     return images
 
 
-def _check_features(config: Config) -> None:
-    """Raise `UserError` if features cannot be used as configured."""
+def _check_given(config: Config) -> None:
+    """Raise `UserError` if features in the place of images cannot be used as configured."""
     from kafal_pipeline.federation.data_checks import check_features  # imports PyTorch
 
     if config.annotation.source == "people":
         raise UserError(
             f"annotation.source: found 'people', but {config.dataset.name} is features, which cannot be shown. Give "
             "the images, and have their features computed (features.network, docs/features.md)."
+        )
+    if config.features.network is not None:
+        raise UserError(
+            f"features.network: found {config.features.network!r}, but {config.dataset.name} is features already. "
+            "Leave features.network and features.weights out."
         )
     check_features(config)
