@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kafal_pipeline.update.base import ClientUpdate, LocalOutcome, State, StepView, Update
 
-ROUNDS, BATCH, PIXELS, WIDTH, CLASSES = 3, 4, 2, 3, 3
+ROUNDS, BATCH, PIXELS, WIDTH, CLASSES = 3, 8, 2, 3, 3
 RATE = 0.1
 
 
@@ -83,8 +83,8 @@ def cost_of(update: Update) -> Cost:
         broadcast, student = model.state(), model.copied(trained=True)
         teacher = model.copied() if update.uses_teacher(round_) else None
         correction = update.correction(kept, server)
-        _train(update, StepView(student, teacher, *_batch(update), round_, torch.Generator(), previous))
-        kept, message = update.finish(LocalOutcome(broadcast, student.state(), kept, server, RATE))
+        sums = _train(update, StepView(student, teacher, *_batch(update), round_, torch.Generator(), previous))
+        kept, message = update.finish(LocalOutcome(broadcast, student.state(), kept, server, RATE, sums))
         networks = [network for network in (student, teacher, previous) if network is not None]
         costs.append(
             Cost(
@@ -112,8 +112,11 @@ def _batch(update: Update) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     return images, labels, None if none else unlabelled, torch.bincount(labels, minlength=CLASSES)
 
 
-def _train(update: Update, step: StepView) -> None:
-    """Do a step as training does it."""
+def _train(update: Update, step: StepView) -> State:
+    """Do a step as training does it, or fit all at once; return the sums of an update that does."""
+    if not update.takes_steps():
+        with torch.no_grad():
+            return update.fit(step.student.eval(), [step])[1]
     parameters = list(step.student.parameters())
     gradients = [torch.zeros_like(parameter) for parameter in parameters]
     for term in update.loss_terms(step):
@@ -122,6 +125,7 @@ def _train(update: Update, step: StepView) -> None:
     with torch.no_grad():
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.sub_(RATE * gradient)
+    return {}
 
 
 def _models(state: Mapping[str, Tensor]) -> float:

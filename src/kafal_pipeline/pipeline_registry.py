@@ -6,7 +6,7 @@ import warnings
 
 from kedro.pipeline import Pipeline
 
-from kafal_pipeline.pipelines import compare, data, doctor, fal, partition, report
+from kafal_pipeline.pipelines import compare, data, doctor, fal, features, partition, report
 from kafal_pipeline.pipelines.annotate import imports, page, status
 from kafal_pipeline.settings import current_run
 
@@ -18,18 +18,22 @@ def register_pipelines() -> dict[str, Pipeline]:
     cycles = current_run.config.cycles
     root, options = current_run.root, current_run.session.options
     data_pipeline, partition_pipeline = data.create_pipeline(root), partition.create_pipeline(root)
+    features_pipeline = features.create_pipeline(root)
     people = current_run.config.annotation.source == "people"
-    trial = fal.create_pipeline(cycles, current_run.resources, people=people) + report.create_pipeline(
+    trained_on = current_run.layout.data.name
+    prepared = data_pipeline if trained_on == "images" else data_pipeline + features_pipeline
+    trial = fal.create_pipeline(cycles, current_run.resources, people=people, data=trained_on) + report.create_pipeline(
         cycles, people=people
     )
-    whole = data_pipeline + partition_pipeline + trial
+    whole = prepared + partition_pipeline + trial
     return {
         "__default__": whole,
         "fal": whole,
         "data": data_pipeline,
+        "features": data_pipeline + features_pipeline,
         "partition": partition_pipeline,
         "trial": trial,
-        "compare": data_pipeline + compare.create_pipeline(current_run.session, current_run.resources),
+        "compare": prepared + compare.create_pipeline(current_run.session, current_run.resources),
         "report": report.create_pipeline(cycles, people=people),
         "annotate": data_pipeline + page.create_pipeline(root, options),
         "doctor": doctor.create_pipeline(root),

@@ -10,6 +10,7 @@ import torch
 from simulated import train_cycle
 
 from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.threads import single_thread
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.federation.site import Site
 from kafal_pipeline.federation.workers.lane import Lane, side_by_side
@@ -17,7 +18,6 @@ from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.federation.workers.tasks import Broadcast, TrainTask
 from kafal_pipeline.federation.workers.worker import Worker
 from kafal_pipeline.models.state import initial_state, to_arrays
-from kafal_pipeline.training.devices import single_thread
 from kafal_pipeline.training.recording import Recordings
 from kafal_pipeline.update.fedavg import FedAvg
 

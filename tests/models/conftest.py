@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kafal_pipeline.training.devices import single_thread
+from kafal_pipeline.common.threads import single_thread
 
 
 @pytest.fixture(autouse=True)

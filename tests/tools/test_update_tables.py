@@ -43,6 +43,7 @@ def test_the_tables_are_current():
         ("fedprox", {"mu": 0}, Cost(1, 1, False, 1, 1, 0)),
         ("scaffold", {}, Cost(1, 1, True, 2, 2, 1)),
         ("fednova", {}, Cost(1, 1, False, 1, 1, 0)),
+        ("ridge", {}, Cost(1, 0, False, 1 + (10 + 12) / 27, 1, 0)),  # F'F and F'Y of 3 features and a 1, 3 classes
         ("chase_alignment", {}, Cost(4, 2, False, 1, 1, 1)),  # labelled, and unlabelled by student, teacher, last model
         ("kcfu", {}, Cost(3, 2, False, 1, 1, 0)),  # labelled, mixed, the teacher's of the mixed
         ("kcfu_paper", {}, Cost(4, 2, False, 1, 1, 0)),  # and the teacher's of the originals

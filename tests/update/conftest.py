@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from simulated import train_cycle
 
+from kafal_pipeline.common.threads import single_thread
 from kafal_pipeline.config import resolve
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.data.pools import ClientPool
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.models.state import initial_state
-from kafal_pipeline.training.devices import single_thread
 
 
 @pytest.fixture(autouse=True)

@@ -121,7 +121,7 @@ def test_limits_are_the_cross_entropy():
         torch.testing.assert_close(LabelledLoss.of(spec)(logits, labels, counts, 0), expected)
 
 
-@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize("update", sorted(set(UPDATES) - {"ridge"}))  # whose loss is the squared error
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_update_takes_every_loss(update, loss):
     assert create("update", update, {"loss": loss}, UPDATES).loss.name == loss

@@ -10,6 +10,7 @@ from kafal_pipeline.config.sections import (
     AnnotationConfig,
     BudgetConfig,
     DatasetConfig,
+    FeaturesConfig,
     FederationConfig,
     ModelConfig,
     PartitionConfig,
@@ -57,6 +58,8 @@ class Config(BaseModel):
     partition: PartitionConfig = PartitionConfig()
     budget: BudgetConfig = BudgetConfig()
     annotation: AnnotationConfig = AnnotationConfig()
+    # Left out where nothing is computed, so that runs of older versions stay valid.
+    features: FeaturesConfig = Field(default=FeaturesConfig(), exclude_if=lambda section: section.network is None)
     model: ModelConfig = ModelConfig()
     federation: FederationConfig = FederationConfig()
     training: TrainingConfig = TrainingConfig()

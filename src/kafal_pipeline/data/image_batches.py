@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +16,30 @@ BATCH_BYTES = 4 << 20
 """Pixels handled at a time; large enough for the speed of the disk, small against any data set worth the care."""
 
 
+SMALLEST_RANGE = 1e-30
+"""Of a feature that is not constant: its inverse must be a float32."""
+
+
 class Pixels(Protocol):
-    """Images that can be had slice by slice: an array, or files decoded as they are asked for."""
+    """Images that can be had slice by slice: an array, or files decoded as they are asked for.
+
+    They are uint8, unless they say otherwise in an attribute ``dtype``: features are float16 or float32. Where they are
+    slow to come by, an attribute ``batch_size`` says how many to ask for at once.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
         """``(N, H, W, C)``."""
         ...
 
-    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
-        """Return the images `rows`, uint8, ``(n, H, W, C)``."""
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        """Return the images `rows`, ``(n, H, W, C)``."""
         ...
+
+
+def dtype_of(pixels: Pixels) -> np.dtype[Any]:
+    """Return the type of images that have not been read."""
+    return np.dtype(getattr(pixels, "dtype", np.uint8))
 
 
 def fitted(image: PillowImage, size: tuple[int, int], resize: str) -> PillowImage:
@@ -84,16 +97,21 @@ class Resized:
 class Rows:
     """Some rows of an array of images, copied slice by slice."""
 
-    images: NDArray[np.uint8]
+    images: NDArray[Any]
     rows: NDArray[np.int64]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the array."""
+        return self.images.dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
         """``(N, H, W, C)``."""
         return (len(self.rows), *self.images.shape[1:])
 
-    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
-        """Return the images `rows`, uint8, ``(n, H, W, C)``."""
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        """Return the images `rows`, ``(n, H, W, C)``."""
         return self.images[self.rows[rows]]
 
 
@@ -102,10 +120,11 @@ def resized(pixels: Pixels, size: int | None, resize: str) -> Pixels:
     return pixels if size is None or pixels.shape[1:3] == (size, size) else Resized(pixels, size, resize)
 
 
-def batches(pixels: Pixels) -> Iterator[NDArray[np.uint8]]:
+def batches(pixels: Pixels) -> Iterator[NDArray[Any]]:
     """Yield all of `pixels` in order, contiguous, about `BATCH_BYTES` at a time."""
     count = pixels.shape[0]
-    step = max(1, BATCH_BYTES // max(1, int(np.prod(pixels.shape[1:]))))
+    most = max(1, BATCH_BYTES // max(1, int(np.prod(pixels.shape[1:])) * dtype_of(pixels).itemsize))
+    step = min(most, getattr(pixels, "batch_size", most))
     for start in range(0, count, step):
         yield np.ascontiguousarray(pixels[start : start + step])
 
@@ -132,3 +151,30 @@ class Levels:
         std = np.sqrt((weights * (values - mean[:, None]) ** 2).sum(axis=1))
         constant = (self.counts > 0).sum(axis=1) == 1
         return mean.tolist(), np.where(constant, 1.0, std).tolist()
+
+
+class Moments:
+    """Mean and variance of each feature, in float64; batch after batch is merged as Chan et al. (1979) do.
+
+    The same batches in the same order give the same bits.
+    """
+
+    def __init__(self, features: int) -> None:
+        self.count = 0
+        self.mean, self.squares = np.zeros(features), np.zeros(features)  # of deviations from the mean
+        self.low, self.high = np.full(features, np.inf), np.full(features, -np.inf)
+
+    def add(self, batch: NDArray[np.floating]) -> None:
+        """Count a batch ``(n, 1, 1, D)``."""
+        values = batch.reshape(len(batch), -1).astype(np.float64)
+        mean, total = values.mean(axis=0), self.count + len(values)
+        apart = mean - self.mean
+        self.squares += ((values - mean) ** 2).sum(axis=0) + apart**2 * (self.count * len(values) / total)
+        self.mean += apart * (len(values) / total)
+        self.low, self.high = np.minimum(self.low, values.min(axis=0)), np.maximum(self.high, values.max(axis=0))
+        self.count = total
+
+    def mean_and_std(self) -> tuple[list[float], list[float]]:
+        """Return mean and standard deviation of each feature; 1 of a constant one: it is to be divided by."""
+        std = np.sqrt(self.squares / self.count)
+        return self.mean.tolist(), np.where(self.high - self.low < SMALLEST_RANGE, 1.0, std).tolist()

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,17 +10,22 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ImageData:
-    """Training and test images with their labels."""
+    """Training and test images with their labels.
+
+    Features in the place of images are images of one pixel, ``(N, 1, 1, D)`` of float16 or float32, whose channels are
+    the D features: whatever reads images reads them too.
+    """
 
     name: str  # the data set's name, such as ``cifar10``
     # `train_images`, `test_images`: pixels, uint8, ``(N, H, W, C)``; grey images have ``C = 1``
-    train_images: NDArray[np.uint8]
+    train_images: NDArray[Any]
     # `train_labels`, `test_labels`: class indices ``0 .. len(classes) - 1``, -1 where nobody knows, int64, ``(N,)``
     train_labels: NDArray[np.int64]
-    test_images: NDArray[np.uint8]
+    test_images: NDArray[Any]
     test_labels: NDArray[np.int64]
     classes: tuple[str, ...]
-    mean: NDArray[np.float64]  # `mean`, `std`: per channel, of the training pixels scaled to [0, 1], float64, ``(C,)``
+    # `mean`, `std`: per channel, of the training pixels scaled to [0, 1], or of features as they are, float64, ``(C,)``
+    mean: NDArray[np.float64]
     std: NDArray[np.float64]
     # the client that holds each training image, ``0 .. len(client_names) - 1``, int64, ``(N,)``, where the data itself
     # says so, else None. With the method ``natural`` these are the federation's clients
@@ -47,11 +53,16 @@ class ImageData:
         return int((self.train_labels < 0).sum() + (self.test_labels < 0).sum())
 
     @property
+    def are_features(self) -> bool:
+        """Whether these are features, which cannot be shown."""
+        return self.train_images.dtype.kind == "f"
+
+    @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.classes)
 
     @property
     def channels(self) -> int:
-        """Number of colour channels."""
+        """Number of colour channels, or of features."""
         return int(self.train_images.shape[-1])

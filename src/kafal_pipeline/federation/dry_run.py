@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from kafal_pipeline.common.errors import NotAllowed, UserError
+from kafal_pipeline.common.threads import single_thread
 from kafal_pipeline.common.users_code import blamed
 from kafal_pipeline.config import Config
 from kafal_pipeline.data import ImageData
@@ -21,7 +22,6 @@ from kafal_pipeline.models.factory import build, network_class
 from kafal_pipeline.models.state import State, to_arrays, to_state
 from kafal_pipeline.query.factory import make_query
 from kafal_pipeline.training.device_images import Pixels
-from kafal_pipeline.training.devices import single_thread
 from kafal_pipeline.update.factory import make_update
 
 logger = logging.getLogger(__name__)

@@ -66,9 +66,11 @@ class Guard:
             return
         if node.name == FIRST_NODE:
             if names_own_class(run.config):  # before it replaces earlier results
+                from kafal_pipeline.data import read_store
                 from kafal_pipeline.federation.dry_run import dry_run
 
-                dry_run(run.config, inputs["images"])
+                features = run.config.features.network is not None
+                dry_run(run.config, read_store(run.layout.features) if features else inputs["images"])
             return
         if task == "evaluate":
             resume.forget_checkpoints(run.layout, cycle)

@@ -174,5 +174,5 @@ class Recorder:
         config, state = self._run.config, self._run.layout.global_model(self._last)
         if self._tracker is None or not config.tracking.log_model or "model" in self._recorded or not state.exists():
             return
-        record.record_model(self._tracker, state, config, catalog.load("images"), self._labels)
+        record.record_model(self._tracker, state, config, catalog.load(self._run.layout.data.name), self._labels)
         self._recorded.add("model")

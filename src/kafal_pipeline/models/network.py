@@ -12,9 +12,9 @@ class Network(Protocol):
     """A classifier that splits into features and a linear head, as queries need it.
 
     ``forward(x) == head(features(x))`` with images ``(n, C, H, W)``, features ``(n, d)`` and logits ``(n, classes)``.
-    Where nothing is trained, two methods that a network may have make it faster: `folds` names, in pairs, its
-    convolutions and the batch norms that directly follow them; `residual_blocks` its blocks of the form of
-    `training.fusion.FusedBlock`.
+    Where the data are features, they come as images ``(n, D, 1, 1)``. Where nothing is trained, two methods that a
+    network may have make it faster: `folds` names, in pairs, its convolutions and the batch norms that directly follow
+    them; `residual_blocks` its blocks of the form of `training.fusion.FusedBlock`.
     """
 
     head: nn.Linear
@@ -26,7 +26,7 @@ class Network(Protocol):
         """Draw all weights again from `generator`."""
 
 
-class Convolutional(nn.Module):
+class Headed(nn.Module):
     """A network that is its head on its features, its weights drawn by `initialise_convolutional`."""
 
     head: nn.Linear
@@ -39,6 +39,10 @@ class Convolutional(nn.Module):
 
     def initialise(self, generator: torch.Generator) -> None:
         initialise_convolutional(self, generator)
+
+
+class Convolutional(Headed):
+    """A network for images."""
 
 
 @torch.no_grad()

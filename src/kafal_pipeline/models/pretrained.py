@@ -12,21 +12,21 @@ SHOWN = 4  # names of tensors in a message
 
 
 @torch.no_grad()
-def load_pretrained(network: nn.Module, path: Path) -> None:
+def load_pretrained(network: nn.Module, path: Path, key: str = "model.pretrained") -> None:
     """Copy the tensors of a safetensors file into `network`; its head stays where the file's has another shape or none.
 
     Raises `UserError` unless the file holds every other floating-point tensor of the network, and nothing else, under
-    its name, with its shape, finite.
+    its name, with its shape, finite. `key`: the parameter that names the file.
     """
     from safetensors import SafetensorError  # only where weights are loaded
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise UserError(f"model.pretrained: there is no file {path.absolute()}.")
+        raise UserError(f"{key}: there is no file {path.absolute()}.")
     try:
         given = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"model.pretrained: {path} is no safetensors file ({error}).") from None
+        raise UserError(f"{key}: {path} is no safetensors file ({error}).") from None
     own = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
     given = {name: tensor for name, tensor in given.items() if tensor.is_floating_point()}
     head = {name for name in own if name.startswith("head.")}
@@ -47,7 +47,7 @@ def load_pretrained(network: nn.Module, path: Path) -> None:
     if any(problems):
         found = "; ".join(problem for problem in problems if problem)
         raise UserError(
-            f"model.pretrained: the tensors of {path} are not those of this network. {found}. "
+            f"{key}: the tensors of {path} are not those of this network. {found}. "
             "Only `head` may differ; the others must have the network's names and shapes."
         )
     for name, tensor in own.items():

@@ -52,8 +52,10 @@ class Layout:
     ----------
     name
         ``<data set>/<query>-<update>/seed_<n>``.
-    images, split
+    images, features, split
         Folders that runs share.
+    data
+        The one of images and features that clients train on.
     pools, models, outputs
         Folders with one for each cycle: pools; models and checkpoints; tables, measures, and what made them.
     requests, answers
@@ -74,6 +76,8 @@ class Layout:
         self.root, self.config, self.name = root, config, config.run_path
         data, tracking = root / "data", root / JOURNALS
         self.images = image_store(root, config.dataset)
+        self.features = self.images.with_name("features")
+        self.data = self.images if config.features.network is None else self.features
         self.split = data / "03_primary" / config.split_path
         self.splits, self.split_table = self.split / "splits.json", self.split / "split_table.csv"
         self.split_origin = self.split / "split_origin.json"

@@ -83,7 +83,7 @@ def fingerprint(run: Layout) -> dict[str, str]:
     Absent
         If the split, the images or the file of pretrained weights are not there.
     """
-    config, store = run.config, run.images / "meta.json"
+    config, store = run.config, run.data / "meta.json"
     for path in (store, run.splits):
         if not path.is_file():
             raise Absent(f"{path}: there is no such file. Have it made: kedro run --pipeline fal.")

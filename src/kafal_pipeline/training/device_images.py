@@ -1,6 +1,7 @@
 """Images on the device as one uint8 tensor; a batch is a gather, not a loader."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,16 +15,16 @@ from kafal_pipeline.config import AugmentationConfig
 class Pixels:
     """Images, uint8 ``(N, H, W, C)``, that are handed out as normalised float32 batches in channels-last layout.
 
-    On the CPU the tensor shares the array's memory. `mean`, `std`: per channel, of pixels scaled to [0, 1].
+    On the CPU the tensor shares the array's memory. `mean`, `std`: per channel, of pixels scaled to [0, 1]. Features,
+    float16 or float32 ``(N, 1, 1, D)``, are not scaled: mean and standard deviation are of their own values.
     """
 
-    def __init__(
-        self, images: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float], device: torch.device
-    ) -> None:
+    def __init__(self, images: NDArray[Any], mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
         self.images = torch.from_numpy(images).to(device)
         self.device = device
         # (x / 255 - mean) / std as one multiplication and one addition.
-        scale = 1.0 / (255.0 * np.asarray(std, dtype=np.float64))
+        largest = 1.0 if self.images.is_floating_point() else 255.0
+        scale = 1.0 / (largest * np.asarray(std, dtype=np.float64))
         # For every pixel, not for every channel: broadcasting three numbers is ten times slower on a CPU.
         shape = self.images.shape[1:]
         self._scale = torch.tensor(scale, dtype=torch.float32, device=device).expand(shape).contiguous()

@@ -1,7 +1,4 @@
-"""Chooses the device to compute on, and the number of threads."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""Chooses the device to compute on."""
 
 import torch
 
@@ -19,14 +16,3 @@ def choose_device(name: str) -> torch.device:
             f"training.device: found {name!r}, but this machine has only: {', '.join(there)}. Use 'auto' or 'cpu'."
         )
     return torch.device(name)
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Compute with one thread, so that sums round the same however many processes share the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

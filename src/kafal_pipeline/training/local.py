@@ -1,18 +1,22 @@
 """Trains one client locally for one round."""
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from kafal_pipeline.config import TrainingConfig
+from kafal_pipeline.models.flat import draw_from
 from kafal_pipeline.training.batches import labelled_batches, unlabelled_batches
 from kafal_pipeline.training.device_images import Pixels
 from kafal_pipeline.training.draws import Draws
+from kafal_pipeline.training.inference import chunk_size
 from kafal_pipeline.training.precision import in_precision
 from kafal_pipeline.training.recording import Recordings
 from kafal_pipeline.training.step import Step, Workspace
-from kafal_pipeline.update.base import Correction, Update
+from kafal_pipeline.update.base import Correction, StepView, Update
+from kafal_pipeline.update.checks import checked_fit
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,8 @@ class LocalStart:
 class LocalResult:
     """What local training leaves behind besides the student.
 
-    Momentum by parameter; epochs so far in the cycle; of this round the mean loss, the number of steps and the `travel`
-    (`kafal_pipeline.update.base.LocalOutcome`).
+    Momentum by parameter; epochs so far in the cycle; of this round the mean loss, the number of steps, and the
+    `travel` and `sums` of `kafal_pipeline.update.base.LocalOutcome`.
     """
 
     momentum: dict[str, Tensor]
@@ -69,6 +73,7 @@ class LocalResult:
     loss: float
     steps: int
     travel: float
+    sums: dict[str, Tensor] = field(default_factory=dict)
 
 
 def learning_rate(training: TrainingConfig, epoch: int) -> float:
@@ -106,10 +111,17 @@ def local_steps(
 
     On a GPU a step is only started, so that one thread can keep several clients going. `after_epoch` is called with the
     number of every local epoch that ends, and must leave the student in training mode. Unlabelled batches are drawn
-    from a new shuffle every local epoch, one per labelled batch.
+    from a new shuffle every local epoch, one per labelled batch. An update that takes no steps does all at once.
     """
     student = networks.student
     student.train()
+    draw_from(student, start.draws.update)
+    if not update.takes_steps():
+        result = fitted(networks, update, pixels, samples, training, start)
+        yield
+        if after_epoch is not None:
+            after_epoch(result.epochs)
+        return result
     space = networks.workspace or Workspace.of(
         student, len(samples.label_counts), training.momentum, samples.label_counts.device
     )
@@ -153,3 +165,24 @@ def local_steps(
             after_epoch(epoch)
     kept = {name: buffer.clone() for name, buffer in zip(space.names, space.momentum, strict=False)}
     return LocalResult(kept, start.epochs + training.local_epochs, float(space.loss) / max(steps, 1), steps, travel)
+
+
+@torch.no_grad()
+def fitted(
+    networks: Networks,
+    update: Update,
+    pixels: Pixels,
+    samples: ClientSamples,
+    training: TrainingConfig,
+    start: LocalStart,
+) -> LocalResult:
+    """Let an update that takes no steps train the student; it counts as one epoch of one step."""
+    student = in_precision(networks.student, training.precision).eval()
+    size, rest = chunk_size(pixels), (samples.label_counts, start.round, start.draws.update)
+    batches = (
+        StepView(student, None, pixels.batch(images), labels, None, *rest)
+        for images, labels in zip(samples.labelled.split(size), samples.labels.split(size), strict=True)
+    )
+    loss, sums = checked_fit(update.fit(student, batches))
+    student.train()
+    return LocalResult({}, start.epochs + 1, loss, 1, 0.0, sums)

@@ -3,7 +3,8 @@
 An update is a dataclass that derives from `Update`; its fields are its options. In every round each participant
 
 1. begins with the broadcast model,
-2. minimises `client_loss`, once a step; to each gradient is added what `correction` says,
+2. minimises `client_loss`, once a step; to each gradient is added what `correction` says (or, in an update that does
+   not take steps, is trained by `fit`),
 3. closes with `finish`: what it keeps for its next round, and what it sends with its model,
 
 and then the server calls `aggregate`. What clients and the server keep are states, tensors by name, empty at a cycle's
@@ -72,6 +73,7 @@ class LocalOutcome:
     - `client`, `server`: what the client kept, and what the server broadcast with the model.
     - `travel`: how far a constant gradient of 1 would have moved every parameter: the sum over steps of the learning
       rate, each times the sum of momentum's weights. Without momentum it is (number of steps) x (learning rate).
+    - `sums`: what `Update.fit` returned; empty where clients train by steps.
     """
 
     broadcast: State
@@ -79,6 +81,7 @@ class LocalOutcome:
     client: State
     server: State
     travel: float
+    sums: State = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,17 @@ class Update(ABC):
     def loss_terms(self, step: StepView) -> Iterator[Tensor]:
         """Yield scalars whose sum is the loss; one's activations are freed before the next is asked for."""
         yield self.client_loss(step)
+
+    def takes_steps(self) -> bool:
+        """Whether clients train by steps; if not, `fit` trains them."""
+        return True
+
+    def fit(self, student: nn.Module, batches: Iterable[StepView]) -> tuple[float, State]:
+        """Train the student in closed form; return its mean loss, and what `finish` gets as `LocalOutcome.sums`.
+
+        `student`: in evaluation mode, without gradients. `batches`: all labelled images, once and as they are.
+        """
+        raise NotImplementedError
 
     def phase(self, round_: int) -> Hashable:
         """Return what is equal for rounds in which `client_loss` does the same arithmetic: a GPU replays its steps."""

@@ -32,6 +32,16 @@ def checked_pair(found: object, method: str, *names: str) -> tuple[State, State]
     return found[0], found[1]
 
 
+def checked_fit(found: object) -> tuple[float, State]:
+    """Return what `fit` returned if it is a loss and a state."""
+    if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], float):
+        raise NotAllowed(
+            f"`fit` returned {kind_of(found)}; allowed: a pair, the mean loss (float) and tensors by name."
+        )
+    check_state(found[1], "the sums, from `fit`,")
+    return found[0], found[1]
+
+
 def checked_aggregate(found: object, global_state: State) -> tuple[State, State]:
     """Return what `aggregate` returned if it is a model with the tensors of the global one, and another state."""
     model, server = checked_pair(found, "aggregate", "the model", "what the server keeps")

@@ -9,6 +9,7 @@ _ENTRIES: dict[str, tuple[Any, ...]] = {
     "fedprox": ("fedprox:FedProx", "fedavg with a pull towards the broadcast model"),
     "scaffold": ("scaffold:Scaffold", "fedavg with gradients corrected by control variates"),
     "fednova": ("fednova:FedNova", "fedavg of changes divided by the number of steps behind them"),
+    "ridge": ("ridge:Ridge", "the head in closed form from sums over all labelled images, in one round"),
     "chase_alignment": ("chase:ChaseAlignment", "fedavg with CHASe's alignment to the global model"),
     "kcfu": ("kcfu:KCFU", "balanced softmax and compensatory distillation, as in the published code"),
     "kcfu_paper": (

@@ -119,6 +119,8 @@ KEYS = {
     "budget.initial": amount,
     "budget.per_cycle": amount,
     "budget.initial_query": choice("random", "k_means", "herding"),
+    "features.network": null_or(nothing),  # which needs weights
+    "features.weights": null_or(nothing),  # which need a network
     "model.name": choice(*MODELS),
     "model.normalisation": choice("batch", "group"),
     "model.pretrained": null_or(nothing),  # none of VALUES is a file

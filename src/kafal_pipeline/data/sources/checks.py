@@ -31,6 +31,27 @@ def as_images(where: str, array: NDArray) -> NDArray[np.uint8]:
     return images
 
 
+def as_features(where: str, array: NDArray) -> NDArray[np.floating]:
+    """Return features ``(N, D)`` as images of one pixel, ``(N, 1, 1, D)``.
+
+    Raises `UserError` if the type is not float16 or float32, the shape is another one or empty, or a value is not
+    finite.
+    """
+    if array.dtype.newbyteorder("=") not in (np.float16, np.float32):
+        raise UserError(f"{where}: found {array.dtype}; allowed: float16 or float32. Convert with .astype('float32').")
+    if array.ndim != 2 or 0 in array.shape:
+        raise UserError(
+            f"{where}: found the shape {array.shape}; allowed: (N, D), one row of features for each sample."
+        )
+    if not (finite := np.isfinite(array)).all():
+        row, column = np.argwhere(~finite)[0].tolist()
+        raise UserError(
+            f"{where}: found {array[row, column]} in row {row}, column {column}; allowed: finite numbers. A float16 "
+            "holds at most 65504: save larger features as float32."
+        )
+    return array[:, None, None, :].astype(array.dtype.newbyteorder("="), copy=False)
+
+
 def as_integers(where: str, array: NDArray, length: int, least: int = 0) -> NDArray[np.int64]:
     """Return `length` integers from `least` as int64 ``(N,)``; ``(N, 1)`` is flattened.
 
@@ -207,6 +228,6 @@ def check_same_shape(where: str, train: tuple[int, ...], test: tuple[int, ...]) 
     """Raise `UserError` unless training and test images agree in height, width and channels."""
     if train[1:] != test[1:]:
         raise UserError(
-            f"{where}: found training images of {train[1:]} and test images of {test[1:]} (height, width, channels); "
-            "they must agree."
+            f"{where}: found training images of {train[1:]} and test images of {test[1:]} (height, width, channels; of "
+            "features 1, 1, D); they must agree."
         )

@@ -1,4 +1,4 @@
-"""An ``.npz`` file with MedMNIST's keys."""
+"""An ``.npz`` file with MedMNIST's keys, or with features in the place of images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from kafal_pipeline.data.image_batches import Pixels, Rows
 from kafal_pipeline.data.sources.base import RawData, Source, reading
 from kafal_pipeline.data.sources.checks import (
     as_clients,
+    as_features,
     as_images,
     as_integers,
     as_names,
@@ -29,7 +30,9 @@ from kafal_pipeline.data.sources.checks import (
 )
 from kafal_pipeline.data.sources.test_share import check_test_share, set_aside
 
-TRAIN, TEST = ("train_images", "train_labels"), ("test_images", "test_labels")
+IMAGES, FEATURES = "images", "features"
+"""What a file holds: the second part of its keys."""
+
 OPTIONAL = ("train_clients", "test_clients", "classes")
 
 BOMB_BYTES, BOMB_RATIO = 64 << 20, 200  # a larger array that was packed by more than this ratio holds no pictures
@@ -58,9 +61,12 @@ def source(path: Path, config: DatasetConfig) -> Source:
 def _read(path: Path, config: DatasetConfig) -> RawData:
     with reading(path):
         arrays = _arrays(path, config.test_share)
-    train = _split(path, arrays, "train")
+    kind = FEATURES if "train_features" in arrays else IMAGES
+    if kind == FEATURES and config.image_size is not None:
+        raise UserError(f"dataset.image_size: found {config.image_size}, but {path} holds features. Leave the key out.")
+    train = _split(path, arrays, "train", kind)
     if config.test_share is None:
-        test = _split(path, arrays, "test")
+        test = _split(path, arrays, "test", kind)
         check_same_shape(str(path), train.images.shape, test.images.shape)
     else:
         aside = set_aside(str(path), config.test_share, train.clients, len(train.labels))
@@ -84,13 +90,14 @@ class _Split(NamedTuple):
     clients: NDArray | None  # what they are called
 
     def of(self, chosen: NDArray[np.bool_]) -> _Split:
-        images = Rows(cast("NDArray[np.uint8]", self.images), np.flatnonzero(chosen))
+        images = Rows(cast("NDArray[Any]", self.images), np.flatnonzero(chosen))
         return _Split(images, self.labels[chosen], None if self.clients is None else self.clients[chosen])
 
 
-def _split(path: Path, arrays: dict[str, NDArray], split: str) -> _Split:
-    """Return images, labels and clients of a split, checked."""
-    images = as_images(f"{path}: {split}_images", arrays[f"{split}_images"])
+def _split(path: Path, arrays: dict[str, NDArray], split: str, kind: str) -> _Split:
+    """Return images or features, labels and clients of a split, checked."""
+    checked = as_features if kind == FEATURES else as_images
+    images = checked(f"{path}: {split}_{kind}", arrays[f"{split}_{kind}"])
     labels = as_integers(f"{path}: {split}_labels", arrays[f"{split}_labels"], len(images), least=-1)
     called = arrays.get(f"{split}_clients")
     clients = None if called is None else as_clients(f"{path}: {split}_clients", called, len(images))
@@ -106,10 +113,11 @@ def _arrays(path: Path, test_share: float | None) -> dict[str, NDArray]:
             raise zipfile.BadZipFile("it is no zip archive")
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            required = (*TRAIN, *(TEST if test_share is None else ()))
+            training, test = _keys(path, list(members))
+            required = (*training, *(test if test_share is None else ()))
             missing = [key for key in required if key not in members]
-            if not set(missing) & set(TRAIN):
-                tests = [key for key in (*TEST, "test_clients") if key in members]
+            if not set(missing) & set(training):
+                tests = [key for key in (*test, "test_clients") if key in members]
                 check_test_share(str(path), ", ".join(tests) or None, test_share)
             if missing:
                 raise UserError(
@@ -124,6 +132,18 @@ def _arrays(path: Path, test_share: float | None) -> dict[str, NDArray]:
             f"{path}: cannot be read as an .npz file of plain arrays ({error}). Copy it again, or write it again with "
             "numpy.savez and without object arrays."
         ) from error
+
+
+def _keys(path: Path, found: list[str]) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return the keys of training and of test set in a file with the keys `found`."""
+    both = [[key for key in (f"train_{kind}", f"test_{kind}") if key in found] for kind in (IMAGES, FEATURES)]
+    if all(both):
+        raise UserError(
+            f"{path}: found {both[0][0]} and {both[1][0]}; allowed: images or features. Leave the ones or the others "
+            "out, or write two files."
+        )
+    kind = FEATURES if both[1] else IMAGES
+    return (f"train_{kind}", "train_labels"), (f"test_{kind}", "test_labels")
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray:

@@ -104,6 +104,14 @@ def read_store(folder: Path, *, trusted: bool = False) -> ImageData:
     )
 
 
+def stored_as(folder: Path, content: str) -> ImageData | None:
+    """Return the store in `folder` if it is whole, as it was written, and made from what has the digest `content`."""
+    meta = _whole(folder)
+    if meta is None or meta["source"] != content or as_written(folder, meta["arrays"]):
+        return None
+    return read_store(folder, trusted=True)
+
+
 def _whole(folder: Path) -> dict[str, Any] | None:
     """Return a store's description, None if there is no store or it is not as it was written."""
     try:

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import replacing_folder, write_json
 from kafal_pipeline.config import DatasetConfig
-from kafal_pipeline.data.image_batches import Levels, Pixels, batches, resized
+from kafal_pipeline.data.image_batches import Levels, Moments, Pixels, batches, dtype_of, resized
 from kafal_pipeline.data.progress import progress
 from kafal_pipeline.data.sources import RawData
 from kafal_pipeline.data.store.fingerprint import note_written
@@ -31,12 +31,13 @@ def content_config(config: DatasetConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"label", "download"})
 
 
-def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path) -> None:
+def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path, what: str = "Images stored") -> None:
     """Write `data` to a store, all of it or nothing.
 
     `config`: the section ``dataset``; its ``image_size``, ``resize``, ``mean`` and ``std`` are applied here. `data`:
     the data as read from the source. `content`: the digest of the source's files. `folder`: the store; an old one is
-    replaced. Raises `UserError` if ``dataset.mean`` or ``dataset.std`` has not one item per channel.
+    replaced. `what`: what its progress is called. Raises `UserError` if ``dataset.mean`` or ``dataset.std`` has not one
+    item per channel.
     """
     channels = data.train_images.shape[-1]
     for key in ("mean", "std"):
@@ -45,9 +46,10 @@ def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path
             raise UserError(
                 f"dataset.{key}: found {len(given)} items; {config.name} has {channels} channels, so give {channels}."
             )
-    levels, sized = Levels(channels), partial(resized, size=config.image_size, resize=config.resize)
+    levels = Moments(channels) if dtype_of(data.train_images).kind == "f" else Levels(channels)
+    sized = partial(resized, size=config.image_size, resize=config.resize)
     total = len(data.train_labels) + len(data.test_labels)
-    with replacing_folder(folder) as temporary, progress("Images stored", total) as advance:
+    with replacing_folder(folder) as temporary, progress(what, total) as advance:
         arrays = {
             "train_images": _write_images(temporary / "train_images.npy", sized(data.train_images), advance, levels),
             "test_images": _write_images(temporary / "test_images.npy", sized(data.test_images), advance),
@@ -74,18 +76,18 @@ def write_store(config: DatasetConfig, data: RawData, content: str, folder: Path
 
 
 def _write_images(
-    path: Path, pixels: Pixels, advance: Callable[[int], None], levels: Levels | None = None
+    path: Path, pixels: Pixels, advance: Callable[[int], None], levels: Levels | Moments | None = None
 ) -> dict[str, Any]:
     """Write images as they come, counting their levels where `levels` is given; `advance` is told how many came."""
 
-    def counted() -> Iterator[NDArray[np.uint8]]:
+    def counted() -> Iterator[NDArray[Any]]:
         for batch in batches(pixels):
             if levels is not None:
                 levels.add(batch)
             yield batch
             advance(len(batch))
 
-    return _write_npy(path, pixels.shape, np.uint8, counted())
+    return _write_npy(path, pixels.shape, dtype_of(pixels), counted())
 
 
 def _write_npy(path: Path, shape: tuple[int, ...], dtype: DTypeLike, blocks: Iterable[NDArray]) -> dict[str, Any]:

@@ -115,7 +115,12 @@ class Lane:
         trained = to_arrays(self.student.state_dict())
         end, names = to_state(trained), [name for name in self._workspace.names if name not in self._local]
         outcome = LocalOutcome(
-            {name: begin[name] for name in names}, {name: end[name] for name in names}, kept, server, result.travel
+            {name: begin[name] for name in names},
+            {name: end[name] for name in names},
+            kept,
+            server,
+            result.travel,
+            result.sums,
         )
         kept, message = checked_pair(self.update.finish(outcome), "finish", "what it keeps", "its message")
         after = ClientState(

@@ -23,13 +23,14 @@ from kafal_pipeline.common.processes import (
     start_context,
     starting_processes,
 )
+from kafal_pipeline.common.threads import single_thread
 from kafal_pipeline.common.users_code import own_classes
 from kafal_pipeline.config import Config
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.federation.workers.worker import Worker
 from kafal_pipeline.models.factory import network_class
 from kafal_pipeline.query.factory import make_query
-from kafal_pipeline.training.devices import choose_device, single_thread
+from kafal_pipeline.training.devices import choose_device
 from kafal_pipeline.update.factory import make_update
 
 Method = Literal["train", "summarise", "select", "predict"]

@@ -7,10 +7,10 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.users_code import blamed
 from kafal_pipeline.config import Config
 from kafal_pipeline.data import ImageData
+from kafal_pipeline.federation.data_checks import check_data
 from kafal_pipeline.federation.workers import query_worker
 from kafal_pipeline.federation.workers.lane import Lane, side_by_side
 from kafal_pipeline.federation.workers.query_models import QueryModelTrainer
@@ -26,7 +26,6 @@ from kafal_pipeline.training.inference import logits
 from kafal_pipeline.training.precision import prepare
 from kafal_pipeline.update.factory import make_update
 
-SMALLEST_IMAGE = 5  # pixels a side: smaller ones shrink to a pixel, and batch norm has no variance in a batch of one
 LANES_ON_A_GPU = 10  # of ``training.processes: auto``
 
 
@@ -34,12 +33,7 @@ class Worker:
     """The data on its device and the networks, made once a process; all map the same store of images."""
 
     def __init__(self, data: ImageData, config: Config) -> None:
-        height, width = data.train_images.shape[1:3]
-        if min(height, width) < SMALLEST_IMAGE:
-            raise UserError(
-                f"dataset: the images have {height}x{width} pixels; each side needs at least {SMALLEST_IMAGE}. "
-                "Enlarge them with dataset.image_size."
-            )
+        check_data(config, data)
         self.config = config
         self.device = choose_device(config.training.device)
         prepare(self.device, config.training.precision, deterministic=config.training.deterministic)
@@ -49,7 +43,11 @@ class Worker:
         self.num_classes = data.num_classes
         self.query = make_query(config.query)
         self._new_network = partial(
-            build, config.model, in_channels=data.channels, num_classes=data.num_classes, image_size=(height, width)
+            build,
+            config.model,
+            in_channels=data.channels,
+            num_classes=data.num_classes,
+            image_size=data.train_images.shape[1:3],
         )
         self.update = make_update(config.update)
         self._lanes = [self._new_lane()]

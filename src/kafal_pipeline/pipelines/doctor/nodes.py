@@ -31,6 +31,7 @@ def findings(config: Config, root: Path) -> Iterator[Finding]:
         device,
         disk,
         duration,
+        features,
         memory,
         packages,
         torch_pair,
@@ -47,8 +48,12 @@ def findings(config: Config, root: Path) -> Iterator[Finding]:
     seen = dataset.look(config.dataset, root, config.annotation.source)
     yield seen.finding
     yield tracker.check(config.tracking, root)
+    shape = seen.shape
+    if config.features.network is not None and pair.torch_works:
+        finding, shape = features.look(config, root, seen.shape)
+        yield finding
     usable = device_found is not None and device_found.status != FAILURE
-    outcome = probe(config, seen.shape) if usable and seen.shape is not None else None
+    outcome = probe(config, shape) if usable and shape is not None else None
     yield disk.check(config, seen, outcome, root)
     yield memory.check(outcome)
-    yield duration.check(config, seen.shape, outcome)
+    yield duration.check(config, shape, outcome)

@@ -95,6 +95,7 @@ def _random_images(shape: DataShape) -> RawData:
     height, width, channels = shape.image
     count = max(16, min(MOST_IMAGES, MOST_BYTES // (height * width * channels)))
     pixels = np.random.default_rng(0).integers(0, 256, (count, height, width, channels), dtype=np.uint8)
+    pixels = pixels.astype(shape.dtype, copy=False)
     labels = np.arange(count, dtype=np.int64) % shape.classes
     return RawData(pixels, labels, pixels, labels, tuple(str(label) for label in range(shape.classes)))
 

@@ -1,6 +1,8 @@
 """The size of a data set, known before its images are read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from kafal_pipeline.config import DatasetConfig
 
@@ -25,29 +27,35 @@ _EMNIST = {
 
 @dataclass(frozen=True)
 class DataShape:
-    """Numbers of training and test images, the shape ``(H, W, C)`` of each, and the number of classes."""
+    """Numbers of training and test images, the shape ``(H, W, C)`` of each, and the number of classes.
+
+    `dtype`: of the values: uint8 of images; features, ``(1, 1, D)``, have another.
+    """
 
     train: int
     test: int
     image: tuple[int, int, int]
     classes: int
+    dtype: str = "uint8"
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes of all images as uint8."""
+        """Bytes of all images."""
         height, width, channels = self.image
-        return (self.train + self.test) * height * width * channels
+        return (self.train + self.test) * height * width * channels * np.dtype(self.dtype).itemsize
 
     def __str__(self) -> str:
         """Return the numbers in words."""
         height, width, channels = self.image
+        if self.dtype != "uint8":
+            return f"{self.train:,} training and {self.test:,} test rows of {channels} features, {self.classes} classes"
         pixels = f"{height} x {width} x {channels}"
         return f"{self.train:,} training and {self.test:,} test images of {pixels}, {self.classes} classes"
 
 
 def resized(shape: DataShape, size: int | None) -> DataShape:
     """Return the shape after ``dataset.image_size``."""
-    return shape if size is None else DataShape(shape.train, shape.test, (size, size, shape.image[2]), shape.classes)
+    return shape if size is None else replace(shape, image=(size, size, shape.image[2]))
 
 
 def published_shape(config: DatasetConfig) -> DataShape | None:

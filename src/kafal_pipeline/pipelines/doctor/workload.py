@@ -65,13 +65,16 @@ def participants_of(config: Config) -> tuple[int, int]:
 def workload(config: Config, shape: DataShape, side_by_side: int = 1) -> Workload:
     """Return what the run computes, `side_by_side` clients at the same time."""
     from kafal_pipeline.federation.prediction import CHUNK
+    from kafal_pipeline.update.factory import make_update
 
     first, last = participants_of(config)
     rounds, clients = config.federation.rounds, config.partition.clients
     turns = first * (rounds - 1) + last
     in_sequence = math.ceil(first / side_by_side) * (rounds - 1) + math.ceil(last / side_by_side)
     labelled, size = labelled_sizes(config, shape), client_size(config, shape)
-    steps = sum(config.training.local_epochs * steps_an_epoch(config, count) for count in labelled)
+    steps = config.cycles  # of an update that does all of a client's round at once
+    if make_update(config.update).takes_steps():
+        steps = sum(config.training.local_epochs * steps_an_epoch(config, count) for count in labelled)
     unlabelled = PASSES * sum(size - count for count in labelled[:-1])
     tested = math.ceil(math.ceil(shape.test / CHUNK) / side_by_side) * CHUNK
     return Workload(

@@ -15,15 +15,16 @@ from kafal_pipeline.runs.layout import cycle_name
 Inputs = list[str] | dict[str, str]
 
 
-def create_pipeline(cycles: int, resources: Resources, *, people: bool = False) -> Pipeline:
+def create_pipeline(cycles: int, resources: Resources, *, people: bool = False, data: str = "images") -> Pipeline:
     """Return the pipeline of a trial of that many cycles; cycle 0 trains on the initial pool.
 
-    Where `people` annotate, each cycle also keeps what they answered.
+    Where `people` annotate, each cycle also keeps what they answered. `data`: what clients train on, ``images`` or
+    ``features``; people label the images.
     """
-    return Pipeline([item for cycle in range(cycles) for item in _cycle(cycle, resources, people)])
+    return Pipeline([item for cycle in range(cycles) for item in _cycle(cycle, resources, people, data)])
 
 
-def _cycle(cycle: int, resources: Resources, people: bool) -> list[Node]:
+def _cycle(cycle: int, resources: Resources, people: bool, data: str) -> list[Node]:
     here, before = cycle_name(cycle), cycle_name(cycle - 1)
     pool, rounds, model = f"{here}.pool", f"{here}.rounds", f"{here}.global_model"
     first = cycle == 0
@@ -48,7 +49,7 @@ def _cycle(cycle: int, resources: Resources, people: bool) -> list[Node]:
                 [
                     f"{before}.pool",
                     *trained,
-                    "images",
+                    data,
                     "parameters",
                     *([f"{before}.query_memory"] if cycle > 1 else []),
                 ],
@@ -66,7 +67,7 @@ def _cycle(cycle: int, resources: Resources, people: bool) -> list[Node]:
         make(
             _bound(nodes.train, resources, cycle),
             "train",
-            [pool, "images", "parameters", *([] if first else [f"{before}.global_model"])],
+            [pool, data, "parameters", *([] if first else [f"{before}.global_model"])],
             [model, f"{here}.local_models", rounds, train_cost],
         ),
         make(
@@ -77,7 +78,7 @@ def _cycle(cycle: int, resources: Resources, people: bool) -> list[Node]:
                 "pool": pool,
                 "rounds": rounds,
                 "train_cost": train_cost,
-                "images": "images",
+                "images": data,
                 "parameters": "parameters",
                 **({} if first else {"query_cost": queried[1]}),
                 **({"annotations": annotations} if people else {}),

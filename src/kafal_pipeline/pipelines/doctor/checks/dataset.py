@@ -10,6 +10,7 @@ from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import file_digest
 from kafal_pipeline.config import DatasetConfig
 from kafal_pipeline.data import ImageData, read_store
+from kafal_pipeline.data.image_batches import dtype_of
 from kafal_pipeline.data.sources import RawData, Source, find_source
 from kafal_pipeline.data.sources.checks import check_annotation, one_sided
 from kafal_pipeline.data.store.fingerprint import content_digest
@@ -147,4 +148,4 @@ def _stored(config: DatasetConfig, folder: Path, meta: dict[str, Any], source: S
 def _shape(data: RawData | ImageData, classes: int) -> DataShape:
     height, width, channels = (int(size) for size in data.train_images.shape[1:])
     train, test = (int(images.shape[0]) for images in (data.train_images, data.test_images))
-    return DataShape(train, test, (height, width, channels), classes)
+    return DataShape(train, test, (height, width, channels), classes, str(dtype_of(data.train_images)))
