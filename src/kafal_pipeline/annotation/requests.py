@@ -95,9 +95,13 @@ class Request:
         return [asked for asked in self.asked(verdicts) if _outcome(verdicts, asked) not in COUNTED]
 
     def is_done(self, verdicts: Mapping[str, Verdict], complete: float) -> bool:
-        """Tell whether the share `complete` of what it asks for is answered."""
-        asked = len(self.asked(verdicts))
-        return asked - len(self.missing(verdicts)) >= math.ceil(round(complete * asked, 6))
+        """Tell whether the share `complete` of what it asks for is answered: of training and of test images each.
+
+        Test images come first. Counted together, they alone might be enough, with nothing to train on.
+        """
+        asked = Counter(item.part for item in self.asked(verdicts))
+        missing = Counter(item.part for item in self.missing(verdicts))
+        return all(count - missing[part] >= math.ceil(round(complete * count, 6)) for part, count in asked.items())
 
     def manifest(self, files: bool) -> dict[str, object]:
         """Return what the file `MANIFEST` holds; `files`: whether it names the images' files, which may name patients.

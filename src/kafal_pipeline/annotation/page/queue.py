@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -163,8 +162,9 @@ class Queue:
 
     def _progress(self, client: int, counts: Counter[str]) -> Progress:
         asked, left, conflicts = counts.total(), counts["open"], counts["conflict"]
-        wanted = math.ceil(round(self.desk.config.complete * asked, 6))  # as in `Request.is_done`
-        return Progress(self.board.names[client], asked, left, conflicts, asked - left - conflicts >= wanted)
+        complete = self.desk.config.complete
+        enough = left + conflicts == 0 or (complete < 1 and self.board.is_done(client, complete))
+        return Progress(self.board.names[client], asked, left, conflicts, enough)
 
     def _save(
         self,
