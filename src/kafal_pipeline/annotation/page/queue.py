@@ -67,6 +67,7 @@ class Queue:
         self.taken = 0  # answers that came in through this page
         self._ledger, self._leases = self.board.ledger, leases
         self._lock = threading.RLock()
+        self._pages: set[str] = set()
         self.refresh()
 
     def refresh(self) -> None:
@@ -87,12 +88,19 @@ class Queue:
                     (conflicts if self.is_conflict(sample) else mine).append(sample)
             mine += conflicts[: AHEAD - len(mine)]
             leases.hold(person.page, person.name, mine)
+            self._pages.add(person.page)
             return [self.board.items[sample] for sample in mine]
 
     def leave(self, page: str) -> None:
         """Let others have the images of a page that is closed."""
         with self._lock, self._leases.changing() as leases:
             leases.hold(page, "", ())
+
+    def close(self) -> None:
+        """Let others have the images of all pages, which nobody serves any more."""
+        with self._lock, self._leases.changing() as leases:
+            for page in self._pages:
+                leases.hold(page, "", ())
 
     def answer(
         self,
