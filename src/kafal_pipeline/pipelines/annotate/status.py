@@ -9,6 +9,7 @@ from pathlib import Path
 from kedro.pipeline import Pipeline, node
 
 from kafal_pipeline.annotation.answers import AnswerStore
+from kafal_pipeline.annotation.exchange.entries import SHOWN
 from kafal_pipeline.annotation.exchange.importing import conflict_lines, counted
 from kafal_pipeline.annotation.requests import Request, latest, read_requests, refills
 from kafal_pipeline.annotation.verdicts import Outcome, Verdict, verdicts
@@ -60,7 +61,8 @@ def requests_of(layout: Layout) -> list[Request]:
     requests = read_requests(layout.requests)
     if not requests:
         others = sorted(path.relative_to(layout.requests.parents[2]).as_posix() for path in _runs(layout))
-        hint = f" Runs that have: {', '.join(others)}." if others else ""
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        hint = f" Runs that have: {', '.join(others[:SHOWN])}{more}." if others else ""
         source = layout.config.annotation.source
         why = "" if source == "people" else f" annotation.source is {source}: with `people` it asks for missing labels."
         raise UserError(
