@@ -99,6 +99,20 @@ def test_test_images_are_asked_first_and_counted_apart(ask, truth, identified):
     assert (measures["annotation_test_labels"], measures["annotation_asked"]) == (10, 0)
 
 
+def test_test_images_alone_are_not_enough_to_train_on(ask, truth, identified):
+    ask.images = identified(truth, np.zeros(60, dtype=bool), test_known=False)
+    ask.config = ask.config.model_copy(
+        update={"annotation": ask.config.annotation.model_copy(update={"complete": 0.5})}
+    )
+    choice, gather = ask.first()
+    ask.say("test", choice.loc[choice["part"] == "test", "sample"])
+    with pytest.raises(Waiting, match="Cycle 0 waits for labels of 12 images"):
+        gather()
+    mine, others = (choice.loc[(choice["part"] == "train") & (choice["client"] == k), "sample"] for k in (0, 1))
+    ask.say("train", [*mine[:3], *others[:3]])
+    assert (gather()["outcome"] == "open").sum() == 6
+
+
 def test_declined_images_leave_and_open_ones_are_asked_again(ask):
     ask.config = ask.config.model_copy(
         update={"annotation": ask.config.annotation.model_copy(update={"complete": 0.5})}
@@ -138,7 +152,7 @@ def test_refill_asks_for_the_next_in_rank(ask, people):
     with pytest.raises(Waiting, match="labels of 1 images"):
         gather()
     ask.say("train", mine.loc[~mine["reserve"], "sample"][5:], status="skipped")
-    with pytest.raises(Waiting, match="labels of 1 images"):
+    with pytest.raises(Waiting, match=r"labels of 1 images:\n  client 0: 1 of 7 to label, .*/client_000/refill_\*\n"):
         gather()
     assert [path.name for path in ask.desk().folder.glob("cycle_00/client_000/refill_*")] == ["refill_001"]
     ask.say("train", mine.loc[mine["reserve"], "sample"][:1])

@@ -336,7 +336,7 @@ def test_only_the_runs_that_a_report_shows_get_its_tag(compared, monkeypatch, ca
     session = nodes.Session(folder)
     given = []
     monkeypatch.setattr(nodes, "record_comparison", lambda *args: given.extend(args[-1]))
-    nodes.report(plan, nodes.load(plan, *nodes.run(plan, session, Mock())), Mock())
+    nodes.report(plan, nodes.load(plan, *nodes.run(plan, session, Mock()), session), Mock())
     assert given == [provenance.execution(Layout(folder, used))]
     assert provenance.execution(Layout(folder, other))
     said = "1 of 1 runs were made without tracking"
@@ -344,7 +344,7 @@ def test_only_the_runs_that_a_report_shows_get_its_tag(compared, monkeypatch, ca
     assert "They are smoke/random-kcfu/seed_0" in caplog.text
     caplog.clear()
     Tracker.start(used, folder / "data/09_tracking" / used.run_path, folder, comparison="tags", execution=given[0])
-    nodes.report(plan, nodes.load(plan, *nodes.run(plan, session, Mock())), Mock())
+    nodes.report(plan, nodes.load(plan, *nodes.run(plan, session, Mock()), session), Mock())
     assert said not in caplog.text
 
 

@@ -17,6 +17,7 @@ import pytest
 from kafal_pipeline.common.errors import UserError, Waiting
 from kafal_pipeline.config import resolve
 from kafal_pipeline.config.compare import CompareConfig
+from kafal_pipeline.lifecycle.current_run import Session
 from kafal_pipeline.pipelines.compare import nodes
 from kafal_pipeline.pipelines.compare.plan import Plan, Planned
 from kafal_pipeline.pipelines.compare.side_by_side import child, launch
@@ -101,14 +102,17 @@ def tracked(folder):
 def test_runs_that_wait_are_listed_and_the_others_reported(folder):
     result = compare(folder, "random,entropy")
     assert result.returncode == 75, result.stdout + result.stderr
-    assert "2 of 2 runs wait for labels. What each asks for" in result.stdout
+    assert "2 of 2 runs wait for labels. Label them" in result.stdout
     assert "Report  " not in result.stdout
     result = compare(folder)
     output = result.stdout + result.stderr
     assert result.returncode == 75, output
     assert "Report  data/08_reporting/smoke/comparison/default/report.html" in result.stdout
     said = result.stdout[result.stdout.rindex("1 of 2 runs wait for labels.") :].strip().splitlines()[1:]
-    assert said == ["smoke/entropy-fedavg/seed_0: 74 images wait for labels."]
+    options = "--env smoke --params federation.rounds=1,query=entropy,update=fedavg,seed=0"
+    assert said == [
+        "smoke/entropy-fedavg/seed_0: 74 images wait for labels.", f"  kedro run --pipeline annotate {options}"
+    ]  # fmt: skip
     for word in ("Error", "ERROR", "Traceback", " failed"):
         assert word not in output
     log = (folder / "data/09_tracking/smoke/entropy-fedavg/seed_0/run.log").read_text()
@@ -173,13 +177,15 @@ def plan(folder, **section):
 
 def test_a_failed_run_is_an_error_whoever_waits(tmp_path):
     failures, waiting = {"digits/margin-kcfu/seed_0": "no"}, {"digits/entropy-kcfu/seed_0": "2 images"}
-    said = r"1 of 3 runs wait(?s:.)*entropy-kcfu/seed_0: 2 images(?s:.)*1 of 3 runs failed(?s:.)*margin-kcfu/seed_0: no"
+    page = r"annotate --env mine --params query=entropy,update=kcfu,seed=0"
+    waits_for = rf"1 of 3 runs wait(?s:.)*entropy-kcfu/seed_0: 2 images\n.*{page}"
+    said = rf"{waits_for}(?s:.)*1 of 3 runs failed(?s:.)*margin-kcfu/seed_0: no"
     with pytest.raises(UserError, match=said) as raised:
-        nodes.conclude(plan(tmp_path), failures, waiting, ["report.html"])
+        nodes.conclude(plan(tmp_path), failures, waiting, ["report.html"], Session(env="mine"))
     assert not isinstance(raised.value, Waiting)
-    nodes.conclude(plan(tmp_path, run_missing=False), failures, waiting, ["report.html"])
+    nodes.conclude(plan(tmp_path, run_missing=False), failures, waiting, ["report.html"], Session())
     with pytest.raises(UserError, match=r"no finished run to compare: 2 images; no\."):
-        nodes.load(plan(tmp_path), {**failures, "digits/random-kcfu/seed_0": "no"}, waiting)
+        nodes.load(plan(tmp_path), {**failures, "digits/random-kcfu/seed_0": "no"}, waiting, Session())
 
 
 def test_what_waits_is_no_run_that_never_ran(tmp_path):

@@ -11,7 +11,16 @@ import numpy as np
 from kafal_pipeline.annotation.answers import AnswerStore
 from kafal_pipeline.annotation.exchange.write import export
 from kafal_pipeline.annotation.pools import ANNOTATIONS
-from kafal_pipeline.annotation.requests import MANIFEST, Asked, Part, Request, read_request, read_requests
+from kafal_pipeline.annotation.requests import (
+    MANIFEST,
+    REFILL,
+    Asked,
+    Part,
+    Request,
+    read_request,
+    read_requests,
+    refills,
+)
 from kafal_pipeline.annotation.verdicts import COUNTED, OPEN, Verdict, verdicts
 from kafal_pipeline.common.errors import UserError, Waiting, did_you_mean
 from kafal_pipeline.common.files import remove, replacing_folder, write_json
@@ -24,9 +33,6 @@ if TYPE_CHECKING:
 
 CLIENTS = 10
 """Clients that a message lists; of more it gives the number."""
-
-REFILL = "refill_"
-"""Beginning of the names of folders that ask for images in reserve; the number of all such images by then follows."""
 
 
 class Desk:
@@ -104,7 +110,7 @@ class Desk:
                     )
                     self._export(request, request.samples, temporary, request.name)
             refilled = request.asked(verdicts)[len(request.samples) :]
-            written = max((int(path.name.removeprefix(REFILL)) for path in folder.glob(f"{REFILL}*")), default=0)
+            written = refills(folder)
             if len(refilled) > written:
                 name = f"{request.name}/{REFILL}{len(refilled):03d}"
                 with replacing_folder(self.folder / name) as temporary:
@@ -220,7 +226,7 @@ class Desk:
         folder = self.folder.relative_to(here) if self.folder.is_relative_to(here) else self.folder
         conflicts = sum(request.counts(verdicts)["conflict"] for request in short)
         lines = [
-            f"  {request.who}: {count} of {len(request.asked(verdicts))} to label, {folder / request.name}"
+            f"  {request.who}: {count} of {len(request.asked(verdicts))} to label, {folder / request.place(verdicts)}"
             for request, count in list(zip(short, missing, strict=True))[:CLIENTS]
         ]
         if len(short) > CLIENTS:

@@ -19,6 +19,9 @@ from kafal_pipeline.common.files import read_json
 MANIFEST = "manifest.json"
 FORMAT = 1
 
+REFILL = "refill_"
+"""How the names of folders begin that ask for images in reserve; the number of all such images by then follows."""
+
 Part = Literal["train", "test"]
 
 
@@ -94,10 +97,20 @@ class Request:
         """Return the images that are still to be answered, conflicts included."""
         return [asked for asked in self.asked(verdicts) if _outcome(verdicts, asked) not in COUNTED]
 
+    def place(self, verdicts: Mapping[str, Verdict]) -> str:
+        """Return where the files of what is missing lie: in the request's folder, or in those of its reserve."""
+        missing = {asked.sample for asked in self.missing(verdicts)}
+        own, reserve = (any(asked.sample in missing for asked in part) for part in (self.samples, self.reserve))
+        return self.name if not reserve else f"{self.name} and its {REFILL}*" if own else f"{self.name}/{REFILL}*"
+
     def is_done(self, verdicts: Mapping[str, Verdict], complete: float) -> bool:
-        """Tell whether the share `complete` of what it asks for is answered."""
-        asked = len(self.asked(verdicts))
-        return asked - len(self.missing(verdicts)) >= math.ceil(round(complete * asked, 6))
+        """Tell whether the share `complete` of what it asks for is answered: of training and of test images each.
+
+        Test images come first. Counted together, they alone might be enough, with nothing to train on.
+        """
+        asked = Counter(item.part for item in self.asked(verdicts))
+        missing = Counter(item.part for item in self.missing(verdicts))
+        return all(count - missing[part] >= math.ceil(round(complete * count, 6)) for part, count in asked.items())
 
     def manifest(self, files: bool) -> dict[str, object]:
         """Return what the file `MANIFEST` holds; `files`: whether it names the images' files, which may name patients.
@@ -136,6 +149,11 @@ def read_request(folder: Path) -> Request:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error}). {advice}") from None
     return request
+
+
+def refills(folder: Path) -> int:
+    """Return how many images in reserve the files in a request's folder ask for."""
+    return max((int(path.name.removeprefix(REFILL)) for path in folder.glob(f"{REFILL}*")), default=0)
 
 
 def latest(requests: Sequence[Request]) -> list[Request]:

@@ -154,9 +154,10 @@ class AnnotationConfig(Section):
     """Who labels the images that queries choose.
 
     `source`: an `oracle` reveals labels that the data have; `people` are asked for those that are missing. Then a cycle
-    continues once the share `complete` of what it asked for has an answer. `refill` is the share of a budget that
-    queries choose in reserve: images asked for in the place of those that people skip. `annotators` is how many people
-    label each image. `file_names` says whether files for other tools are named by opaque ids or as in the data set.
+    continues once the share `complete` of what it asked for has an answer, of training and of test images each.
+    `refill` is the share of a budget that queries choose in reserve: images asked for in the place of those that people
+    skip. `annotators` is how many people label each image. `file_names` says whether files for other tools are named by
+    opaque ids or as in the data set.
 
     For single commands: `client` (number or name) restricts the labelling page to one client, `annotator` is the name
     it records, `port` where it listens (0: a free one); `file` is what `annotate_import` reads.

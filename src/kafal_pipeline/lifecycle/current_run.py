@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from kafal_pipeline.config import Config, parameter_files, resolve
 from kafal_pipeline.config.compare import CompareConfig, instead_of, resolve_comparison
 from kafal_pipeline.config.flat import flat
 from kafal_pipeline.config.resolve import ConfigError
+from kafal_pipeline.config.strategy import Strategy
 from kafal_pipeline.lifecycle.resources import Resources
 from kafal_pipeline.lifecycle.strategy_checks import check_strategies
 from kafal_pipeline.runs import saved_run
@@ -44,6 +45,22 @@ class Session:
         elsewhere = self.conf_source if self.conf_source != str(self.root / "conf") else None
         given = (("--env", self.env), ("--conf-source", elsewhere), ("--params", ",".join(params)))
         return "".join(f" {name} {shlex.quote(value)}" for name, value in given if value)
+
+    def of_run(self, config: Config) -> Session:
+        """Return how commands about one run of a comparison are called: with its query, update and seed.
+
+        >>> Session(runtime_params={"cycles": 2, "compare": {"seeds": [0]}}).of_run(resolve({"query": "badge"})).options
+        ' --params cycles=2,query=badge,update=kcfu,seed=0'
+        """
+        others = {key: value for key, value in self.runtime_params.items() if key != "compare"}
+        own = {"query": _written(config.query), "update": _written(config.update), "seed": config.seed}
+        return replace(self, runtime_params={**others, **own})
+
+
+def _written(strategy: Strategy) -> str | dict[str, Any]:
+    """Return a strategy as a user writes it."""
+    short = strategy == Strategy.model_validate(strategy.name)
+    return strategy.name if short else {"name": strategy.name, "label": strategy.label, **strategy.options}
 
 
 def _as_text(value: Any) -> str:
@@ -161,7 +178,8 @@ class CurrentRun:
 
         self._config, self._config_loader = _located(config_loader, checked), config_loader
         conf = None if config_loader.conf_source is None else str(config_loader.conf_source)
-        self.session = Session(root, config_loader.env, conf, given)
+        session = Session(root, config_loader.env, conf, given)
+        self.session = session if self.given is None else session.of_run(self._config)
         return self._config
 
     def decide(self, names: Collection[str]) -> None:

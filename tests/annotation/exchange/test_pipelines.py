@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 import pandas as pd
 import pytest
 from wards import CLASSES, RUN, request, sample, write_manifest
 
 from kafal_pipeline.annotation.answers import AnswerStore
 from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.files import write_json
 from kafal_pipeline.config import resolve
 from kafal_pipeline.pipelines.annotate import imports, status
+from kafal_pipeline.runs import provenance, waits
 from kafal_pipeline.runs.layout import Layout
 
 HEADER = "sample,cycle,label,annotator,status\n"
@@ -102,6 +106,27 @@ def test_what_is_enough_lets_the_run_resume(run, table):
     printed = run(imports.create_pipeline, file=table(*rows), complete=0.6)
     assert printed.splitlines()[-1] == "Next: kedro run --pipeline fal"
     assert "Next: label 1 image" in run(status.create_pipeline, complete=1.0)
+
+
+def test_a_finished_run_is_not_said_to_resume(run, layout, table):
+    record = provenance.Provenance({}, "2026-01-01", None, {})
+    write_json(layout.provenance, asdict(record))
+    rows = [(number, 1, "cat", "ann", "") for number in (*range(20, 24), *range(30, 33))]
+    printed = run(imports.create_pipeline, file=table(*rows))
+    assert printed.splitlines()[-1].startswith("The run has finished: data/08_reporting/wards/")
+    waits.note(layout, first_pool=True)  # it was begun again since
+    assert run(status.create_pipeline).splitlines()[-1] == "Next: kedro run --pipeline fal"
+
+
+def test_files_of_images_in_reserve_are_those_that_the_run_has_written(run, layout, table):
+    plain = request(2, 0, range(34, 38))
+    asked = replace(plain, samples=plain.samples[:2], reserve=plain.samples[2:])
+    place = write_manifest(layout.requests.parents[2], asked)
+    printed = run(imports.create_pipeline, file=table((34, 2, "cat", "ann", ""), (35, 2, "", "ann", "skipped")))
+    following = "client_000/refill_*; then kedro run --pipeline fal"
+    assert printed.endswith(f"{following}. Files of 1 of them are not written yet: the last command writes them.")
+    (place / "refill_001").mkdir()
+    assert run(status.create_pipeline).endswith(following)
 
 
 def test_an_image_asked_for_again_counts_once(run, layout, table):

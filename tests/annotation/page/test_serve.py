@@ -128,6 +128,8 @@ def test_ctrl_c_is_a_normal_end_with_the_counts(tmp_path, end):
     assert process.returncode == 0, errors
     assert output == "1 answer saved; 1 of 3 images answered.\n"
     assert errors == ""
+    again = Queue(make_desk(tmp_path, make_images(3)), None, Leases(tmp_path / "requests/.pages.json"))
+    assert len(again.next(Person("Anna", "next day"))) == 2  # nothing is held for pages that are gone
 
 
 def test_ten_thousand_answers_do_not_slow_it_down(tmp_path):

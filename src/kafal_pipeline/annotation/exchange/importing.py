@@ -59,7 +59,7 @@ class Imported:
             lines += _section("Left out, since one person says two things of an image: keep one", named)
         if self.retrained:
             named = [f"{sample}: {old}, now {new}" for sample, (old, new) in self.retrained.items()]
-            lines += _section("A model was trained with another label; the next cycle takes the new one", named)
+            lines += _section("A model was trained with another label; what is trained next takes the new one", named)
         lines += conflict_lines(self.requests, self.verdicts)
         return lines
 

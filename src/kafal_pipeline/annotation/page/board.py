@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from kafal_pipeline.annotation.desk import Desk
 from kafal_pipeline.annotation.page.ledger import Ledger
-from kafal_pipeline.annotation.requests import MANIFEST, Asked, Request
+from kafal_pipeline.annotation.requests import MANIFEST, Asked, Request, latest
 from kafal_pipeline.annotation.verdicts import COUNTED, DECLINED, Outcome
 from kafal_pipeline.common.errors import UserError, did_you_mean
 
@@ -77,6 +77,11 @@ class Board:
         changed = self.ledger.refresh()
         if others or not self._note(sample for sample in changed if sample in self.items):
             self._order()
+
+    def is_done(self, client: int, complete: float) -> bool:
+        """Tell whether a client has answered the share `complete` of what the newest cycle asks for."""
+        newest = [request for request in latest(self._requests) if request.client == client]
+        return all(request.is_done(self.ledger.verdicts, complete) for request in newest)
 
     def _read_requests(self) -> bool:
         """Read the requests if their files are others than before, and tell whether they are."""

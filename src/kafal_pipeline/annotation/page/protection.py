@@ -37,9 +37,8 @@ def protect(app: Flask, token: str) -> None:
 
     @app.before_request
     def check() -> None:
-        host = urlsplit(f"//{request.host}").hostname
-        if host not in HOSTS:
-            raise Forbidden(f"{host} is not this machine: open the address that the terminal shows.")
+        if urlsplit(f"//{request.host}").hostname not in HOSTS:
+            raise Forbidden(f"{request.host!r} is not this machine: open the address that the terminal shows.")
         given = request.headers.get("X-Token", "") if request.method == "POST" else request.args.get("token", "")
         if not hmac.compare_digest(given.encode(), token.encode()):
             raise Forbidden("Open the address that the terminal shows now: it holds a token, which is missing here.")

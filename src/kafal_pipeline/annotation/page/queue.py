@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -68,6 +67,7 @@ class Queue:
         self.taken = 0  # answers that came in through this page
         self._ledger, self._leases = self.board.ledger, leases
         self._lock = threading.RLock()
+        self._pages: set[str] = set()
         self.refresh()
 
     def refresh(self) -> None:
@@ -88,12 +88,19 @@ class Queue:
                     (conflicts if self.is_conflict(sample) else mine).append(sample)
             mine += conflicts[: AHEAD - len(mine)]
             leases.hold(person.page, person.name, mine)
+            self._pages.add(person.page)
             return [self.board.items[sample] for sample in mine]
 
     def leave(self, page: str) -> None:
         """Let others have the images of a page that is closed."""
         with self._lock, self._leases.changing() as leases:
             leases.hold(page, "", ())
+
+    def close(self) -> None:
+        """Let others have the images of all pages, which nobody serves any more."""
+        with self._lock, self._leases.changing() as leases:
+            for page in self._pages:
+                leases.hold(page, "", ())
 
     def answer(
         self,
@@ -163,8 +170,9 @@ class Queue:
 
     def _progress(self, client: int, counts: Counter[str]) -> Progress:
         asked, left, conflicts = counts.total(), counts["open"], counts["conflict"]
-        wanted = math.ceil(round(self.desk.config.complete * asked, 6))  # as in `Request.is_done`
-        return Progress(self.board.names[client], asked, left, conflicts, asked - left - conflicts >= wanted)
+        complete = self.desk.config.complete
+        enough = left + conflicts == 0 or (complete < 1 and self.board.is_done(client, complete))
+        return Progress(self.board.names[client], asked, left, conflicts, enough)
 
     def _save(
         self,

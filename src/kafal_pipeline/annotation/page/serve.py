@@ -98,6 +98,7 @@ def serve(desk: Desk, on_ready: Callable[[str], None], resume: str = RESUME) -> 
     with _stopped_by_sigterm():
         on_ready(server.address)
         server.run()
+        server.queue.close()
     return outcome(server.queue)
 
 

@@ -38,7 +38,7 @@ def import_answers(config: Config, root: Path, options: str = "") -> str:
     layout, file = Layout(root, config), config.annotation.file
     if file is None:
         raise UserError(
-            "annotation.file: name the file to import: kedro run --pipeline annotate_import --params "
+            f"annotation.file: name the file to import: kedro run --pipeline annotate_import{options} --params "
             "annotation.file=PATH."
         )
     requests = requests_of(layout)

@@ -51,10 +51,10 @@ def run(plan: Plan, session: Session, resources: Resources) -> tuple[dict[str, s
     return execute(plan, session, resources)
 
 
-def load(plan: Plan, failures: dict[str, str], waiting: dict[str, str]) -> RunTables:
+def load(plan: Plan, failures: dict[str, str], waiting: dict[str, str], session: Session) -> RunTables:
     """Read the results of all runs; where all of them wait for labels, `Waiting` says so."""
     if plan.compare.run_missing and len(waiting) == len(plan.runs):
-        raise Waiting(_of_waiting(plan, waiting))
+        raise Waiting(_of_waiting(plan, waiting, session))
     from kafal_pipeline.comparison import load_runs
 
     folders = {run.config.run_path: run.layout.outputs for run in plan.runs}
@@ -115,13 +115,13 @@ def report(plan: Plan, tables: RunTables, resources: Resources) -> list[str]:
     return [str(file) for file in files]
 
 
-def conclude(plan: Plan, failures: dict[str, str], waiting: dict[str, str], files: list[str]) -> None:
+def conclude(plan: Plan, failures: dict[str, str], waiting: dict[str, str], files: list[str], session: Session) -> None:
     """Say where the report is; fail if a run has failed, and wait if one waits."""
     folder = plan.runs[0].layout.from_root.comparison_report(plan.compare.name)
     click.echo(f"\nReport  {folder / Path(files[0]).name}")
     if not plan.compare.run_missing:
         return
-    said = [_of_waiting(plan, waiting)] if waiting else []
+    said = [_of_waiting(plan, waiting, session)] if waiting else []
     if failures:
         said.append(
             f"{len(failures)} of {len(plan.runs)} runs failed; the report shows the others. The same command runs "
@@ -131,11 +131,14 @@ def conclude(plan: Plan, failures: dict[str, str], waiting: dict[str, str], file
         raise (UserError if failures else Waiting)("\n\n".join(said))
 
 
-def _of_waiting(plan: Plan, waiting: dict[str, str]) -> str:
+def _of_waiting(plan: Plan, waiting: dict[str, str], session: Session) -> str:
     """Return what to say of runs that wait for labels."""
+    options = {run.layout.name: session.of_run(run.config).options for run in plan.runs}
+    pages = {path: f"{reason}\n  kedro run --pipeline annotate{options[path]}" for path, reason in waiting.items()}
     return (
-        f"{len(waiting)} of {len(plan.runs)} runs wait for labels. What each asks for is at the end of its log, "
-        f"{JOURNALS}/<run>/run.log. Label it (docs/annotate.md), then give the same command again.\n{_listed(waiting)}"
+        f"{len(waiting)} of {len(plan.runs)} runs wait for labels. Label them on their pages or in other ways "
+        f"(docs/annotate.md; the end of {JOURNALS}/<run>/run.log names all files), then give the same command again. "
+        f"What several runs ask for is labelled once.\n{_listed(pages)}"
     )
 
 

@@ -26,8 +26,8 @@ def create_pipeline(session: Session, resources: Resources) -> Pipeline:
         [
             make(nodes.plan, ["parameters", "images"], "comparison_plan", root=session.root),
             make(nodes.run, ["comparison_plan"], others, session=session, resources=resources),
-            make(nodes.load, ["comparison_plan", *others], "comparison_tables"),
+            make(nodes.load, ["comparison_plan", *others], "comparison_tables", session=session),
             make(nodes.report, ["comparison_plan", "comparison_tables"], "comparison_report", resources=resources),
-            make(nodes.conclude, ["comparison_plan", *others, "comparison_report"], None),
+            make(nodes.conclude, ["comparison_plan", *others, "comparison_report"], None, session=session),
         ]
     )

@@ -35,7 +35,7 @@ def ask_for_initial_pool(
     for kind, labels in (("training", pool["label"]), ("test", labels_of_tests(images, annotations))):
         if not (labels >= 0).any():
             raise UserError(
-                f"annotation: people have declined every {kind} image that was asked for, so there is nothing to "
+                f"annotation: people have declined every {kind} image that they answered, so there is nothing to "
                 f"{'train on' if kind == 'training' else 'measure with'}. Give some of them a label (kedro run "
                 "--pipeline annotate shows earlier answers again with the arrow keys), or set annotation.refill."
             )

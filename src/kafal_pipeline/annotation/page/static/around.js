@@ -47,7 +47,7 @@ function drawEnd() {
   const several = start.wanted > 1 ? ` (${start.wanted} people label each image)` : "";
   let text = `The rest waits for other people: ${open} images are open${several}, ${conflicts} in conflict.`;
   if (done) text = "Give the command of the run again:";
-  else if (last.left) text = "Others have the last images on their pages. What they leave open comes here in two minutes.";
+  else if (last.left) text = "Other pages have the last images. What they leave open comes here in two minutes.";
   $("end-title").textContent = done ? (asked === 1 ? "The image is answered" : `All ${asked} images are answered`) : "Nothing is left for you now";
   $("end-text").textContent = text;
   $("end-command").textContent = start.resume;
