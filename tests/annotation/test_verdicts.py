@@ -79,3 +79,10 @@ def test_more_people_have_fleiss_kappa(answer):
 def test_kappa_of_nothing_and_of_all_the_same(answer):
     assert kappa(of(answer, [("ann", "ape")])) is None
     assert kappa(of(answer, [("ann", "ape"), ("bob", "ape")])) == 1.0
+
+
+def test_who_settles_conflicts_does_not_make_people_agree(answer):
+    images = [[("ann", "ape"), ("bob", "ape")], [("ann", "bee"), ("bob", "bee")]] * 4
+    disputed = [[("ann", "ape"), ("bob", "bee")]] * 2
+    settled = [[*of_image, ("cem", "ape")] for of_image in disputed]
+    assert kappa(of(answer, *images, *settled)) == pytest.approx(kappa(of(answer, *images, *disputed)), abs=0.02)

@@ -77,9 +77,10 @@ def _verdict(given: Sequence[Answer], wanted: int) -> Verdict:
 def kappa(found: Mapping[str, Verdict]) -> float | None:
     """Return how far people agree about classes beyond chance; None where no image has two labels.
 
-    Two people: Cohen's kappa (1960) over the images that both labelled. More: Fleiss' kappa (1971), over the images
-    that have the most frequent number of labels of two or more. It is 1 where all agree, and also where only one class
-    was ever given, where chance explains all.
+    Two people: Cohen's kappa (1960) over the images that both labelled. More: Fleiss' kappa (1971), which needs as many
+    labels of each image: the first ones, as many as all images with several have. Later ones settle conflicts; without
+    these images the others would agree by choice. It is 1 where all agree, and also where only one class was ever
+    given, where chance explains all.
     """
     several = [[a for a in verdict.answers if a.status == "labelled"] for verdict in found.values()]
     several = [labels for labels in several if len(labels) > 1]
@@ -95,12 +96,14 @@ def kappa(found: Mapping[str, Verdict]) -> float | None:
         agreed = float(np.trace(pairs) / pairs.sum())
         chance = float((pairs.sum(axis=1) @ pairs.sum(axis=0)) / pairs.sum() ** 2)
     else:
-        raters = Counter(len(labels) for labels in several).most_common(1)[0][0]
+        raters = min(map(len, several))
         counts = np.array(
             [
-                np.bincount([classes[str(a.label)] for a in labels], minlength=len(classes))
+                np.bincount(
+                    [classes[str(a.label)] for a in sorted(labels, key=lambda answer: answer.time)[:raters]],
+                    minlength=len(classes),
+                )
                 for labels in several
-                if len(labels) == raters
             ]
         )
         agreed = float(((counts**2).sum(axis=1) - raters).mean() / (raters * (raters - 1)))
