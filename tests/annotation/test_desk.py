@@ -15,6 +15,7 @@ from kafal_pipeline.annotation.pools import (
 )
 from kafal_pipeline.common.errors import UserError, Waiting
 from kafal_pipeline.data.pools import check_pool, client_pools, initial_pool
+from kafal_pipeline.query.first import first_order
 
 SPLIT = [list(range(30)), list(range(30, 60))]
 
@@ -71,6 +72,23 @@ def test_people_who_know_everything_make_the_oracles_pool(ask, truth):
     pool = annotated_pool(unlabelled_pool(SPLIT, ask.images.train_labels), gather(), 0)
     expected = initial_pool(SPLIT, truth.train_labels, ask.config.budget, 2, ask.config.seed)
     pd.testing.assert_frame_equal(pool[expected.columns], expected)
+
+
+@pytest.mark.parametrize("how", ["k_means", "herding"])
+def test_people_are_asked_for_what_an_oracle_would_reveal_first(ask, truth, identified, how):
+    drawn, _ = ask.first()
+    budget = ask.config.budget.model_copy(update={"initial_query": how})
+    ask.config = ask.config.model_copy(update={"budget": budget})
+    choice, _ = ask.first()
+    order = first_order(truth.train_images, how)
+    pools = client_pools(initial_pool(SPLIT, truth.train_labels, budget, 2, ask.config.seed, order))
+    for client in (0, 1):
+        assert sorted(choice.loc[choice["client"] == client, "sample"]) == pools[client].labelled.tolist()
+    assert set(choice["sample"]) != set(drawn["sample"])
+    ask.images = identified(truth, np.isin(np.arange(60), choice["sample"].iloc[::2]))
+    rest, _ = ask.first()
+    assert len(rest) == 6
+    assert not set(rest["sample"]) & set(choice["sample"].iloc[::2])
 
 
 def test_what_has_a_label_counts_towards_the_budget(ask, truth, identified):

@@ -117,6 +117,16 @@ def test_whatever_is_written_is_accepted_or_explained(parameters):
         assert all(sentence for _, sentence in error.problems)
 
 
+def test_the_first_query_is_part_of_a_configuration_only_where_it_is_not_random():
+    """Runs made before there was the key stay valid."""
+    assert "initial_query" not in resolve({"budget": {"initial_query": "random"}}).model_dump()["budget"]
+    herding = resolve({"budget": {"initial_query": "herding"}})
+    assert herding.model_dump()["budget"]["initial_query"] == "herding"
+    assert resolve(herding.model_dump()) == herding
+    with pytest.raises(ConfigError, match="Allowed: herding, k_means, random"):
+        resolve({"budget": {"initial_query": "entropy"}})
+
+
 def test_resizing_is_part_of_a_configuration_only_where_it_is_not_the_default():
     """Stores and runs made before there was the key stay valid."""
     assert "resize" not in resolve({"dataset": {"image_size": 8, "resize": "squash"}}).model_dump()["dataset"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import threading
 import time
@@ -59,9 +60,9 @@ class Federation:
         self.programs[name].kill()
         self.programs[name].wait()
 
-    def run(self, params="", timeout=60, limit=420):
+    def run(self, params="", timeout=60, patience=180, limit=600):
         """Run the trial to its end, and return what the server said."""
-        options = f'folder="{self.folder}" params="{params}" timeout={timeout}.0'
+        options = f'folder="{self.folder}" params="{params}" timeout={timeout}.0 patience={patience}.0'
         command = [programs.program("flwr"), "run", str(local.APP), "local", "--stream", "--run-config", options]
         environment = programs.environment(self.home)
         done = subprocess.run(
@@ -135,6 +136,18 @@ def test_a_site_killed_in_a_round_is_missed_and_comes_back(federation):
     assert "Summary, tables, figures" in said, said
 
 
+def test_a_site_that_hangs_is_waited_for_only_so_long(federation):
+    process = federation.programs["west"]
+    stopping = federation.once("west", "train", lambda: process.send_signal(signal.SIGSTOP))
+    try:
+        said = federation.run("seed=4,federation.missing_sites=1", timeout=15)
+    finally:
+        process.send_signal(signal.SIGCONT)
+    stopping.join()
+    assert "did not answer within 15 s" in said, said
+    assert "Summary, tables, figures" in said, said
+
+
 def test_a_server_killed_in_a_round_resumes_with_the_same_bits(federation, tmp_path):
     killing = federation.once("east", "train", lambda: federation.kill("server"))
     said = federation.run("seed=2")
@@ -175,12 +188,12 @@ def test_a_server_with_another_certificate_gets_nothing(federation, tmp_path):
     process = stranger(federation, tmp_path, certificate=tmp_path / "others" / keys.AUTHORITY)
     try:
         time.sleep(20)
-        said = federation.run("seed=3", limit=200, timeout=20) if process.poll() is None else ""
+        said = federation.run("seed=3", patience=10)
     finally:
         programs.end([process])
         federation.start("east")
     assert "certificate" in (tmp_path / "site.log").read_text().lower()
-    assert "Summary, tables, figures" not in said
+    assert "partition.clients: found 3, but these sites are there: north, west" in said, said
 
 
 def test_two_trials_at_once(federation, tmp_path):

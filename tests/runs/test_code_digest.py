@@ -65,8 +65,23 @@ def test_a_query_brings_what_it_imports_and_no_other_query():
     }
 
 
+def test_the_first_query_counts_unless_it_is_random():
+    plain, herding = (
+        {part.partition("\0")[0] for part in code_digest.code_parts(resolve({"budget": {"initial_query": how}}))}
+        for how in ("random", "herding")
+    )
+    assert any(name.endswith("query.first") for name in herding - plain)
+    assert plain < herding
+
+
 def test_what_is_named_is_there():
-    for name in (*code_digest.FOLDERS, *code_digest.IGNORED, *code_digest.ROOTS, *code_digest.QUERY_ROOTS):
+    for name in (
+        code_digest.FIRST_ROOT,
+        *code_digest.FOLDERS,
+        *code_digest.IGNORED,
+        *code_digest.ROOTS,
+        *code_digest.QUERY_ROOTS,
+    ):
         assert importlib.util.find_spec(f"kafal_pipeline.{name}") is not None
 
 
