@@ -248,6 +248,20 @@ def test_measures_count_what_people_did(finished, project):
     assert metrics["labels"] == 44
 
 
+def test_a_finished_run_whose_labels_have_changed_is_not_replaced(finished, project):
+    labels = project / "data/annotation/tutorial/labels/client_000.jsonl"
+    before = labels.read_bytes()
+    said = json.loads(before.splitlines()[-1])
+    said |= {"label": "three" if said["label"] != "three" else "five", "time": "2100-01-01T00:00:00.000+00:00"}
+    labels.write_bytes(before + json.dumps(said).encode() + b"\n")
+    try:
+        with pytest.raises(UserError, match=f"1 of its images has changed since, such as {said['sample']}"):
+            run(project)
+        assert (project / "data/06_models" / RUN / "cycle_02/global_model.safetensors").is_file()
+    finally:
+        labels.write_bytes(before)
+
+
 def test_another_run_of_the_data_set_finds_the_labels_of_the_first(finished, project, truth):
     with pytest.raises(Waiting, match="Cycle 1 waits"):
         run(project, query="random", cycles=2)

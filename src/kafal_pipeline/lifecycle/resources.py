@@ -61,9 +61,14 @@ class Resources:
         owner.update(pool.to_csv(index=False).encode())
         return Store(folder, owner.hexdigest(), config.training.checkpoint_every)
 
+    @property
+    def root(self) -> Path:
+        """The project's folder."""
+        return self._project or Path()
+
     def desk(self, config: Config, images: ImageData) -> Desk:
         """Return the desk at which people are asked for labels."""
-        return desk_of(config, images, self._project or Path(), self._options)
+        return desk_of(config, images, self.root, self._options)
 
     def workers(self, images: ImageData, config: Config) -> Workers:
         """Return the workers for this data and configuration; other ones end first."""
