@@ -38,17 +38,18 @@ test: install
 test-faults: install
 	$(BIN)/python -m pytest -m slow tests/faults
 
-# Flower and the other packages disagree about versions (requirements-flower.lock): an environment of its own.
+# Flower and the other packages disagree about versions (requirements-flower.lock): an environment of its own. Here it holds
+# only what differs from $(VENV), whose packages it finds behind its own; a server has one of its own, see docs/federation.md.
 FLOWER := .venv-flower
-$(FLOWER)/.installed: requirements-flower.lock
+$(FLOWER)/.installed: requirements-flower.lock $(VENV)/.installed
+	@$(BIN)/python -m venv --without-pip --clear $(FLOWER)
+	@grep -Fxvf requirements.lock requirements-flower.lock > $(FLOWER)/differing.txt
+	@printf 'import site; site.addsitedir("%s")\n' "$$(echo $(CURDIR)/$(VENV)/lib/python3*/site-packages)" \
+		> "$$(echo $(FLOWER)/lib/python3*/site-packages)/behind.pth"
 	@if command -v uv >/dev/null 2>&1; then \
-		uv venv --quiet --allow-existing --python ">=3.11" $(FLOWER) && \
-		uv pip install --quiet --python $(FLOWER)/bin/python -r requirements-flower.lock && \
-		uv pip install --quiet --python $(FLOWER)/bin/python --no-deps --no-build-isolation -e . ; \
+		uv pip install --quiet --python $(FLOWER)/bin/python --no-deps -r $(FLOWER)/differing.txt ; \
 	else \
-		$(PYTHON) -m venv $(FLOWER) && \
-		$(FLOWER)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-flower.lock && \
-		$(FLOWER)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
+		$(BIN)/python -m pip --python $(FLOWER)/bin/python install --quiet --disable-pip-version-check --no-deps -r $(FLOWER)/differing.txt ; \
 	fi
 	@touch $@
 
