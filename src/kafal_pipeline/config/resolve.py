@@ -6,11 +6,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kafal_pipeline.common.errors import UserError, allowed_instead, did_you_mean
+from kafal_pipeline.config.features import FeaturesConfig
 from kafal_pipeline.config.sections import (
     AnnotationConfig,
     BudgetConfig,
     DatasetConfig,
-    FeaturesConfig,
     FederationConfig,
     ModelConfig,
     PartitionConfig,

@@ -132,7 +132,7 @@ class Extracted:
         features: FeaturesConfig,
         device: torch.device,
     ) -> Self:
-        """Return the features of some of the images; a first one tells how many there are."""
+        """Return the features of some of the images; a first batch tells how many there are."""
         of_torchvision = str(features.network).startswith(TORCHVISION)
         mean = features.mean or (IMAGENET[0] if of_torchvision else images.mean.tolist())
         std = features.std or (IMAGENET[1] if of_torchvision else images.std.tolist())
@@ -145,7 +145,9 @@ class Extracted:
                     f"features.{key}: found {len(values)} items; {pixels.shape[-1]} are needed, one for each channel."
                 )
         made = cls(network, Pixels(pixels, mean, std, device), features.batch_size, np.dtype(features.dtype), ())
-        return cls(network, made.pixels, made.batch_size, made.dtype, (len(pixels), *made[0:1].shape[1:]))
+        return cls(
+            network, made.pixels, made.batch_size, made.dtype, (len(pixels), *made[0 : features.batch_size].shape[1:])
+        )
 
     @torch.inference_mode()
     def __getitem__(self, rows: slice, /) -> NDArray[np.floating]:
