@@ -91,7 +91,7 @@ class Simulation:
         self._trained: dict[int, list[QueryModel]] = {}
         self._asked_for: dict[int, frozenset[QueryModel]] = {}
         self._new_store, self._on_wait = store, on_wait
-        self._test_labels = workers.data.test_labels if test_labels is None else test_labels
+        self._test_labels = test_labels
         self._use(pool)
 
     def _use(self, pool: pd.DataFrame | Mapping[int, ClientPool]) -> None:
@@ -227,7 +227,8 @@ class Simulation:
 
     def evaluate(self, model: State) -> model_measures.ModelMeasures:
         """Measure a model on the test images whose labels are known: people may have left out some."""
-        data, labels = self.workers.data, self._test_labels
+        data = self.workers.data
+        labels = data.test_labels if self._test_labels is None else self._test_labels
         known, logits = labels >= 0, predict_test(model, len(labels), self.workers)
         clients = data.test_clients if self.config.partition.method == "natural" else None
         of_clients = None if clients is None else clients[known]

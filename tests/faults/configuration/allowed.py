@@ -130,6 +130,7 @@ KEYS = {
     "federation.all_clients_last_round": null_or(flag),
     "federation.between_cycles": choice("continue", "fresh"),
     "federation.client_momentum": choice("kept", "reset"),
+    "federation.missing_sites": whole(0),
     "federation.on_client_failure": choice("fail", "skip"),
     "federation.batch_norm": choice("averaged", "local"),
     "training": lambda value: value == {},
