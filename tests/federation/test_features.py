@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.data import ImageData
+from kafal_pipeline.data import ImageData, open_store
 from kafal_pipeline.data.pools import initial_pool
+from kafal_pipeline.federation.between_rounds.store import Store
 from kafal_pipeline.federation.dry_run import dry_run
 from kafal_pipeline.federation.simulation import Simulation
+from kafal_pipeline.federation.site import Sites
 from kafal_pipeline.federation.trial import Trial
 from kafal_pipeline.federation.workers.pool import Workers
 from kafal_pipeline.query import QUERIES
@@ -61,6 +63,51 @@ def test_every_update(trial, update, model):
     first, second = (trial(query="ksas", update=update, model=model) for _ in range(2))
     assert first[-1] > 0.6
     assert first == second
+
+
+@pytest.mark.parametrize("update", ["kcfu", "ridge"])
+def test_processes_and_a_stop_in_the_middle_change_no_bit(make_config, tmp_path, features, update):
+    """With dropout, whose draws must depend on neither."""
+    arrays = {"train_features": features.train_images[:, 0, 0], "train_labels": features.train_labels}
+    arrays |= {"test_features": features.test_images[:, 0, 0], "test_labels": features.test_labels}
+    np.savez(tmp_path / "mine.npz", **arrays)
+    given = {"name": "mine", "path": str(tmp_path / "mine.npz")}
+    config = make_config(
+        query="ksas",
+        update=update,
+        dataset=given,
+        model={"name": "mlp", "width": 16, "dropout": 0.5},
+        training={"augmentation": NONE},
+    )
+    data = open_store(config.dataset, tmp_path, tmp_path / "images")
+    pool = initial_pool(
+        [list(range(client, 120, 4)) for client in range(4)], data.train_labels, config.budget, config.cycles, 0
+    )
+
+    def stop(state):
+        if (state.cycle, state.round) == (1, 2):
+            raise KeyboardInterrupt
+
+    def trained(config, name, *begin, sites=None, pool=pool, on_round=None):
+        with Workers(data, config) as workers:
+            clients = Simulation(
+                config, workers, pool, store=lambda cycle: Store(tmp_path / name, f"{cycle}"), sites=sites
+            )
+            models = []
+            try:
+                for step in Trial(config, data, clients).run(*begin, on_round=on_round):
+                    models += [step.result.global_state] if step.name == "train" else []
+                    queried = step.result if step.name == "query" else None
+            except KeyboardInterrupt:
+                again = Sites(memory=clients.sites.memory)
+                return models + trained(config, name, 1, models[-1], queried, sites=again, pool=clients.pool)
+            return models
+
+    two = config.model_copy(update={"training": config.training.model_copy(update={"processes": 2})})
+    whole, others = trained(config, "whole"), trained(two, "stopped", on_round=stop)
+    assert len(whole) == len(others) == 2
+    for first, second in zip(whole, others, strict=True):
+        assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize("model", ["resnet8", "cnn4"])
