@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kafal_pipeline.annotation.pools import order_of_first
 from kafal_pipeline.data import initial_pool, make_partition, open_store
 from kafal_pipeline.federation.simulation import Simulation
 from kafal_pipeline.federation.trial import Trial
@@ -17,7 +18,9 @@ def simulated(config, folder):
     """Return the steps of the same trial with all images in one place."""
     images = open_store(config.dataset, folder, folder / "store", folder)
     split = make_partition(images.train_labels, config.partition, config.seed, images.train_clients)
-    pool = initial_pool(split, images.train_labels, config.budget, config.cycles, config.seed)
+    pool = initial_pool(
+        split, images.train_labels, config.budget, config.cycles, config.seed, order_of_first(images, config)
+    )
     with Workers(images, config) as workers:
         return list(Trial(config, images, Simulation(config, workers, pool)).run())
 
