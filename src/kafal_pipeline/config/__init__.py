@@ -1,11 +1,10 @@
 """Every parameter of a run: types, bounds, defaults and the rules between them."""
 
 from kafal_pipeline.config.features import FeaturesConfig
+from kafal_pipeline.config.labels import AnnotationConfig, BudgetConfig
 from kafal_pipeline.config.resolve import Config, resolve
 from kafal_pipeline.config.sections import (
-    AnnotationConfig,
     AugmentationConfig,
-    BudgetConfig,
     DatasetConfig,
     FederationConfig,
     LongTailConfig,

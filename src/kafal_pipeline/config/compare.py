@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from kafal_pipeline.common.errors import did_you_mean
+from kafal_pipeline.config.base import FOLDER_NAME, AnyWhole, Fraction, Number, Section, Seed
 from kafal_pipeline.config.resolve import Config, ConfigError, explained, resolve
-from kafal_pipeline.config.sections import FOLDER_NAME, AnyWhole, Fraction, Number, Section, Seed
 from kafal_pipeline.config.strategy import Strategy
 
 

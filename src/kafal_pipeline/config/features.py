@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from kafal_pipeline.config.sections import AnyNumber, Section, Whole
+from kafal_pipeline.config.base import AnyNumber, Section, Whole
 
 
 class FeaturesConfig(Section):

@@ -6,20 +6,18 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kafal_pipeline.common.errors import UserError, allowed_instead, did_you_mean
+from kafal_pipeline.config.base import Seed, Whole
 from kafal_pipeline.config.features import FeaturesConfig
+from kafal_pipeline.config.labels import AnnotationConfig, BudgetConfig
 from kafal_pipeline.config.sections import (
-    AnnotationConfig,
-    BudgetConfig,
     DatasetConfig,
     FederationConfig,
     ModelConfig,
     PartitionConfig,
     QueryTrainingConfig,
-    Seed,
     TrackingConfig,
     TrackingSection,
     TrainingConfig,
-    Whole,
 )
 from kafal_pipeline.config.strategy import Strategy
 

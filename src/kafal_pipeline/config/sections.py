@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_serializer, model_validator
 
-from kafal_pipeline.common.options import LARGEST_NUMBER, LARGEST_WHOLE
-
-
-def _no_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("allowed: a number")
-    return value
-
-
-AnyWhole = Annotated[int, BeforeValidator(_no_bool)]  # to be bounded where it is used; pydantic takes true for 1
-AnyNumber = Annotated[float, BeforeValidator(_no_bool)]  # the same of numbers
-Whole = Annotated[AnyWhole, Field(le=LARGEST_WHOLE)]  # not beyond all use
-Number = Annotated[AnyNumber, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]  # not beyond all use
-Seed = Annotated[AnyWhole, Field(ge=0, lt=2**32)]  # what NumPy and PyTorch both take as the seed of a generator
-Repetitions = Annotated[AnyWhole, Field(ge=1, le=1_000_000)]  # rounds or epochs: more is a slip of the keyboard
-Fraction = Annotated[AnyNumber, Field(gt=0, le=1)]  # a share of a client's samples
-# A share of a client's samples (a float in (0, 1]) or a number of samples (an int).
-Amount = Annotated[float | int, Field(gt=0, le=LARGEST_WHOLE), BeforeValidator(_no_bool)]
-
-InitialQuery = Literal["random", "k_means", "herding"]
-
-SMALLEST_RATE = 1e-12  # of learning: less changes no weight in float32, and updates that divide by it overflow
-ClassName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
-FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"  # names that become folders: no separators, nothing hidden
-
-
-class Section(BaseModel):
-    """What all sections share: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+from kafal_pipeline.config.base import (
+    FOLDER_NAME,
+    SMALLEST_RATE,
+    AnyNumber,
+    AnyWhole,
+    ClassName,
+    Fraction,
+    Number,
+    Repetitions,
+    Section,
+    Whole,
+)
 
 
 class DatasetConfig(Section):
@@ -119,63 +100,6 @@ class PartitionConfig(Section):
         if self.method == "file" and self.path is None:
             raise ValueError("method 'file' needs `path`, a JSON file with one list of training indices per client")
         return self
-
-
-class BudgetConfig(Section):
-    """How many samples each client has labelled: at the start, and in every later cycle.
-
-    A float is a share of the client's samples (rounded up), an int a number of samples. `initial_query` says how the
-    first ones are chosen, before there is a model: at random, near the centres of k-means clusters of the pixels, or by
-    herding on the pixels (`kafal_pipeline.query.first`).
-    """
-
-    initial: Amount = 0.10
-    per_cycle: Amount = 0.05
-    initial_query: InitialQuery = "random"
-
-    @model_serializer(mode="wrap")
-    def _without_newer_defaults(self, handler: Any) -> dict[str, Any]:
-        """Leave out what is the default and was added later, so that runs of older versions stay valid."""
-        values: dict[str, Any] = handler(self)
-        return {key: value for key, value in values.items() if (key, value) != ("initial_query", "random")}
-
-    @model_validator(mode="after")
-    def _shares_are_at_most_one(self) -> BudgetConfig:
-        for key, value in self:
-            if isinstance(value, float) and value > 1:
-                raise ValueError(
-                    f"{key} = {value} is a float, hence a share, and must be at most 1; "
-                    "write an int for a number of samples"
-                )
-        return self
-
-
-class AnnotationConfig(Section):
-    """Who labels the images that queries choose.
-
-    `source`: an `oracle` reveals labels that the data have; `people` are asked for those that are missing. Then a cycle
-    continues once the share `complete` of what it asked for has an answer, of training and of test images each.
-    `refill` is the share of a budget that queries choose in reserve: images asked for in the place of those that people
-    skip. `annotators` is how many people label each image. `file_names` says whether files for other tools are named by
-    opaque ids or as in the data set.
-
-    For single commands: `client` (number or name) restricts the labelling page to one client, `annotator` is the name
-    it records, `port` where it listens (0: a free one); `file` is what `annotate_import` reads.
-    """
-
-    source: Literal["oracle", "people"] = "oracle"
-    complete: Fraction = 1.0
-    refill: Number = Field(default=0.0, ge=0, le=1)
-    annotators: Whole = Field(default=1, ge=1, le=100)
-    file_names: Literal["opaque", "original"] = "opaque"
-    client: str | Annotated[Whole, Field(ge=0)] | None = None
-    annotator: str | None = Field(default=None, min_length=1, max_length=100)
-    port: Whole = Field(default=0, ge=0, le=65_535)
-    file: str | None = None
-
-    def reserve(self, budget: int) -> int:
-        """Return how many images are chosen in reserve with a budget; none for an oracle, which declines none."""
-        return math.ceil(round(self.refill * budget, 6)) if self.source == "people" else 0
 
 
 class ModelConfig(Section):

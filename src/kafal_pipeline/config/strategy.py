@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from kafal_pipeline.config.sections import FOLDER_NAME
+from kafal_pipeline.config.base import FOLDER_NAME
 
 COMPOSE = "compose"  # the query that is meant where options have a `score`, `quota` or `diversity` and no `name`
 SCORE = "entropy"  # the score of a composition that names none

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from kafal_pipeline.config.sections import InitialQuery
+from kafal_pipeline.config.base import InitialQuery
 from kafal_pipeline.data.pools import Order, at_random
 from kafal_pipeline.query.base import filled
 from kafal_pipeline.query.geometry.herding import herding

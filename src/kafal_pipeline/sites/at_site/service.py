@@ -14,7 +14,8 @@ from kafal_pipeline.common.errors import NotAllowed
 from kafal_pipeline.common.files import read_json, write_json
 from kafal_pipeline.common.locks import alone
 from kafal_pipeline.config import Config, resolve
-from kafal_pipeline.config.sections import FOLDER_NAME, DatasetConfig
+from kafal_pipeline.config.base import FOLDER_NAME
+from kafal_pipeline.config.sections import DatasetConfig
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.sites.at_site.images import levels_of, normalised_by, open_images
 from kafal_pipeline.sites.at_site.kept import Kept

@@ -9,8 +9,8 @@ import yaml
 from pydantic import Field, ValidationError
 
 from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.config.base import ClassName, Section, Whole
 from kafal_pipeline.config.resolve import explained
-from kafal_pipeline.config.sections import ClassName, Section, Whole
 
 NAME = r"^[A-Za-z][A-Za-z0-9._-]{0,60}$"
 """Of a site: it begins with a letter, so that names are sorted alike everywhere."""
