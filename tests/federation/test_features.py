@@ -150,6 +150,7 @@ def test_a_model_of_ones_own_is_tried_on_features(features, make_config, tmp_pat
         "class Wrong(Linear):\n    def features(self, images):\n        return images\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    dry_run(make_config(model="own_flat.Mine", training={"augmentation": NONE}), features)
+    for update in ("kcfu", "ridge", {"name": "ridge", "min_count": 50}):
+        dry_run(make_config(model="own_flat.Mine", update=update, training={"augmentation": NONE}), features)
     with pytest.raises(UserError, match="own_flat.Wrong"):
         dry_run(make_config(model="own_flat.Wrong", training={"augmentation": NONE}), features)

@@ -113,4 +113,8 @@ def _small(config: Config) -> Config:
         "query_training": {"epochs": 1},
     }
     sections = {name: getattr(config, name).model_copy(update=change) for name, change in changes.items()}
+    # What an update keeps back of clients with few images, it would keep back of all here.
+    if hasattr(make_update(config.update), "min_count"):
+        options = {**config.update.options, "min_count": 1}
+        sections["update"] = config.update.model_copy(update={"options": options})
     return config.model_copy(update=sections)

@@ -40,7 +40,8 @@ def _cycle(cycle: int, resources: Resources, people: bool, data: str) -> list[No
 
     if first:
         draw = _bound(ask_for_initial_pool, resources) if people else nodes.draw_initial_pool
-        opening = [make(draw, "initial_pool", ["splits", "split_origin", "images", "parameters"], labelled)]
+        seen = "images" if people else data
+        opening = [make(draw, "initial_pool", ["splits", "split_origin", seen, "parameters"], labelled)]
     else:
         opening = [
             make(
