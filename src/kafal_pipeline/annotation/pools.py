@@ -61,13 +61,18 @@ def order_of_first(images: ImageData, config: Config) -> Order:
     return first_order(images.train_images, config.budget.initial_query)
 
 
-def first_choice(split: Sequence[Sequence[int] | NDArray[np.int64]], images: ImageData, config: Config) -> pd.DataFrame:
+def first_choice(
+    split: Sequence[Sequence[int] | NDArray[np.int64]],
+    images: ImageData,
+    config: Config,
+    numbers: Sequence[int] | None = None,
+) -> pd.DataFrame:
     """Return what is asked for before the first cycle: test images without labels, then each client's first images.
 
     What has a label counts towards ``budget.initial``; of the others as many as are missing are chosen, as
     ``budget.initial_query`` says. Test images are asked from the client that holds them; where the data do not say,
-    they are dealt out. Raises `UserError` if some client has fewer samples than the trial will have labelled, or the
-    split is none of this data set.
+    they are dealt out. `numbers`: by which random draws know the clients; None: by their places. Raises `UserError` if
+    some client has fewer samples than the trial will have labelled, or the split is none of this data set.
     """
     import pandas as pd
 
@@ -81,13 +86,14 @@ def first_choice(split: Sequence[Sequence[int] | NDArray[np.int64]], images: Ima
         client = place % len(split) if natural is None else int(natural[sample])
         rows.append((client, "test", sample, place, False))
     for client, items in enumerate(split):
+        number = client if numbers is None else numbers[client]
         samples = np.sort(np.asarray(items, dtype=np.int64))
         size = len(samples)
         initial = cycle_budget(size, budget.initial)
-        check_budget(client, size, initial, cycle_budget(size, budget.per_cycle), config.cycles)
+        check_budget(number, size, initial, cycle_budget(size, budget.per_cycle), config.cycles)
         known = labels[samples] != UNLABELLED
         asked = max(0, initial - int(known.sum()))
-        rng = numpy_generator(seed, Purpose.INITIAL_POOL, client=client)
+        rng = numpy_generator(seed, Purpose.INITIAL_POOL, client=number)
         chosen = samples[order(samples, known, asked, rng)][: asked + config.annotation.reserve(asked)].tolist()
         rows += [(client, "train", sample, rank, rank >= asked) for rank, sample in enumerate(chosen)]
     return pd.DataFrame(rows, columns=list(CHOICE)).astype({"client": int, "sample": int, "rank": int, "reserve": bool})

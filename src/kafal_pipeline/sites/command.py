@@ -26,6 +26,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("key", "make the site's key"),
     ):
         commands.add_parser(name, help=text, description=text).add_argument("site", type=Path, metavar="site.yml")
+    for name, text in (
+        ("annotate", "label on a page of this machine what a trial asks for, until Ctrl-C"),
+        ("import", "import labels from a filled-in table, or an export of Label Studio or CVAT"),
+        ("status", "show what trials have asked for, and what is labelled"),
+    ):
+        labelling = commands.add_parser(name, help=text, description=text)
+        labelling.add_argument("site", type=Path, metavar="site.yml")
+        if name == "import":
+            labelling.add_argument("file", type=Path, metavar="FILE")
+        labelling.add_argument("--run", metavar="NAME", help="of the trial, if not the one that has asked last")
     certificates = commands.add_parser("certificates", help="make the server's certificates")
     certificates.add_argument("folder", type=Path, metavar="FOLDER")
     certificates.add_argument("hosts", nargs="+", metavar="HOST", help="names and addresses that sites reach it by")
@@ -56,7 +66,17 @@ def _do(options: argparse.Namespace) -> int:
         from kafal_pipeline.sites.at_site.doctor import check
 
         return check(options.site)
-    if options.command == "run":
+    if options.command in ("annotate", "import", "status"):
+        from kafal_pipeline.sites.at_site import labelling
+
+        site = read_site(options.site)
+        if options.command == "annotate":
+            labelling.serve_page(site, options.run)
+        elif options.command == "import":
+            labelling.import_answers(site, options.file, options.run)
+        else:
+            labelling.show_status(site, options.run)
+    elif options.command == "run":
         site = read_site(options.site)
         from kafal_pipeline.sites.over_flower.resident import run_site
 

@@ -9,7 +9,7 @@ from typing import Literal
 from kafal_pipeline.common.errors import NotAllowed, did_you_mean
 from kafal_pipeline.sites.packets import Packet
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Of the messages; a server and its sites must have the same."""
 
 Direction = Literal["request", "answer"]
@@ -53,6 +53,7 @@ MESSAGES: dict[str, Listed] = {
             "protocol": Field("whole", "1", "that both sides speak the same version of this list"),
             "version": Field("text", "one version", "that both sides run the same version of the package"),
             "dataset": Field("text", "JSON", "how images are to be sized, and the classes if the server names them"),
+            "annotation": Field("text", "one word", "that both sides have the labels by an oracle, or both by people"),
         },
         {
             "name": Field("text", "one name", "sites are known by name, and numbered by it"),
@@ -86,6 +87,7 @@ MESSAGES: dict[str, Listed] = {
         "The site has labelled what was chosen for a cycle; of cycle 0, its first labels.",
         CYCLE,
         {
+            "missing": Field("whole", "1", "how many images still wait for people; then there are no counts below"),
             "labelled": Field("whole", "1", "number of labels so far: the site's weight in the average"),
             "asked": Field("arrays", "C counts", "classes of the cycle's labels; counts below min_count are 0"),
         },

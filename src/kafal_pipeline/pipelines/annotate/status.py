@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,24 +11,13 @@ from kafal_pipeline.annotation.answers import AnswerStore
 from kafal_pipeline.annotation.exchange.entries import SHOWN
 from kafal_pipeline.annotation.exchange.importing import conflict_lines, counted
 from kafal_pipeline.annotation.requests import Request, latest, read_requests, refills
-from kafal_pipeline.annotation.verdicts import Outcome, Verdict, verdicts
+from kafal_pipeline.annotation.status import table
+from kafal_pipeline.annotation.verdicts import Verdict, verdicts
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.config import Config, resolve
 from kafal_pipeline.pipelines.annotations import Parameters
 from kafal_pipeline.runs import provenance, waits
 from kafal_pipeline.runs.layout import Layout
-
-OUTCOMES: dict[Outcome, str] = {
-    "labelled": "labelled",
-    "skipped": "skipped",
-    "unusable": "unusable",
-    "unknown_class": "unknown class",
-    "conflict": "conflicts",
-    "open": "open",
-}
-"""The outcomes of the table, and its headings for them."""
-
-TEST = "test images"
 
 
 def create_pipeline(root: Path = Path(), options: str = "") -> Pipeline:
@@ -74,45 +62,6 @@ def requests_of(layout: Layout) -> list[Request]:
 
 def _runs(layout: Layout) -> list[Path]:
     return [path for path in layout.requests.parents[2].glob("*/*/seed_*") if path.is_dir()]
-
-
-def table(requests: Sequence[Request], found: Mapping[str, Verdict]) -> str:
-    """Return the table: a row for each client and cycle, test images apart, and totals if there are several rows.
-
-    An image counts in the cycle that asked for it first, and in its latest state.
-    """
-    counts: dict[tuple[str, str, str], Counter[str]] = {}
-    seen: set[str] = set()
-    for request in requests:
-        for asked in request.asked(found):
-            if asked.sample not in seen:
-                seen.add(asked.sample)
-                images = TEST if asked.part == "test" else "training"
-                row = counts.setdefault((request.who, str(request.cycle), images), Counter())
-                row[found[asked.sample].outcome if asked.sample in found else "open"] += 1
-    rows = [_row(*key, row) for key, row in counts.items()]
-    for images in ("training", TEST):
-        of_these = [row for key, row in counts.items() if key[2] == images]
-        if len(of_these) > 1:
-            rows.append(_row("all", "", images, sum(of_these, Counter())))
-    return _aligned([["client", "cycle", "images", "asked", *OUTCOMES.values()], *rows])
-
-
-def _row(client: str, cycle: str, images: str, counts: Counter[str]) -> list[str]:
-    return [client, cycle, images, f"{counts.total():,}", *(f"{counts[outcome]:,}" for outcome in OUTCOMES)]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    ruled = [rows[0], ["-" * width for width in widths], *rows[1:]]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if place in (0, 2) else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in ruled
-    ]
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def next_command(layout: Layout, requests: Sequence[Request], found: Mapping[str, Verdict], options: str) -> str:

@@ -11,7 +11,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from kafal_pipeline.common.brackets import split_outside_brackets
-from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.errors import UserError, Waiting
 from kafal_pipeline.config import Config, resolve
 from kafal_pipeline.pipelines.sites.trial import run_trial
 from kafal_pipeline.sites.over_flower.carrier import OverFlower
@@ -29,7 +29,10 @@ def main(grid: Grid, context: Context) -> None:
     config = parameters(root / str(options["parameters"]), str(options["params"]))
     carrier = OverFlower(grid, float(str(options["timeout"])))
     carrier.wait_for(config.partition.clients, float(str(options["patience"])))
-    run_trial(config, carrier, root)
+    try:
+        run_trial(config, carrier, root)
+    except Waiting as waiting:  # no failure: the run ends here, and the next one resumes
+        print(f"\n{waiting}", flush=True)
 
 
 def parameters(path: Path, more: str) -> Config:
@@ -54,6 +57,4 @@ def parameters(path: Path, more: str) -> Config:
     config = resolve(values)
     if config.partition.method != "natural":
         raise UserError(f"{path}: partition.method: found {config.partition.method!r}; sites are `natural`.")
-    if config.annotation.source != "oracle":
-        raise UserError(f"{path}: annotation.source: found 'people'; sites label by their folders (oracle) so far.")
     return config

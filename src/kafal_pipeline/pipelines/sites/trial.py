@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from kafal_pipeline.common.errors import Waiting
 from kafal_pipeline.config import Config
 from kafal_pipeline.evaluation import format_table
 from kafal_pipeline.federation.trial import Trial
@@ -27,6 +28,8 @@ def run_trial(config: Config, carrier: Carrier, root: Path) -> dict[str, Any]:
 
     Raises
     ------
+    Waiting
+        If people at the sites have not labelled enough; the same command resumes.
     UserError
         If sites are missing, a step goes wrong, or another trial is in the way; what is done so far is kept, and the
         same command resumes.
@@ -43,7 +46,9 @@ def run_trial(config: Config, carrier: Carrier, root: Path) -> dict[str, Any]:
         try:
             summary = _run(results, carrier, members, restart)
         except BaseException as error:
-            if isinstance(error, Exception):
+            if isinstance(error, Waiting):
+                restart.finish("SCHEDULED")
+            elif isinstance(error, Exception):
                 restart.finish("FAILED", f"{type(error).__name__}: {error}")
             else:
                 restart.abort(1)

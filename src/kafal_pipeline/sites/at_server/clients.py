@@ -29,6 +29,7 @@ from kafal_pipeline.query.pool import QueryModel
 from kafal_pipeline.sites.at_server.answers import array_of, count_of, problem_with, problem_with_training
 from kafal_pipeline.sites.at_server.members import Members
 from kafal_pipeline.sites.at_server.rows import row_of
+from kafal_pipeline.sites.at_server.waiting import those_done
 from kafal_pipeline.sites.at_site.service import sent as sent_of
 from kafal_pipeline.sites.packets import Carrier, Missing, Packet, Value
 from kafal_pipeline.update.base import ClientUpdate
@@ -208,9 +209,13 @@ class SitesAsClients:
         return {client: _models(answer) | before.get(client, frozenset()) for client, answer in answers.items()}
 
     def annotate(self, cycle: int) -> None:
-        """Have the sites label what was chosen for a cycle; of cycle 0, their first samples."""
+        """Have the sites label what was chosen for a cycle; of cycle 0, their first samples.
+
+        Raises `Waiting` if people at more sites than may be missing have not labelled enough.
+        """
         clients = range(len(self.members.names))
         answers = self._all("annotate", dict.fromkeys(clients, self._packet(cycle=cycle)), f"cycle {cycle}, labels")
+        answers = those_done(self.members.names, cycle, answers, self.config.federation.missing_sites)
         labels = {client: count_of(*self._of(client), answer.values["labelled"]) for client, answer in answers.items()}
         # One that was silent may have labelled all the same: then it says so when it trains.
         self._unsure = set(clients) - labels.keys()

@@ -56,7 +56,8 @@ def gather(carrier: Carrier, config: Config) -> Members:
             f"{', '.join(names) or 'none'}."
         )
     dataset = config.dataset.model_dump_json(include={"image_size", "resize", "mean", "std", "classes"})
-    asked = Packet({"protocol": PROTOCOL, "version": package_version(), "dataset": dataset})
+    source = config.annotation.source
+    asked = Packet({"protocol": PROTOCOL, "version": package_version(), "dataset": dataset, "annotation": source})
     said: dict[str, Packet] = {}
     for name, answer in carrier.ask("join", dict.fromkeys(names, asked), "joining"):
         problem = problem_with("join", answer)

@@ -21,18 +21,23 @@ SIZING = ("image_size", "resize", "mean", "std", "classes")
 def open_images(site: SiteFile, dataset: DatasetConfig) -> ImageData:
     """Return the site's images from its store, which is made where it is not there or out of date.
 
-    Raises `UserError` if they cannot be read, or lack labels or a test set.
+    Raises `UserError` if they cannot be read, lack a test set, or lack labels that nobody is to give.
     """
     folder = Path(site.images)
     sizing = {key: getattr(dataset, key) for key in SIZING}
     if site.classes is not None and dataset.classes not in (None, site.classes):
         raise UserError(f"classes: found {site.classes}, but the server's dataset.classes are {dataset.classes}.")
-    own = DatasetConfig(name="site", path=str(folder), **{**sizing, "classes": site.classes or dataset.classes})
+    own = DatasetConfig(
+        name="site",
+        path=str(folder),
+        **{**sizing, "classes": site.classes or dataset.classes},
+        test_share=site.test_share,
+    )
     images = open_store(own, folder, Path(site.work) / "images", folder)
-    if images.unlabelled:
+    if images.unlabelled and site.annotation.source == "oracle":
         raise UserError(
-            f"{folder}: {images.unlabelled} images have no label. At a site all images need one so far: put them into "
-            "train/<class>/ and test/<class>/."
+            f"{folder}: {images.unlabelled} images have no label. Have people give them (annotation.source: people in "
+            "site.yml), or put the images into train/<class>/ and test/<class>/."
         )
     return images
 

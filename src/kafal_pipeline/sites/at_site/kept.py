@@ -24,7 +24,10 @@ ROUNDS = 2
 
 STATE, MODEL, BROADCAST, WATCHED = "state", "model", "broadcast", "watched"
 OF_ROUND = (STATE, MODEL, BROADCAST, WATCHED)
-MEMORY, CHOICE, TRAINED = "memory", "choice", "trained"
+MEMORY, CHOICE, TRAINED, PEOPLE = "memory", "choice", "trained", "people"
+
+CYCLES = 3
+"""Cycles whose pools by people stay: a server that resumes asks for the last one, and queries with the one before."""
 
 
 class Kept:
@@ -69,7 +72,7 @@ class Kept:
 
     def annotated(self, cycle: int) -> bool:
         """Tell whether a cycle's labels are there."""
-        return bool((self._pool[1] == cycle).any())
+        return key_of(PEOPLE, cycle) in self.store or bool((self._pool[1] == cycle).any())
 
     def annotate(self, cycle: int, samples: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
         """Give samples their labels, in the place of what the cycle had labelled before."""
@@ -80,14 +83,39 @@ class Kept:
 
     def labels_of(self, cycle: int) -> NDArray[np.int64]:
         """Return the labels that a cycle got, ``(n,)``."""
-        label, since = self._pool
+        people = self.people(cycle)
+        label, since = self._pool if people is None else (people[1]["label"], people[1]["since"])
         return label[since == cycle]
+
+    def people(self, cycle: int) -> tuple[int, Arrays] | None:
+        """Return the last pool until a cycle whose labels people gave, and which cycle it is of; None if there is none.
+
+        Its columns are int64: ``sample``, ``label``, ``since``, ``asked`` (the cycles it was labelled and asked for
+        in), ``(n,)`` each, and ``tests``, the labels of the test images.
+        """
+        cycles = [known for known in self._cycles_of_people() if known <= cycle]
+        return (max(cycles), self.store[key_of(PEOPLE, max(cycles))]) if cycles else None
+
+    def keep_people(self, cycle: int, pool: Arrays) -> None:
+        """Keep the pool of a cycle whose labels people gave, in the place of what is there of it and later ones."""
+        for known in self._cycles_of_people():
+            if known >= cycle or known <= cycle - CYCLES:
+                del self.store[key_of(PEOPLE, known)]
+        self.store[key_of(PEOPLE, cycle)] = pool
+
+    def _cycles_of_people(self) -> list[int]:
+        return [int(key.rpartition("_")[2]) for key in self.store if key.startswith(f"{PEOPLE}_")]
 
     def pool(self, cycle: int) -> ClientPool:
         """Return the pool as it was in a cycle, for which nothing may have been labelled.
 
         Raises NotAllowed if there is no label at all yet.
         """
+        if (people := self.people(cycle)) is not None:
+            sample, label, since, asked = (people[1][name] for name in ("sample", "label", "since", "asked"))
+            known = since != UNLABELLED
+            waits = ~known & (asked != UNLABELLED)
+            return ClientPool(sample[known], label[known], sample[~known], sample[since != 0], sample[waits])
         if not self.annotated(0):
             raise NotAllowed("there are no labels yet: `annotate` of cycle 0 comes first.")
         label, since = self._pool

@@ -19,6 +19,7 @@ from kafal_pipeline.config.sections import DatasetConfig
 from kafal_pipeline.data import ImageData
 from kafal_pipeline.sites.at_site.images import levels_of, normalised_by, open_images
 from kafal_pipeline.sites.at_site.kept import Kept
+from kafal_pipeline.sites.at_site.people import People
 from kafal_pipeline.sites.at_site.site_file import SiteFile
 from kafal_pipeline.sites.at_site.work import Work
 from kafal_pipeline.sites.listed import PROTOCOL, check
@@ -73,6 +74,7 @@ class SiteService:
                 f"this site runs version {package_version()} (messages {PROTOCOL}), the server "
                 f"{request.values['version']} (messages {request.values['protocol']}): install the same on both."
             )
+        _check_annotation(str(request.values["annotation"]), self.site)
         dataset = DatasetConfig.model_validate_json(str(request.values["dataset"]))
         images = open_images(self.site, dataset)
         height, width = images.train_images.shape[1:3]
@@ -118,7 +120,8 @@ class SiteService:
         config = _config(said["config"], self.site)
         images = normalised_by(open_images(self.site, config.dataset), said["mean"], said["std"])
         kept = Kept(folder / "kept", _owner(said, images), said["client"], len(images.train_labels))
-        work = Work(self.site, config, images, kept)
+        people = People(self.site, run, config, images, kept) if config.annotation.source == "people" else None
+        work = Work(self.site, config, images, kept, people)
         self._open = (run, work)
         return work
 
@@ -134,7 +137,11 @@ def sent(config: Config) -> str:
     dataset = {key: value for key, value in values["dataset"].items() if key in ("image_size", "resize", "mean", "std")}
     classes = config.dataset.classes
     return json.dumps(
-        {**{key: values[key] for key in SECTIONS}, "dataset": {**dataset, "name": "site", "classes": classes}},
+        {
+            **{key: values[key] for key in SECTIONS},
+            "dataset": {**dataset, "name": "site", "classes": classes},
+            "annotation": {"source": config.annotation.source},
+        },
         sort_keys=True,
     )
 
@@ -142,8 +149,10 @@ def sent(config: Config) -> str:
 def _config(text: str, site: SiteFile) -> Config:
     """Return the configuration of a trial as this site computes it; raises NotAllowed where the site forbids it."""
     values: dict[str, Any] = json.loads(text)
-    if unknown := sorted(values.keys() - {*SECTIONS, "dataset"}):
+    if unknown := sorted(values.keys() - {*SECTIONS, "dataset", "annotation"}):
         raise NotAllowed(f"the configuration has {unknown[0]!r}, which no site takes.")
+    _check_annotation(values["annotation"]["source"], site)
+    values["annotation"] = site.annotation.model_dump()
     values["training"] = {**values["training"], "device": site.device, "processes": 1}
     config = resolve(values)
     named = {"query": config.query.name, "update": config.update.name, "model": config.model.name}
@@ -160,6 +169,14 @@ def _config(text: str, site: SiteFile) -> Config:
     if config.model.pretrained is not None:
         raise NotAllowed("model.pretrained: sites take no file of weights so far.")
     return config
+
+
+def _check_annotation(source: str, site: SiteFile) -> None:
+    if source != site.annotation.source:
+        raise NotAllowed(
+            f"annotation.source: found {source!r} at the server, and {site.annotation.source!r} in site.yml. Write the "
+            "same into both."
+        )
 
 
 def _owner(said: dict[str, Any], images: ImageData) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
 
 from kafal_pipeline.common.errors import UserError
-from kafal_pipeline.config.base import ClassName, Section, Whole
+from kafal_pipeline.config.base import ClassName, Fraction, Number, Section, Whole
+from kafal_pipeline.config.labels import AnnotationConfig
 from kafal_pipeline.config.resolve import explained
 
 NAME = r"^[A-Za-z][A-Za-z0-9._-]{0,60}$"
@@ -20,6 +21,20 @@ class Allow(Section):
     """What a site lets happen: `classes` are dotted paths of Python classes that the server may name."""
 
     classes: list[str] = []
+
+
+class Annotation(Section):
+    """Who labels at the site; the keys mean what they mean in the section `annotation` of a simulation."""
+
+    source: Literal["oracle", "people"] = "oracle"
+    complete: Fraction = 1.0
+    refill: Number = Field(default=0.0, ge=0, le=1)
+    annotators: Whole = Field(default=1, ge=1, le=100)
+    file_names: Literal["opaque", "original"] = "opaque"
+
+    def config(self) -> AnnotationConfig:
+        """Return that section."""
+        return AnnotationConfig(**self.model_dump())
 
 
 class Server(Section):
@@ -42,7 +57,9 @@ class SiteFile(Section):
     ``test/<class>/`` (docs/data.md), `work` the folder of what the site keeps; both are relative to the file.
     `classes` names the classes in their order, where folders do not. `device` and `threads` are what it computes with;
     one thread gives the same bits as a simulation. `min_count` is the least number of images that a count or sum by
-    class may stand for: smaller ones leave as 0. Without `server` the site can be checked, and not run.
+    class may stand for: smaller ones leave as 0. `annotation` says who labels. `test_share` is the share of the images
+    that are set aside to test with, where there is no folder ``test``. Without `server` the site can be checked, and
+    not run.
     """
 
     name: str = Field(pattern=NAME)
@@ -52,6 +69,8 @@ class SiteFile(Section):
     device: str = Field(default="cpu", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: Whole = Field(default=1, ge=1, le=256)
     min_count: Whole = Field(default=5, ge=1)
+    test_share: Number | None = Field(default=None, gt=0, lt=1)
+    annotation: Annotation = Annotation()
     allow: Allow = Allow()
     server: Server | None = None
 

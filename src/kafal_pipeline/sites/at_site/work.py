@@ -28,6 +28,7 @@ from kafal_pipeline.models.state import Arrays
 from kafal_pipeline.query.first import first_order
 from kafal_pipeline.query.pool import QueryModel
 from kafal_pipeline.sites.at_site.kept import Kept
+from kafal_pipeline.sites.at_site.people import People
 from kafal_pipeline.sites.at_site.site_file import SiteFile
 from kafal_pipeline.sites.packets import Packet, Value
 
@@ -35,8 +36,10 @@ from kafal_pipeline.sites.packets import Packet, Value
 class Work:
     """A trial at a site."""
 
-    def __init__(self, site: SiteFile, config: Config, images: ImageData, kept: Kept) -> None:
-        self.site, self.config, self.images, self.kept = site, config, images, kept
+    def __init__(
+        self, site: SiteFile, config: Config, images: ImageData, kept: Kept, people: People | None = None
+    ) -> None:
+        self.site, self.config, self.images, self.kept, self.people = site, config, images, kept, people
         self._worker: Worker | None = None
 
     @property
@@ -47,15 +50,20 @@ class Work:
         return self._worker
 
     def annotate(self, request: Packet) -> Packet:
-        """Reveal the labels of what was chosen for a cycle, which the site's folders have."""
+        """Reveal the labels of what was chosen for a cycle, which the site's folders or its people have."""
         cycle = _whole(request, "cycle")
-        samples = self.kept.choice(cycle) if cycle else self._first()
-        if not self.kept.annotated(cycle):
+        if self.people is not None:
+            with threads(self.site.threads):
+                missing = self.people.annotate(cycle)
+            if missing:
+                return Packet({"labelled": self.people.labelled(cycle), "missing": missing})
+        elif not self.kept.annotated(cycle):
+            samples = self.kept.choice(cycle) if cycle else self._first()
             self.kept.annotate(cycle, samples, self.images.train_labels[samples])
             self.kept.save()
         asked = np.bincount(self.kept.labels_of(cycle), minlength=self.images.num_classes)
         labelled = len(self.kept.pool(cycle).labelled)
-        return Packet({"labelled": labelled}, {"asked": {"counts": withheld(asked, self.site.min_count)}})
+        return Packet({"labelled": labelled, "missing": 0}, {"asked": {"counts": withheld(asked, self.site.min_count)}})
 
     def _first(self) -> NDArray[np.int64]:
         """Choose the samples of the initial pool, as `kafal_pipeline.data.pools.initial_pool` does for this client."""
@@ -73,6 +81,7 @@ class Work:
         cycle, round_ = _whole(request, "cycle"), _whole(request, "round")
         to = Broadcast(cycle, round_, request.arrays["model"], request.arrays.get("server", {}))
         client, worker = self.kept.client, self.worker
+        self._settle(cycle)
         site = self.kept.before(cycle, round_, with_model=worker.update.uses_previous())
         if site.watched is None:
             watched = begin_watching(self.config, {client: site.pool}, cycle).get(client)
@@ -125,19 +134,30 @@ class Work:
     def _query_task(
         self, cycle: int, model: Arrays, summaries: dict[int, Arrays], trained: dict[QueryModel, Arrays]
     ) -> QueryTask:
+        self._settle(cycle - 1)
         site = self.kept.choosing(cycle)
-        budget = min(cycle_budget(site.pool.size, self.config.budget.per_cycle), len(site.pool.candidates))
+        budget = cycle_budget(site.pool.size, self.config.budget.per_cycle)
+        budget = min(budget + self.config.annotation.reserve(budget), len(site.pool.candidates))
         return QueryTask(site, cycle, budget, model, trained, summaries)
 
+    def _settle(self, cycle: int) -> None:
+        """Take the labels that people have given so far, if the server has gone on without waiting for the others."""
+        if self.people is not None:
+            with threads(self.site.threads):
+                self.people.settle(cycle)
+
     def evaluate(self, request: Packet) -> Packet:
-        """Measure a model on the site's test images."""
-        labels, state = self.images.test_labels, request.arrays["model"]
+        """Measure a model on those of the site's test images that have a label."""
+        labels = self.images.test_labels if self.people is None else self.people.tests()
+        state, known = request.arrays["model"], labels >= 0
+        if not known.any():
+            raise NotAllowed("no test image has a label here.")
         with threads(self.site.threads):
             starts = range(0, len(labels), CHUNK)
             tasks = [PredictTask(state, start, min(start + CHUNK, len(labels))) for start in starts]
             logits = np.concatenate([self.worker.predict(task) for task in tasks])
-        counts = np.bincount(labels, minlength=self.images.num_classes)
-        said = counts[labels] >= self.site.min_count  # images of rarer classes are left out altogether
+        counts = np.bincount(labels[known], minlength=self.images.num_classes)
+        said = known & (counts[labels] >= self.site.min_count)  # images of rarer classes are left out altogether
         part = part_of(labels[said], logits[said])
         auroc = math.nan if part.auroc is None else part.auroc
         return Packet({"auroc": auroc}, {"confusion": {"counts": part.confusion}, "gaps": {"sums": part.gaps}})

@@ -11,11 +11,15 @@ from pathlib import Path
 
 from kafal_pipeline.common.errors import UserError
 from kafal_pipeline.common.files import write_text
+from kafal_pipeline.sites.at_server.waiting import WAITS
 from kafal_pipeline.sites.demo import NAMES, write_demo
 from kafal_pipeline.sites.over_flower import keys, programs
 
 DONE = "Summary, tables, figures"
 """How the server's last line begins, if a trial has come to its end; Flower's own exit code says nothing of it."""
+
+WAITING = 75
+"""Exit code of a trial that waits for people: EX_TEMPFAIL of sysexits.h, as `kedro run` has it."""
 
 HOST, LINK = "127.0.0.1", "local"
 APP = Path(__file__).parents[4] / "flower"
@@ -128,17 +132,17 @@ def register(public: Path, name: str, home: Path) -> None:
 
 
 def run(folder: Path, home: Path, params: str) -> int:
-    """Have the server run the trial, and show what it says; return 0 if it came to its end."""
+    """Have the server run the trial, and show what it says; return 0 at its end, 75 if it waits for labels."""
     options = f'folder="{folder}" params="{params}"'
     command = [programs.program("flwr"), "run", str(APP), LINK, "--stream", "--run-config", options]
-    done = False
+    code = 1
     with subprocess.Popen(
         command, env=programs.environment(home), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     ) as process:
         for line in process.stdout or ():
             print(line, end="", flush=True)
-            done = done or line.startswith(DONE)
-    return 0 if done else 1
+            code = 0 if line.startswith(DONE) else WAITING if line.startswith(WAITS) else code
+    return code
 
 
 def wait_for(address: str, process: subprocess.Popen[bytes], patience: float) -> None:
