@@ -9,7 +9,7 @@ help:
 	@echo "make run    install into $(VENV) if need be, then: kedro run --pipeline fal"
 	@echo "make test   install into $(VENV) if need be, then the tests"
 	@echo "make test-faults   the slow tests: runs killed again and again, full disks, trackers that go down"
-	@echo "make test-sites    tests of real sites with Flower, in an environment of its own"
+	@echo "make test-sites    the tests that need Flower, in an environment of its own"
 	@echo "make lint   ruff, mypy, import rules"
 	@echo "make lock   bring requirements.lock up to date with pyproject.toml (needs uv)"
 
@@ -54,7 +54,7 @@ $(FLOWER)/.installed: requirements-flower.lock $(VENV)/.installed
 	@touch $@
 
 test-sites: $(FLOWER)/.installed
-	$(FLOWER)/bin/python -m pytest tests/sites tests/pipelines/test_sites.py
+	$(FLOWER)/bin/python -m pytest tests/sites/test_over_flower.py tests/sites/test_wire.py
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks tools
