@@ -10,6 +10,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from kafal_pipeline.common.errors import NotAllowed, UserError
+from kafal_pipeline.sites.over_flower.limits import EXTRA, Limited, limit_of_answer
 from kafal_pipeline.sites.over_flower.wire import to_packet, to_records, type_of
 from kafal_pipeline.sites.packets import Missing, Packet
 
@@ -32,6 +33,9 @@ class OverFlower:
 
     def __init__(self, grid: Grid, timeout: float) -> None:
         self._grid, self._timeout = grid, timeout
+        self._client: Limited | None = None
+        if (client := getattr(grid, "_runtime_client", None)) is not None:
+            self._client = grid._client = Limited(client, EXTRA)  # type: ignore[attr-defined]
 
     def _nodes(self) -> dict[str, int]:
         """Return the SuperNodes that are online, by name."""
@@ -60,6 +64,9 @@ class OverFlower:
         """Send each site its request, and yield the answers as they come; who is silent for too long is missing."""
         nodes = self._nodes()
         waiting: dict[str, str] = {}
+        limit = max(map(limit_of_answer, requests.values()), default=EXTRA)
+        if self._client is not None:
+            self._client.limit = limit
         for name, packet in requests.items():
             # One by one: pushed together, the messages would all be in memory, and have to fit into one request.
             pushed: str | None = None
@@ -77,7 +84,7 @@ class OverFlower:
             replies = list(self._grid.pull_messages(list(waiting)))
             for reply in replies:
                 if reply.metadata.reply_to_message_id in waiting:
-                    yield waiting.pop(reply.metadata.reply_to_message_id), _answer(reply)
+                    yield waiting.pop(reply.metadata.reply_to_message_id), _answer(reply, limit)
             if waiting and time.monotonic() > end:
                 for name in waiting.values():
                     yield name, Missing(f"it did not answer within {self._timeout:g} s")
@@ -86,11 +93,11 @@ class OverFlower:
                 time.sleep(POLL)
 
 
-def _answer(reply: Message) -> Packet | Missing:
+def _answer(reply: Message, limit: int) -> Packet | Missing:
     if reply.has_error():
         return Missing(f"it failed ({reply.error.reason})")
     try:
-        packet = to_packet(reply.content)
+        packet = to_packet(reply.content, limit)
     except NotAllowed as error:
         return Missing(str(error))
     refused = packet.values.get("refused")
