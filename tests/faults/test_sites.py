@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import threading
@@ -16,8 +17,11 @@ import yaml
 from over_sites import simulated
 from safetensors.numpy import load_file
 
+from kafal_pipeline.annotation.answers import Answer, now
 from kafal_pipeline.config import resolve
 from kafal_pipeline.runs.layout import Layout
+from kafal_pipeline.sites.at_site.people import desk_of, requests_of
+from kafal_pipeline.sites.at_site.site_file import read_site
 from kafal_pipeline.sites.demo import NAMES
 from kafal_pipeline.sites.over_flower import keys, local, programs
 
@@ -209,3 +213,51 @@ def test_two_trials_at_once(federation, tmp_path):
     for seed in (5, 6):
         assert "Summary, tables, figures" in said[seed], said[seed]
         assert_bits(federation, federation.config(seed=seed), tmp_path / str(seed))
+
+
+def test_a_message_larger_than_a_site_takes_is_refused_before_it_is_read(federation):
+    path = federation.folder / "north" / "site.yml"
+    before = path.read_text()
+    path.write_text(before + "message_limit: 0.01\n")
+    try:
+        federation.kill("north")
+        federation.start("north")
+        said = federation.run("seed=6,model.width=32,federation.missing_sites=1,federation.participation=1.0")
+    finally:
+        path.write_text(before)
+        federation.kill("north")
+        federation.start("north")
+    assert "the message is larger than 10,000 bytes (message_limit in site.yml)" in said, said
+    assert "Summary, tables, figures" in said, said
+
+
+def test_people_label_at_the_sites_between_two_runs(federation):
+    before = {name: (federation.folder / name / "site.yml").read_text() for name in NAMES}
+    try:
+        for name, text in before.items():
+            images = federation.folder / name / "images"
+            shutil.copytree(images / "train", images.with_name("wards") / "unlabelled")
+            shutil.copytree(images / "test", images.with_name("wards") / "test")
+            more = "annotation: {source: people, file_names: original}\n"
+            (federation.folder / name / "site.yml").write_text(
+                text.replace("images: images", "images: wards").replace("work: work", "work: people") + more
+            )
+            federation.kill(name)
+            federation.start(name)
+        for cycle, count in ((0, 20), (1, 10)):
+            said = federation.run("seed=7,annotation.source=people")
+            assert f"The trial waits for labels of cycle {cycle}: site east for {count}, site north" in said, said
+            for name in NAMES:
+                site = read_site(federation.folder / name / "site.yml")
+                (run,) = requests_of(site).iterdir()
+                desk = desk_of(site, run.name, None)  # whose images only exports read
+                for item in desk.requests()[-1].samples:
+                    label = item.file.split("/")[1]
+                    desk.store.add(0, [Answer(item.sample, "labelled", label, "ann", now(), "csv", cycle, "q")])
+        said = federation.run("seed=7,annotation.source=people")
+        assert "Summary, tables, figures" in said, said
+    finally:
+        for name, text in before.items():
+            (federation.folder / name / "site.yml").write_text(text)
+            federation.kill(name)
+            federation.start(name)

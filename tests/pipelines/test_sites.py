@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
 from over_sites import comparable, simulated
 
-from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.annotation.answers import Answer, now
+from kafal_pipeline.common.errors import UserError, Waiting
 from kafal_pipeline.config import resolve
 from kafal_pipeline.pipelines.sites.trial import run_trial
 from kafal_pipeline.runs.layout import Layout
+from kafal_pipeline.sites.at_site.people import desk_of, requests_of
 from kafal_pipeline.sites.at_site.service import SiteService
 from kafal_pipeline.sites.at_site.site_file import read_site
 from kafal_pipeline.sites.demo import write_demo
@@ -137,3 +140,40 @@ def test_other_parameters_do_not_mix_with_an_interrupted_trial(services, tmp_pat
     with pytest.raises(UserError, match="other parameters"):
         run_trial(other, InProcess(services), tmp_path)
     run_trial(other.model_copy(update={"restart": True}), InProcess(services), tmp_path)
+
+
+def test_a_trial_that_waits_for_people_resumes_without_a_second_query(demo, tmp_path):
+    for path in sorted(demo.glob("*/site.yml")):
+        images = tmp_path / path.parent.name / "images"
+        (images / "unlabelled").mkdir(parents=True)
+        shutil.copytree(path.parent / "images" / "test", images / "test")
+        for file in path.parent.glob("images/train/*/*.png"):
+            shutil.copy(file, images / "unlabelled" / f"{file.parent.name}-{file.name}")
+        more = "annotation: {source: people, file_names: original}\n"
+        (images.parent / "site.yml").write_text(path.read_text() + more)
+    sites = [read_site(path) for path in sorted(tmp_path.glob("*/site.yml"))]
+    config, asked, waited = make_config(annotation={"source": "people"}), [], []
+
+    class Counting(InProcess):
+        def ask(self, kind, requests, place):
+            asked.append(kind)
+            yield from super().ask(kind, requests, place)
+
+    while True:
+        try:
+            summary = run_trial(config, Counting([SiteService(site) for site in sites]), tmp_path / "server")
+            break
+        except Waiting as waiting:
+            waited.append(str(waiting).splitlines()[0])
+        for site in sites:
+            (run,) = requests_of(site).iterdir()
+            desk = desk_of(site, run.name, None)  # whose images only exports read
+            for item in desk.requests()[-1].missing(desk.verdicts()):
+                label = item.file.partition("/")[2][0]
+                desk.store.add(0, [Answer(item.sample, "labelled", label, "ann", now(), "csv", 0, "q")])
+    assert waited == [
+        f"The trial waits for labels of cycle {cycle}: site east for {n}, site north for {n}, site west for {n}."
+        for cycle, n in ((0, 20), (1, 10), (2, 10))
+    ]
+    assert summary["final_accuracy"] > 0.15
+    assert (asked.count("join"), asked.count("summary"), asked.count("select")) == (1, 2, 2)

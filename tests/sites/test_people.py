@@ -258,3 +258,59 @@ def test_commands_of_a_site(config, places, wards, tmp_path, capsys):
     assert main(["annotate", str(path)]) == 1  # nothing is left for the page
     assert "all 20 images are answered" in capsys.readouterr().err
     assert services[0].answer("annotate", Packet({"run": "trial", "cycle": 0})).values == {"labelled": 20, "missing": 0}
+
+
+def test_what_is_wrong_with_an_answer_stays_at_the_site(config, places, wards, caplog):
+    services = places()
+    with pytest.raises(Waiting):
+        begun(config(), InProcess(services))
+    for service in services:
+        people_answer(service, wards[1])
+    desk = desk_of(services[0].site, "trial", services[0]._work("trial").images)
+    sample = desk.requests()[0].samples[0].sample
+    desk.store.add(0, [Answer(sample, "labelled", "eleven", "ann", "2026-02-01T00:00:00.000+00:00", "csv", 0, "q")])
+    with pytest.raises(UserError, match="site east: something is wrong with what its people") as found:
+        begun(config(), InProcess(services))
+    assert "eleven" not in str(found.value) and sample not in str(found.value)
+    assert f"image {sample} is labelled 'eleven'" in caplog.text
+
+
+def test_test_images_are_set_aside_and_labelled_first(config, places, wards, tmp_path):
+    sites, truth = [], wards[1]
+    for service in places():
+        folder = tmp_path / "without_tests" / service.site.name
+        shutil.copytree(wards[0] / service.site.name / "images" / "unlabelled", folder / "unlabelled")
+        sites.append(service.site.model_copy(update={"images": str(folder), "test_share": 0.1}))
+    services = [SiteService(site) for site in sites]
+    wanted = config(cycles=1)
+    with pytest.raises(Waiting) as found:
+        begun(wanted, InProcess(services))
+    for service in services:
+        images = service._work("trial").images
+        desk = desk_of(service.site, "trial", images)
+        (request,) = desk.requests()
+        parts = [item.part for item in request.samples]
+        tests = len(images.test_labels)
+        assert parts == ["test"] * tests + ["train"] * 20
+        assert f"site {service.site.name} for {tests + 20}" in str(found.value)
+        for item in request.samples[1:]:
+            file = (images.test_files if item.part == "test" else images.train_files)[item.row]
+            given = Answer(
+                item.sample, "labelled", truth[str(file)], "ann", "2026-01-01T00:00:00.000+00:00", "csv", 0, "q"
+            )
+            desk.store.add(0, [given])
+        declined = request.samples[0].sample
+        desk.store.add(0, [Answer(declined, "unusable", None, "ann", "2026-01-01T00:00:00.000+00:00", "csv", 0, "q")])
+    clients = begun(wanted, InProcess(services))
+    trial = Trial(wanted, clients.members.images(), clients)
+    metrics = trial.evaluate(trial.train(0))
+    tests = [len(service._work("trial").images.test_labels) - 1 for service in services]
+    assert [row["images"] for row in metrics["per_client"]] == tests
+
+
+def test_check_counts_images_without_a_label(wards, capsys):
+    main(["check", str(wards[0] / "east" / "site.yml")])
+    said = capsys.readouterr().out
+    count = len(list((wards[0] / "east" / "images" / "unlabelled").iterdir()))
+    assert f"annotation: people label; {count} images have no label in the data" in said
+    assert "classes: 0 0, 1 0" in said

@@ -13,6 +13,8 @@ from kafal_pipeline.common.errors import NotAllowed
 from kafal_pipeline.sites.over_flower.wire import kind_of, to_packet, to_records, type_of
 from kafal_pipeline.sites.packets import Packet
 
+LIMIT = 1_000_000
+
 ARRAYS = {
     "z": np.arange(6, dtype=np.float32).reshape(2, 3),
     "a": np.array(7),
@@ -24,7 +26,7 @@ ARRAYS = {
 
 def test_a_packet_comes_back_as_it_was_in_its_order():
     values = {"text": "é", "whole": 3, "number": float("inf"), "texts": [], "numbers": [0.5]}
-    found = to_packet(to_records(Packet(values, {"model": ARRAYS, "message": {}})))
+    found = to_packet(to_records(Packet(values, {"model": ARRAYS, "message": {}})), LIMIT)
     assert dict(found.values) == values
     assert list(found.arrays) == ["model", "message"] and not found.arrays["message"]
     assert list(found.arrays["model"]) == list(ARRAYS)
@@ -54,4 +56,4 @@ def test_flowers_type_of_a_message_is_that_of_its_kind(kind):
 )
 def test_other_records_are_refused(records):
     with pytest.raises(NotAllowed):
-        to_packet(RecordDict(records))
+        to_packet(RecordDict(records), LIMIT)

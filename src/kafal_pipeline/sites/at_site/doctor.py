@@ -47,9 +47,12 @@ def _work(site: SiteFile) -> Iterator[str]:
 def _images(site: SiteFile) -> Iterator[str]:
     images = open_images(site, DatasetConfig())
     height, width = images.train_images.shape[1:3]
+    labels = images.train_labels[images.train_labels >= 0]
     yield f"images: {len(images.train_labels):,} to train on, {len(images.test_labels):,} to test, {height} x {width}"
-    counts = np.bincount(images.train_labels, minlength=images.num_classes)
+    counts = np.bincount(labels, minlength=images.num_classes)
     yield "classes: " + ", ".join(f"{name} {count}" for name, count in zip(images.classes, counts, strict=True))
+    if site.annotation.source == "people":
+        yield f"annotation: people label; {images.unlabelled:,} images have no label in the data"
     rare = [name for name, count in zip(images.classes, counts, strict=True) if 0 < count < site.min_count]
     if rare:
         yield f"min_count: {site.min_count}; fewer images than that have {', '.join(rare)}: counted as 0 for the server"

@@ -69,7 +69,7 @@ class People:
         except Waiting:
             verdicts = desk.verdicts()
             missing = sum(len(found.missing(verdicts)) for found in desk.requests() if found.cycle == cycle)
-            logger.info("cycle %d waits for labels of %d images: site annotate site.yml", cycle, missing)
+            logger.info("cycle %d waits for labels of %d images: %s", cycle, missing, desk.folder)
             return missing
         return 0
 
@@ -104,7 +104,7 @@ class People:
         else:
             pool, before = _table(found[1]), self._annotations(found[0])
             choice = later_choice(pool, _queried(self.kept.choice(cycle)), self.config)
-        annotations = desk.annotations(cycle, choice, before)
+        annotations = self._answered(cycle, desk, choice, before)
         pool = annotated_pool(pool, annotations, cycle)
         if not (pool["label"] >= 0).any():
             raise UserError("annotation: people have declined every training image, so there is nothing to train on.")
@@ -112,6 +112,18 @@ class People:
         self._keep_annotations(cycle, annotations)
         self.kept.keep_people(cycle, {**columns, "tests": labels_of_tests(self.images, annotations)})
         self.kept.save()
+
+    def _answered(self, cycle: int, desk: Desk, choice: pd.DataFrame, before: pd.DataFrame | None) -> pd.DataFrame:
+        """Return what the desk has; what is wrong there may name images and labels, and stays at the site."""
+        try:
+            return desk.annotations(cycle, choice, before)
+        except Waiting:
+            raise
+        except UserError as error:
+            logger.error("cycle %d, labels: %s", cycle, error)
+            raise NotAllowed(
+                "something is wrong with what its people are asked or answer; its log says what."
+            ) from None
 
     def _file(self, cycle: int) -> Path:
         return self._tables / f"cycle_{cycle:05d}.json"

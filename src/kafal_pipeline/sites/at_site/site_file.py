@@ -57,7 +57,8 @@ class SiteFile(Section):
     ``test/<class>/`` (docs/data.md), `work` the folder of what the site keeps; both are relative to the file.
     `classes` names the classes in their order, where folders do not. `device` and `threads` are what it computes with;
     one thread gives the same bits as a simulation. `min_count` is the least number of images that a count or sum by
-    class may stand for: smaller ones leave as 0. `annotation` says who labels. `test_share` is the share of the images
+    class may stand for: smaller ones leave as 0. `message_limit` is the size of the largest message that the
+    site takes, in MB. `annotation` says who labels. `test_share` is the share of the images
     that are set aside to test with, where there is no folder ``test``. Without `server` the site can be checked, and
     not run.
     """
@@ -69,6 +70,7 @@ class SiteFile(Section):
     device: str = Field(default="cpu", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: Whole = Field(default=1, ge=1, le=256)
     min_count: Whole = Field(default=5, ge=1)
+    message_limit: Number = Field(default=1000.0, gt=0)
     test_share: Number | None = Field(default=None, gt=0, lt=1)
     annotation: Annotation = Annotation()
     allow: Allow = Allow()

@@ -11,8 +11,9 @@ from flwr.clientapp import ClientApp
 
 from kafal_pipeline.common.errors import NotAllowed, UserError
 from kafal_pipeline.sites.at_site.service import SiteService
-from kafal_pipeline.sites.at_site.site_file import read_site
+from kafal_pipeline.sites.at_site.site_file import SiteFile, read_site
 from kafal_pipeline.sites.listed import MESSAGES
+from kafal_pipeline.sites.over_flower.limits import MB
 from kafal_pipeline.sites.over_flower.wire import kind_of, to_packet, to_records, type_of
 from kafal_pipeline.sites.packets import Packet
 
@@ -24,11 +25,18 @@ app = ClientApp()
 def answered(message: Message, service: SiteService) -> Message:
     """Return a site's reply to a message; what it refuses, and why, is a reply too."""
     try:
-        packet = service.answer(kind_of(message.metadata.message_type), to_packet(message.content))
+        packet = service.answer(
+            kind_of(message.metadata.message_type), to_packet(message.content, limit_of(service.site))
+        )
     except (UserError, NotAllowed) as error:
         logger.error("refused %s: %s", message.metadata.message_type, error)
         packet = Packet({"refused": _without_paths(str(error), service)})
     return Message(to_records(packet), reply_to=message)
+
+
+def limit_of(site: SiteFile) -> int:
+    """Return the bytes of the largest message that a site takes."""
+    return int(site.message_limit * MB)
 
 
 def _without_paths(text: str, service: SiteService) -> str:

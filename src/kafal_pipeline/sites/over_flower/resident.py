@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 from flwr.app import Message
@@ -20,6 +21,7 @@ from flwr.common.constant import ErrorCode, SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -29,11 +31,12 @@ from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from kafal_pipeline.common.errors import UserError
+from kafal_pipeline.common.errors import NotAllowed, UserError
 from kafal_pipeline.sites.at_site.service import SiteService
 from kafal_pipeline.sites.at_site.site_file import SiteFile
 from kafal_pipeline.sites.over_flower import programs
-from kafal_pipeline.sites.over_flower.client_app import answered
+from kafal_pipeline.sites.over_flower.client_app import answered, limit_of
+from kafal_pipeline.sites.over_flower.limits import Limited
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +128,7 @@ def _answer_all(service: SiteService, node: subprocess.Popen[bytes], address: st
 
 def _answer(service: SiteService, address: str, token: str) -> None:
     """Answer one message; what goes wrong is answered as an error."""
-    client = RuntimeHttpClient.from_server_address(
+    whole = RuntimeHttpClient.from_server_address(
         server_address=address,
         insecure=True,
         root_certificates=None,
@@ -135,14 +138,25 @@ def _answer(service: SiteService, address: str, token: str) -> None:
         ],
         retry_invoker=make_simple_http_retry_invoker(),
     )
+    client: Any = Limited(whole, limit_of(service.site))
     heart = HeartbeatSender(make_task_heartbeat_fn_http(client))
     heart.start()
     status, details = SubStatus.COMPLETED, ""
     try:
-        message, context, _, _ = pull_task_input(client)
+        try:
+            message, context, _, _ = pull_task_input(client)
+        except ObjectPullError:
+            if not client.refused:
+                raise
+            message, context = client.question()
         begin, what = time.perf_counter(), f"{message.metadata.message_type} ({message.metadata.group_id})"
         try:
+            if client.refused:
+                raise NotAllowed(f"the message is larger than {client.limit:,} bytes (message_limit in site.yml)")
             reply = answered(message, service)
+        except NotAllowed as error:
+            logger.error("refused %s: %s", what, error)
+            reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error)), reply_to=message)
         except Exception as error:  # of this program's own: the server must not wait for it
             logger.exception("%s failed", what)
             status, details = SubStatus.FAILED, type(error).__name__

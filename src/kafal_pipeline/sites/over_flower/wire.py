@@ -43,8 +43,14 @@ def to_records(packet: Packet) -> RecordDict:
     return records
 
 
-def to_packet(records: RecordDict) -> Packet:
-    """Return what `to_records` was given; raises NotAllowed if these are other records, or bytes that are no arrays."""
+def to_packet(records: RecordDict, limit: int) -> Packet:
+    """Return what `to_records` was given.
+
+    Raises NotAllowed if these are other records, bytes that are no arrays, or more bytes than `limit`.
+    """
+    size = sum(map(_bytes, records.values()))
+    if size > limit:
+        raise NotAllowed(f"the message has {size:,} bytes, more than the {limit:,} that are taken.")
     values = records.get(VALUES)
     if not isinstance(values, ConfigRecord):
         raise NotAllowed("the message has no values.")
@@ -53,6 +59,12 @@ def to_packet(records: RecordDict) -> Packet:
         if group != VALUES:
             groups[group] = _unpacked(group, record)
     return Packet(dict(values), groups)
+
+
+def _bytes(record: object) -> int:
+    if isinstance(record, ArrayRecord):
+        return sum(len(array.data) for array in record.values())
+    return sum(len(str(value)) for value in record.values()) if isinstance(record, ConfigRecord) else 0
 
 
 def _unpacked(group: str, record: object) -> Arrays:
