@@ -54,7 +54,7 @@ $(FLOWER)/.installed: requirements-flower.lock $(VENV)/.installed
 	@touch $@
 
 test-sites: $(FLOWER)/.installed
-	$(FLOWER)/bin/python -m pytest tests/sites/test_over_flower.py tests/sites/test_wire.py
+	$(FLOWER)/bin/python -m pytest tests/sites/test_limits.py tests/sites/test_over_flower.py tests/sites/test_wire.py
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks tools
