@@ -14,6 +14,8 @@ from desks import ask, make_desk, make_images, sample_of
 from kafal_pipeline.annotation.answers import AnswerStore
 from kafal_pipeline.annotation.page import board
 from kafal_pipeline.annotation.page import queue as queue_module
+from kafal_pipeline.annotation.page.leases import Leases
+from kafal_pipeline.annotation.page.queue import Person, Queue
 
 
 def saved(page):
@@ -102,6 +104,15 @@ def test_many_people_at_two_servers_answer_each_image_as_often_as_is_wanted(open
     given = Counter(sample for _, sample, _, _ in saved(page))
     assert given == dict.fromkeys(map(sample_of, range(60)), wanted)
     assert len(set(saved(page))) == 60 * wanted
+
+
+def test_an_image_stays_with_the_second_person_when_the_first_has_answered(tmp_path):
+    ask(tmp_path, range(1))
+    queue = Queue(make_desk(tmp_path, make_images(1), annotators=2), None, Leases(tmp_path / "leases.json"))
+    anna, ben = Person("Anna", "a"), Person("Ben", "b")
+    assert [len(queue.next(person)) for person in (anna, ben)] == [1, 1]
+    queue.answer(anna, sample_of(0), "labelled", "cat")  # her page has not asked for the next image yet
+    assert [item.asked.sample for item in queue.next(ben, [sample_of(0)])] == [sample_of(0)]
 
 
 def test_a_check_within_the_store_stops_whoever_comes_second_from_another_process(opened, monkeypatch):

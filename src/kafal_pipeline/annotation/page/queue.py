@@ -198,7 +198,8 @@ class Queue:
         """Tell whether a page may show an image: the person has not answered it, and it waits for more than others."""
         if sample not in self.board.items or self._has_answered(sample, person.name):
             return False
-        others = leases.holders(sample, besides=person.page)
+        # Who has just answered holds the image until the page asks for the next one.
+        others = [name for name in leases.holders(sample, besides=person.page) if not self._has_answered(sample, name)]
         return person.name not in others and len(others) < self._wanted(sample)
 
     def _wanted(self, sample: str) -> int:
