@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 
 REFILL = "refill_"
-"""How the names of folders begin that ask for images in reserve; the number of all such images by then follows."""
+"""Beginning of the names of folders that ask for images in reserve; the number of all such images by then follows."""
 
 Part = Literal["train", "test"]
 

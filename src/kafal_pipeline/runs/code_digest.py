@@ -43,7 +43,7 @@ ROOTS = ("federation.simulation", "federation.trial")
 """Code that every run executes."""
 
 FIRST_ROOT = "query.first"
-"""What chooses the first samples, unless they are drawn at random."""
+"""Code that chooses the first samples, unless they are drawn at random."""
 
 QUERY_ROOTS = ("query.base",)
 """Code that every query is made of."""

@@ -10,7 +10,7 @@ from kafal_pipeline.common.errors import Waiting
 from kafal_pipeline.sites.packets import Packet
 
 WAITS = "The trial waits for labels"
-"""How the message begins of a trial that waits for people."""
+"""Beginning of the message of a trial that waits for people."""
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from kafal_pipeline.models.state import Arrays
 from kafal_pipeline.sites.at_site.site_file import SiteFile
 
 SIZING = ("image_size", "resize", "mean", "std", "classes")
-"""What of the server's section `dataset` holds at every site."""
+"""Keys of the server's section `dataset` that hold at every site."""
 
 
 def open_images(site: SiteFile, dataset: DatasetConfig) -> ImageData:

@@ -1,4 +1,4 @@
-"""What a site keeps of one trial, in files of its own: labels, choices, and what training leaves from round to round.
+"""Files in which a site keeps one trial: labels, choices, and what training leaves from round to round.
 
 A site's answer is a function of the request and of what it keeps from *before* it, and what it kept before the last
 round stays until the next one is done. So a server that resumes may ask again, and gets the same bits.

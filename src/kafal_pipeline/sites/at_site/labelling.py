@@ -19,7 +19,7 @@ from kafal_pipeline.sites.at_site.people import desk_of, requests_of
 from kafal_pipeline.sites.at_site.site_file import SiteFile
 
 RESUME = "flwr run, at the server"
-"""How a trial resumes, for people at a site to read."""
+"""Sentence on how a trial resumes, for people at a site."""
 
 
 def serve_page(site: SiteFile, run: str | None = None) -> None:
