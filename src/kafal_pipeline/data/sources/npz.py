@@ -31,7 +31,7 @@ from kafal_pipeline.data.sources.checks import (
 from kafal_pipeline.data.sources.test_share import check_test_share, set_aside
 
 IMAGES, FEATURES = "images", "features"
-"""What a file holds: the second part of its keys."""
+"""Contents of a file: the second part of its keys."""
 
 OPTIONAL = ("train_clients", "test_clients", "classes")
 

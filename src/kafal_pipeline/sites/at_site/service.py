@@ -29,7 +29,7 @@ SECTIONS = (
     *("seed", "cycles", "preset", "query", "update", "partition", "budget", "model", "federation", "training"),
     "query_training",
 )
-"""What of a trial's configuration a site is sent, next to how images are sized."""
+"""Parts of a trial's configuration that a site is sent, next to how images are sized."""
 
 
 def package_version() -> str:

@@ -16,7 +16,7 @@ from kafal_pipeline.sites.demo import NAMES, write_demo
 from kafal_pipeline.sites.over_flower import keys, programs
 
 DONE = "Summary, tables, figures"
-"""How the server's last line begins, if a trial has come to its end; Flower's own exit code says nothing of it."""
+"""Beginning of the server's last line, if a trial has come to its end; Flower's own exit code says nothing of it."""
 
 WAITING = 75
 """Exit code of a trial that waits for people: EX_TEMPFAIL of sysexits.h, as `kedro run` has it."""
